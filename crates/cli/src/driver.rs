@@ -1,0 +1,276 @@
+//! One statement from its text to its printed result, with Ctrl-C in between.
+//!
+//! Shared by scripts and the prompt. Knows which statements concern the command line alone (`SET VAR`); all
+//! others belong to the session.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Instant;
+
+use alluvium_parser::{Diagnostic, Piece, Place, SourceText, Statement, StatementKind, parse_statement, substitute};
+use tokio::sync::{OnceCell, mpsc};
+
+use crate::args::Common;
+use crate::engine::{Error, Live, Outcome, Result, Rows, Session, SessionOptions};
+use crate::interrupt::{Interrupt, Interrupts};
+use crate::output::Output;
+use crate::print::{Format, Style, Summary, Zone, counted, writer};
+use crate::report::{Reporter, no_source};
+
+/// Rows of a table that the prompt shows before it leaves out the middle.
+const ROWS_MAX: usize = 40;
+
+/// A session that is opened when it is first needed. Clones share it.
+#[derive(Clone)]
+pub struct LazySession {
+    options: Arc<SessionOptions>,
+    cell: Arc<OnceCell<Session>>,
+}
+
+impl LazySession {
+    /// A session to be, whose notices go to `reporter`. Must be made inside the runtime.
+    pub fn new(common: &Common, interactive: bool, reporter: &Reporter) -> LazySession {
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        let reporter = reporter.clone();
+        // Ends when the session, which owns the sender, is gone.
+        tokio::spawn(async move {
+            while let Some(notice) = receiver.recv().await {
+                reporter.notice(notice);
+            }
+        });
+        let options = SessionOptions {
+            warehouse: common.warehouse.clone(),
+            interactive,
+            settings: common.settings.clone(),
+            progress: Some(sender),
+        };
+        LazySession { options: Arc::new(options), cell: Arc::new(OnceCell::new()) }
+    }
+
+    /// The open session; a failure to open it is tried again next time.
+    pub async fn get(&self) -> Result<&Session> {
+        self.cell.get_or_try_init(|| Session::open((*self.options).clone())).await
+    }
+
+    /// The session if it is open.
+    pub fn opened(&self) -> Option<&Session> {
+        self.cell.get()
+    }
+}
+
+/// What runs statements and prints what they give.
+pub struct Driver {
+    /// The session behind it.
+    pub session: LazySession,
+    /// Values of `${name}`.
+    pub variables: HashMap<String, String>,
+    /// Where results go.
+    pub output: Output,
+    /// Where all else goes.
+    pub reporter: Reporter,
+    /// Ctrl-C.
+    pub interrupts: Interrupts,
+    /// The format of results.
+    pub format: Format,
+    /// The prompt: tables fit the terminal and have types, live results are allowed.
+    pub interactive: bool,
+    /// Whether the line under a result tells the time.
+    pub timing: bool,
+    /// SIGTERM came: leave.
+    pub terminated: bool,
+    quiet: bool,
+}
+
+impl Driver {
+    /// A driver with the command line's options. Must be made inside the runtime.
+    pub fn new(common: &Common, interactive: bool) -> Driver {
+        let reporter = Reporter::new(common);
+        Driver {
+            session: LazySession::new(common, interactive, &reporter),
+            variables: common.variables.iter().cloned().collect(),
+            output: Output::new(),
+            reporter,
+            interrupts: Interrupts::listen(),
+            format: common.format,
+            interactive,
+            timing: true,
+            terminated: false,
+            quiet: common.quiet,
+        }
+    }
+
+    /// Runs one statement and reports its error. The code is what the process would end with.
+    pub async fn run(&mut self, piece: &Piece, file: Option<&str>) -> std::result::Result<(), u8> {
+        let result = self.statement(piece).await;
+        self.reporter.end_progress();
+        let flushed = self.output.flush().map_err(|error| output_failed(&error));
+        match result.and(flushed) {
+            Ok(()) => Ok(()),
+            Err(Error::Interrupted) => {
+                self.reporter.info(if self.interactive { "cancelled" } else { "interrupted" });
+                Err(Error::Interrupted.exit_code())
+            }
+            Err(error) => {
+                self.reporter.error(&error.diagnostic(), &source_of(piece, file));
+                Err(error.exit_code())
+            }
+        }
+    }
+
+    async fn statement(&mut self, piece: &Piece) -> Result<()> {
+        let replaced = substitute(piece, &self.variables)?;
+        let statement = replaced.parse()?;
+        if let StatementKind::SetVar { name, value } = &statement.kind {
+            self.variables.insert(name.value.clone(), value.value.clone());
+            return Ok(());
+        }
+        let started = Instant::now();
+        match self.execute(statement).await? {
+            Outcome::Rows(rows) => self.rows(rows, started).await,
+            Outcome::Live(live) => self.live(live).await,
+            Outcome::Done(text) => {
+                self.reporter.end_progress();
+                self.reporter.info(&text);
+                Ok(())
+            }
+        }
+    }
+
+    /// Runs the statement on a task of its own, so that Ctrl-C is heard while it computes.
+    async fn execute(&mut self, statement: Statement) -> Result<Outcome> {
+        let session = self.session.clone();
+        let mut task = tokio::spawn(async move { session.get().await?.execute(&statement).await });
+        let result = tokio::select! {
+            result = &mut task => result,
+            interrupt = self.interrupts.next() => {
+                self.note(interrupt);
+                task.abort();
+                // Dropped at its next wait, which loses nothing; whoever cannot wait for that presses again.
+                tokio::select! {
+                    _ = &mut task => {}
+                    _ = self.interrupts.next() => std::process::exit(130),
+                }
+                return Err(Error::Interrupted);
+            }
+        };
+        result.unwrap_or_else(|error| Err(Error::internal(format!("the statement ended abnormally: {error}"))))
+    }
+
+    /// Remembers what a signal asks for beyond the statement at hand.
+    pub fn note(&mut self, interrupt: Interrupt) {
+        self.terminated |= interrupt == Interrupt::Process;
+    }
+
+    async fn rows(&mut self, mut rows: Rows, started: Instant) -> Result<()> {
+        let schema = rows.schema();
+        let mut writer = writer(&self.style(), &schema);
+        while !self.output.is_closed() {
+            let batch = tokio::select! {
+                batch = rows.next() => batch,
+                interrupt = self.interrupts.next() => {
+                    self.note(interrupt);
+                    return Err(Error::Interrupted);
+                }
+            };
+            let Some(batch) = batch else { break };
+            let batch = batch?;
+            self.reporter.clear_progress();
+            writer.batch(&mut self.output, &batch).map_err(|error| output_failed(&error))?;
+        }
+        self.reporter.end_progress();
+        let summary = writer.finish(&mut self.output).map_err(|error| output_failed(&error))?;
+        self.footer(summary, started);
+        Ok(())
+    }
+
+    /// `3 rows (0.012 s)`: to the reader at the prompt, and beside a script's tables on standard error.
+    fn footer(&mut self, summary: Summary, started: Instant) {
+        if !matches!(self.format, Format::Table | Format::Vertical) || (self.quiet && !self.interactive) {
+            return;
+        }
+        let mut text = counted(summary.rows, "row");
+        let mut shown = Vec::new();
+        if summary.rows_shown < summary.rows {
+            shown.push(format!("{} shown", counted(summary.rows_shown, "row")));
+        }
+        if summary.columns_shown < summary.columns {
+            shown.push(format!("{} of {} columns shown", summary.columns_shown, summary.columns));
+        }
+        if !shown.is_empty() {
+            text += &format!(", {}", shown.join(", "));
+        }
+        if self.timing {
+            text += &format!(" ({:.3} s)", started.elapsed().as_secs_f64());
+        }
+        let _ = self.output.flush();
+        if self.interactive {
+            let _ = writeln!(self.output, "{text}");
+        } else {
+            self.reporter.info(&text);
+        }
+    }
+
+    async fn live(&mut self, live: Live) -> Result<()> {
+        crate::repl::live::show(self, live).await
+    }
+
+    /// How results look now: the terminal may have changed its size since the last one.
+    pub fn style(&self) -> Style {
+        let terminal = self.output.terminal();
+        Style {
+            format: self.format,
+            width: terminal.map(|(width, _)| width.max(20)),
+            rows_max: (self.interactive && terminal.is_some()).then_some(ROWS_MAX),
+            types: self.interactive,
+            zone: Zone::default(),
+        }
+    }
+
+    /// Stops all background streams after their running epoch; a second Ctrl-C does not wait.
+    pub async fn stop_streams(&mut self) -> std::result::Result<(), u8> {
+        let Some(session) = self.session.opened().cloned() else { return Ok(()) };
+        let streams = session.background_streams().await;
+        if !streams.is_empty() {
+            self.reporter.info(&format!("stopping {}: {}", counted(streams.len() as u64, "stream"), streams.join(", ")));
+        }
+        let result = tokio::select! {
+            result = session.stop_all() => result,
+            _ = self.interrupts.next() => std::process::exit(130),
+        };
+        self.reporter.end_progress();
+        result.map_err(|error| self.fail(&error))
+    }
+
+    /// Reports an error that belongs to no statement's text.
+    pub fn fail(&mut self, error: &Error) -> u8 {
+        let diagnostic = error.diagnostic();
+        if !self.reporter.is_known_failure(&diagnostic) {
+            self.reporter.error(&diagnostic, &no_source());
+        }
+        error.exit_code()
+    }
+}
+
+/// `Piece` to `Statement`.
+trait Parse {
+    fn parse(&self) -> Result<Statement, Diagnostic>;
+}
+
+impl Parse for Piece {
+    fn parse(&self) -> Result<Statement, Diagnostic> {
+        parse_statement(&self.text, self.start)
+    }
+}
+
+/// The statement's own lines, for an error's picture. What stood before it on its first line is blank.
+pub fn source_of(piece: &Piece, file: Option<&str>) -> SourceText {
+    let Place { line, column } = piece.start;
+    let before = " ".repeat(usize::try_from(column.saturating_sub(1)).unwrap_or(0));
+    SourceText { file: file.map(str::to_owned), text: format!("{before}{}", piece.text), first_line: line }
+}
+
+/// Standard output could not be written to: a full disk behind a redirection, most often.
+pub fn output_failed(error: &std::io::Error) -> Error {
+    Error::io("write", std::path::Path::new("standard output"), error)
+}

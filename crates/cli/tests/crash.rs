@@ -1,0 +1,247 @@
+//! Crashes: the process is stopped at each step of the epoch protocol, and killed at random moments; afterwards the
+//! tables must be those of a run that nothing disturbed, and those computed here from the input.
+//!
+//! `ALLUVIUM_CRASH_KILLS` sets the number of random kills, `ALLUVIUM_CRASH_SEED` replays a run.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod engine;
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::os::unix::process::ExitStatusExt;
+use std::time::{Duration, Instant, SystemTime};
+
+use engine::{Engine, Log};
+
+/// In the order of the protocol.
+const STEPS: [&str; 8] = [
+    "after_choose",
+    "after_intent",
+    "mid_run",
+    "after_data_files",
+    "before_publish",
+    "after_publish",
+    "before_commit",
+    "after_commit",
+];
+const SIGABRT: i32 = 6;
+const SIGKILL: i32 = 9;
+
+/// Rows of the input, made from their numbers; what the gold table must hold is computed while they are made.
+struct Input {
+    rows_per_file: u64,
+    files: u64,
+    groups: BTreeMap<u64, (u64, u64, u64)>,
+}
+
+impl Input {
+    fn new(rows_per_file: u64) -> Input {
+        Input { rows_per_file, files: 0, groups: BTreeMap::new() }
+    }
+
+    fn rows(&self) -> u64 {
+        self.files * self.rows_per_file
+    }
+
+    /// Makes the next file and lands it.
+    fn land(&mut self, engine: &Engine) {
+        let mut text = String::new();
+        for id in self.rows()..self.rows() + self.rows_per_file {
+            let (key, amount) = (scatter(id) % 97, scatter(id ^ 0xA5A5) % 1_000);
+            writeln!(text, "{{\"id\":{id},\"key\":\"k{key:02}\",\"amount\":{amount}}}").unwrap();
+            let group = self.groups.entry(key).or_default();
+            *group = (group.0 + 1, group.1 + amount, group.2.max(amount));
+        }
+        engine.land(&format!("{:06}.json", self.files), text);
+        self.files += 1;
+    }
+
+    /// The gold table as the engine prints it, one line a row, sorted.
+    fn gold(&self) -> Vec<String> {
+        let line = |(key, (n, total, most)): (&u64, &(u64, u64, u64))| {
+            format!("{{\"key\":\"k{key:02}\",\"n\":{n},\"total\":{total},\"most\":{most}}}")
+        };
+        self.groups.iter().map(line).collect()
+    }
+
+    /// Compares both tables with the input, by the engine's own reading and by the log on disk.
+    #[track_caller]
+    fn check(&self, engine: &Engine, when: &str) {
+        let bronze = engine.numbers("SELECT count(*), count(DISTINCT id), min(id), max(id), sum(id) FROM bronze");
+        let rows = self.rows() as f64;
+        assert_eq!(bronze, [rows, rows, 0.0, rows - 1.0, rows * (rows - 1.0) / 2.0], "bronze {when}");
+        assert_eq!(engine.lines("SELECT key, n, total, most FROM gold"), self.gold(), "gold {when}");
+        for (table, rows) in [("bronze", self.rows()), ("gold", self.groups.len() as u64)] {
+            let log = Log::read(&engine.table(table));
+            assert_eq!(log.rows, rows, "rows of the files in the log of {table} {when}");
+            let mut once = log.transactions.clone();
+            once.sort();
+            once.dedup();
+            assert_eq!(once.len(), log.transactions.len(), "an epoch was published twice in {table} {when}");
+        }
+    }
+}
+
+fn scatter(number: u64) -> u64 {
+    let mut z = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+fn bronze(engine: &Engine, files_per_epoch: u32) -> String {
+    format!(
+        "CREATE OR REFRESH STREAMING TABLE bronze LOCATION '{}' AS SELECT id, key, amount FROM cloud_files('{}', 'json', \
+         map('schema', 'id BIGINT, key STRING, amount BIGINT', 'cloudFiles.maxFilesPerTrigger', '{files_per_epoch}'));\n",
+        engine.table("bronze").display(),
+        engine.landing().display(),
+    )
+}
+
+fn gold(engine: &Engine, files_per_epoch: u32) -> String {
+    format!(
+        "CREATE OR REFRESH STREAMING TABLE gold LOCATION '{}' OUTPUT MODE COMPLETE AS \
+         SELECT key, count(*) AS n, sum(amount) AS total, max(amount) AS most \
+         FROM STREAM bronze WITH (maxFilesPerTrigger = {files_per_epoch}) GROUP BY key;\n",
+        engine.table("gold").display(),
+    )
+}
+
+/// Runs a statement that must be stopped by the fail point.
+#[track_caller]
+fn crash_at(engine: &Engine, sql: &str, point: &str) {
+    let ended = engine.run_with(sql, &[("ALLUVIUM_FAILPOINT", point)]);
+    assert_eq!(ended.status.signal(), Some(SIGABRT), "{point} was not reached: {}\n{}", ended.status, ended.stderr);
+}
+
+#[test]
+fn each_step_of_an_epoch_may_be_the_last() {
+    for step in STEPS {
+        for epoch in [0, 2] {
+            let (engine, mut input) = (Engine::new(), Input::new(40));
+            (0..4).for_each(|_| input.land(&engine));
+            let (bronze, gold) = (bronze(&engine, 1), gold(&engine, 1));
+            let point = format!("{step}:{epoch}");
+            crash_at(&engine, &bronze, &point);
+            engine.ask(&bronze);
+            crash_at(&engine, &gold, &point);
+            engine.ask(&gold);
+            input.check(&engine, &format!("after a crash at {point}"));
+            // And it goes on as if nothing had been.
+            input.land(&engine);
+            engine.ask(&(bronze + &gold));
+            input.check(&engine, &format!("one file after a crash at {point}"));
+        }
+    }
+}
+
+#[test]
+fn a_restart_may_crash_as_well() {
+    for first in STEPS {
+        // A step that the repeated epoch comes to again, whatever was done before the first crash.
+        let (engine, mut input) = (Engine::new(), Input::new(40));
+        (0..3).for_each(|_| input.land(&engine));
+        let (bronze, gold) = (bronze(&engine, 1), gold(&engine, 1));
+        for statement in [&bronze, &gold] {
+            crash_at(&engine, statement, &format!("{first}:1"));
+            let again = if first == "after_commit" { "before_commit:2" } else { "before_commit:1" };
+            crash_at(&engine, statement, again);
+            crash_at(&engine, statement, again);
+            engine.ask(statement);
+        }
+        input.check(&engine, &format!("after crashes at {first} and twice before the commit"));
+    }
+}
+
+fn from_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number: {text}")))
+}
+
+/// Delays that look random and can be had again.
+struct Dice {
+    seed: u64,
+    thrown: u64,
+}
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.thrown += 1;
+        scatter(self.seed ^ scatter(self.thrown)) % limit.max(1)
+    }
+}
+
+#[test]
+fn kills_at_random_moments_lose_nothing_and_double_nothing() {
+    let kills = from_environment("ALLUVIUM_CRASH_KILLS").unwrap_or(8);
+    let seed = from_environment("ALLUVIUM_CRASH_SEED").unwrap_or_else(|| {
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().subsec_nanos().into()
+    });
+    println!("{kills} kills; to replay: ALLUVIUM_CRASH_SEED={seed} ALLUVIUM_CRASH_KILLS={kills}");
+    let mut dice = Dice { seed, thrown: 0 };
+    let (engine, mut input) = (Engine::new(), Input::new(200));
+    let script = bronze(&engine, 1) + &gold(&engine, 1);
+    // Both streams at once, in the background, for every other round.
+    let background = "START STREAM bronze TRIGGER PROCESSING TIME '5 milliseconds';\n\
+                      START STREAM gold TRIGGER PROCESSING TIME '5 milliseconds';\n";
+
+    (0..6).for_each(|_| input.land(&engine));
+    let calibration = Instant::now();
+    engine.ask(&script);
+    let mut round = calibration.elapsed();
+
+    let (mut killed, mut rounds, mut moved) = (0, 0, 0);
+    while killed < kills {
+        rounds += 1;
+        assert!(rounds <= kills * 4 + 20, "only {killed} of {rounds} rounds lasted until their kill");
+        (0..4 + dice.below(5)).for_each(|_| input.land(&engine));
+        let before = versions(&engine);
+        let delay = Duration::from_micros(dice.below(round.as_micros() as u64 * 5 / 4));
+        let started = Instant::now();
+        let in_background = killed % 2 == 1;
+        let mut child = engine.start(if in_background { background } else { &script });
+        let ended = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if started.elapsed() >= delay {
+                let _ = child.kill();
+                break child.wait().unwrap();
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        };
+        let after = versions(&engine);
+        if ended.signal() == Some(SIGKILL) {
+            killed += 1;
+            moved += u64::from(after != before);
+            println!("kill {killed} after {delay:?}: versions of bronze and gold {before:?} -> {after:?}");
+        } else {
+            let mut said = String::new();
+            std::io::Read::read_to_string(child.stderr.as_mut().unwrap(), &mut said).unwrap();
+            assert!(ended.success(), "a restart after {killed} kills ended with {ended}:\n{said}");
+            round = round.max(started.elapsed());
+        }
+    }
+    // Kills that only ever hit the start of the process would prove nothing.
+    assert!(moved * 4 >= kills, "only {moved} of {kills} killed rounds had committed anything");
+    engine.ask(&script);
+    input.check(&engine, &format!("after {kills} kills, seed {seed}"));
+
+    let undisturbed = Engine::new();
+    let mut same = Input::new(200);
+    (0..input.files).for_each(|_| same.land(&undisturbed));
+    undisturbed.ask(&(bronze(&undisturbed, 1_000) + &gold(&undisturbed, 1_000)));
+    for table in ["bronze", "gold"] {
+        let sql = format!("SELECT * FROM {table}");
+        assert!(engine.lines(&sql) == undisturbed.lines(&sql), "{table} differs from an undisturbed run, seed {seed}");
+    }
+    println!("{kills} kills in {rounds} rounds, {moved} of them between commits; {} rows, all there once", input.rows());
+}
+
+fn versions(engine: &Engine) -> (Option<u64>, Option<u64>) {
+    let newest = |table: &str| {
+        let names = std::fs::read_dir(engine.table(table).join("_delta_log")).ok()?;
+        let version = |name: std::fs::DirEntry| name.file_name().to_str()?.strip_suffix(".json")?.parse::<u64>().ok();
+        names.flatten().filter_map(version).max()
+    };
+    (newest("bronze"), newest("gold"))
+}

@@ -1,0 +1,143 @@
+//! The decoder contract, and what happens to records that are broken or do not fit.
+//!
+//! A record is *corrupt* when it cannot be read as its format (broken JSON, a CSV row with too few or too many
+//! values) and has *misfits* when single values do not fit their column's type.
+//!
+//! | mode | misfit, rescue column asked for | misfit, none | corrupt record |
+//! |---|---|---|---|
+//! | PERMISSIVE | NULL, value rescued | NULL, record counts as corrupt | row kept, counted, raw text in `_corrupt_record` or rescued |
+//! | DROPMALFORMED | NULL, value rescued | row dropped, counted | row dropped, counted |
+//! | FAILFAST | NULL, value rescued | error | error |
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+
+use crate::csv::CsvDecoder;
+use crate::json::JsonDecoder;
+use crate::options::{Format, FormatOptions};
+
+/// Turns the bytes of files, brought in pieces, into batches. Several small files may share one batch.
+pub trait RecordDecoder: Send {
+    /// A new file begins (CSV: its header is still to come). `path` goes into rescued data as `_file_path` and
+    /// into errors. The caller has brought the file before to its end (`eof`), or gives it up.
+    fn start_file(&mut self, path: &str);
+
+    /// Decodes records from `input` until the batch is full or the input is used up; returns the bytes consumed.
+    ///
+    /// With `eof` false an incomplete last record is left unconsumed, and the caller promises to bring it again
+    /// at the start of a longer input; consuming nothing of a non-empty input, with the batch not full, asks for
+    /// more bytes. With `eof` true everything is consumed unless the batch is full before that.
+    fn decode(&mut self, input: &[u8], eof: bool) -> Result<usize, DecodeError>;
+
+    /// Rows decoded since the last [`finish`](RecordDecoder::finish).
+    fn buffered(&self) -> usize;
+
+    /// Whether the batch should be taken now: it has its rows, or so many bytes that offsets come near their end.
+    fn is_full(&self) -> bool;
+
+    /// Takes the buffered rows.
+    fn finish(&mut self) -> Result<RecordBatch, DecodeError>;
+
+    /// What has been met since the decoder was made.
+    fn counts(&self) -> DecodeCounts;
+
+    /// Names of fields that no column of the schema matches, as dotted paths in order of first appearance, since
+    /// the decoder was made (at most 1,000). Empty when no rescue column is asked for, since they are not looked
+    /// at then.
+    fn unmatched_fields(&self) -> Vec<String>;
+}
+
+/// What a decoder has met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DecodeCounts {
+    /// Rows handed out or buffered.
+    pub rows: u64,
+    /// Rows among them with rescued values (not counting the rescue of whole corrupt records).
+    pub rescued_rows: u64,
+    /// Corrupt records, kept or dropped.
+    pub corrupt_records: u64,
+    /// Corrupt records that were dropped (DROPMALFORMED).
+    pub dropped_records: u64,
+}
+
+/// Why decoding stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// FAILFAST met a record it may not keep. Mend or skip the file, or read with another mode.
+    #[error("record {record} of `{path}` is malformed: {reason} (mode FAILFAST)")]
+    Malformed {
+        /// The file, as given to `start_file`.
+        path: String,
+        /// Number of the record in its file, from 1; blank lines and comments do not count.
+        record: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A column has a type that the format cannot be read into. Choose another type for it.
+    #[error("column `{column}` of type {data_type} cannot be read from {format}: {reason}")]
+    ColumnType {
+        /// Dotted path of the column.
+        column: String,
+        /// Its Arrow type.
+        data_type: String,
+        /// The format's name.
+        format: &'static str,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// The format is known and not carried out by this version.
+    #[error("reading {0} files is not carried out yet; json, csv and text are")]
+    Format(&'static str),
+    /// One record is longer than a column can hold.
+    #[error("record {record} of `{path}` is longer than {limit} bytes")]
+    TooLong {
+        /// The file.
+        path: String,
+        /// Number of the record in its file, from 1.
+        record: u64,
+        /// The longest record that is read.
+        limit: usize,
+    },
+    /// The file's first line names more columns than `maxColumns` allows.
+    #[error("`{path}` has {columns} columns, more than maxColumns = {limit}")]
+    TooManyColumns {
+        /// The file.
+        path: String,
+        /// Columns in its first row.
+        columns: usize,
+        /// The option's value.
+        limit: usize,
+    },
+    /// The rows do not form a batch of the wanted schema, for example NULL in a column that may not be.
+    #[error("decoded rows do not form a batch: {0}")]
+    Batch(#[from] ArrowError),
+}
+
+/// A decoder of all columns of `schema`: data columns, and where wanted the rescue column (the STRING column
+/// named as `options.rescued_data_column`) and the corrupt record column (`columnNameOfCorruptRecord`).
+pub fn decoder(
+    options: &FormatOptions,
+    schema: SchemaRef,
+    batch_rows: usize,
+) -> Result<Box<dyn RecordDecoder>, DecodeError> {
+    let projection: Vec<usize> = (0..schema.fields().len()).collect();
+    decoder_projected(options, schema, &projection, batch_rows)
+}
+
+/// A decoder of the columns `projection` of `full_schema`. Which fields are unmatched, and which records are
+/// corrupt, does not depend on the projection where the answer shows: a projected rescue column, a projected
+/// corrupt record column, DROPMALFORMED and FAILFAST.
+pub fn decoder_projected(
+    options: &FormatOptions,
+    full_schema: SchemaRef,
+    projection: &[usize],
+    batch_rows: usize,
+) -> Result<Box<dyn RecordDecoder>, DecodeError> {
+    match options.format {
+        Format::Json => Ok(Box::new(JsonDecoder::new(options, &full_schema, projection, batch_rows)?)),
+        Format::Csv => Ok(Box::new(CsvDecoder::new(options, &full_schema, projection, batch_rows)?)),
+        Format::Text => Ok(Box::new(crate::text::TextDecoder::new(options, &full_schema, projection, batch_rows)?)),
+        other => Err(DecodeError::Format(other.name())),
+    }
+}

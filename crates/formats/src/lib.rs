@@ -1,0 +1,27 @@
+//! Bytes to Arrow: JSON and CSV with per-record isolation and rescue, inference of column types, decompression.
+//!
+//! This crate knows formats and nothing else: no SQL, no files or object stores, no state, no clock. Its callers
+//! bring the bytes of a file in pieces and take Arrow batches away.
+//!
+//! - [`options`]: typed format options, parsed once; unknown names are refused with the nearest known one.
+//! - [`decode`]: the decoder contract, and how broken records and misfits are treated.
+//! - [`json`], [`csv`]: the two decoders, each with its half of the type inference.
+//! - [`infer`]: from sampled bytes to a schema.
+//! - [`compression`]: from compressed bytes to bytes.
+
+mod column;
+pub mod compression;
+pub mod csv;
+pub mod decode;
+pub mod infer;
+pub mod json;
+pub mod options;
+mod rescue;
+mod row;
+mod scalar;
+mod text;
+
+pub use compression::Compression;
+pub use decode::{DecodeCounts, DecodeError, RecordDecoder, decoder, decoder_projected};
+pub use infer::Inferrer;
+pub use options::{CsvOptions, Format, FormatOptions, JsonOptions, Mode, OptionDoc, OptionError};

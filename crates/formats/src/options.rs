@@ -1,0 +1,332 @@
+//! Format options: parsed once into typed structs. One list per format drives validation, documentation and
+//! suggestions; an option that is known and not carried out is refused by name, never ignored.
+//!
+//! Options about which files are read (`cloudFiles.*`, `pathGlobFilter`, …) are not known here.
+
+mod known;
+
+pub use known::{CSV_OPTIONS, JSON_OPTIONS, OptionDoc, TEXT_OPTIONS};
+
+/// A file format that SQL can name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// JSON, one record a line or one document a file.
+    Json,
+    /// Comma-separated values and their kin.
+    Csv,
+    /// Lines.
+    Text,
+    /// Apache Parquet.
+    Parquet,
+    /// Apache Avro.
+    Avro,
+    /// Apache ORC.
+    Orc,
+    /// Whole files as bytes.
+    BinaryFile,
+    /// XML.
+    Xml,
+}
+
+impl Format {
+    /// All formats.
+    pub const ALL: [Format; 8] = [
+        Format::Json,
+        Format::Csv,
+        Format::Text,
+        Format::Parquet,
+        Format::Avro,
+        Format::Orc,
+        Format::BinaryFile,
+        Format::Xml,
+    ];
+
+    /// The format of that name, in any case.
+    pub fn from_name(name: &str) -> Option<Format> {
+        Format::ALL.into_iter().find(|format| format.name().eq_ignore_ascii_case(name))
+    }
+
+    /// The name, as SQL spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Json => "json",
+            Format::Csv => "csv",
+            Format::Text => "text",
+            Format::Parquet => "parquet",
+            Format::Avro => "avro",
+            Format::Orc => "orc",
+            Format::BinaryFile => "binaryFile",
+            Format::Xml => "xml",
+        }
+    }
+
+    /// Whether this crate reads the format.
+    pub fn carried_out(self) -> bool {
+        matches!(self, Format::Json | Format::Csv | Format::Text)
+    }
+
+    /// The options that the format has.
+    pub fn options(self) -> &'static [OptionDoc] {
+        match self {
+            Format::Json => JSON_OPTIONS,
+            Format::Csv => CSV_OPTIONS,
+            Format::Text => TEXT_OPTIONS,
+            _ => &[],
+        }
+    }
+}
+
+/// What becomes of malformed records; [`crate::decode`] has the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Mode {
+    /// Kept and marked.
+    #[default]
+    Permissive,
+    /// Dropped and counted.
+    DropMalformed,
+    /// An error.
+    FailFast,
+}
+
+/// The options of one format, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FormatOptions {
+    /// The format.
+    pub format: Format,
+    /// Whether inference finds types; otherwise every column is STRING.
+    pub infer_column_types: bool,
+    /// The name of the column for values that fit nowhere, if there is to be one.
+    pub rescued_data_column: Option<String>,
+    /// The name of the column that keeps the text of corrupt records, where a schema has it.
+    pub corrupt_column: String,
+    /// Whether `Id` and `id` are different fields.
+    pub case_sensitive: bool,
+    /// What becomes of malformed records.
+    pub mode: Mode,
+    /// What ends a record; None: any of CR, LF, CRLF.
+    pub line_sep: Option<Vec<u8>>,
+    /// Whether a record may span lines (CSV), or a file is one document (JSON).
+    pub multi_line: bool,
+    /// JSON's own options.
+    pub json: JsonOptions,
+    /// CSV's own options.
+    pub csv: CsvOptions,
+}
+
+/// Options of JSON alone. The `allow_…` ones are leniences against RFC 8259.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JsonOptions {
+    /// `\x` stands for `x`, whatever `x`.
+    pub allow_backslash_escaping_any_character: bool,
+    /// `/* … */` and `// …`.
+    pub allow_comments: bool,
+    /// `NaN`, `Infinity`, `-INF` and their like are numbers.
+    pub allow_non_numeric_numbers: bool,
+    /// `007` is a number.
+    pub allow_numeric_leading_zeros: bool,
+    /// `'text'` is a string.
+    pub allow_single_quotes: bool,
+    /// Control characters may stand in strings as they are.
+    pub allow_unquoted_control_chars: bool,
+    /// Field names may stand without quotes.
+    pub allow_unquoted_field_names: bool,
+    /// Inference: fields that are NULL or empty throughout get no column.
+    pub drop_field_if_all_null: bool,
+    /// Inference: strings that are timestamps make a TIMESTAMP column.
+    pub infer_timestamp: bool,
+    /// Inference: fractions are DECIMAL, not DOUBLE.
+    pub prefers_decimal: bool,
+    /// Inference: every leaf is STRING.
+    pub primitives_as_string: bool,
+}
+
+impl Default for JsonOptions {
+    fn default() -> JsonOptions {
+        JsonOptions {
+            allow_backslash_escaping_any_character: false,
+            allow_comments: false,
+            allow_non_numeric_numbers: true,
+            allow_numeric_leading_zeros: false,
+            allow_single_quotes: true,
+            allow_unquoted_control_chars: false,
+            allow_unquoted_field_names: false,
+            drop_field_if_all_null: false,
+            infer_timestamp: false,
+            prefers_decimal: false,
+            primitives_as_string: false,
+        }
+    }
+}
+
+/// Options of CSV alone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CsvOptions {
+    /// Between the values of a row; not empty.
+    pub sep: Vec<u8>,
+    /// Around values that contain separators; None: no quoting.
+    pub quote: Option<u8>,
+    /// Before a quote that belongs to the value; equal to `quote`: quotes are doubled. None: no escaping.
+    pub escape: Option<u8>,
+    /// Lines beginning so are comments.
+    pub comment: Option<u8>,
+    /// Whether the first line of a file names its columns.
+    pub header: bool,
+    /// Lines left out before the header.
+    pub skip_rows: u64,
+    /// The text of NULL, besides no text at all.
+    pub null_value: String,
+    /// What an empty value in quotes stands for.
+    pub empty_value: String,
+    /// The text of a NaN in a number column.
+    pub nan_value: String,
+    /// The text of plus infinity.
+    pub positive_inf: String,
+    /// The text of minus infinity.
+    pub negative_inf: String,
+    /// White space before a value is not part of it.
+    pub ignore_leading_white_space: bool,
+    /// White space behind a value is not part of it.
+    pub ignore_trailing_white_space: bool,
+    /// Inference: `yyyy-MM-dd` is a DATE, not a TIMESTAMP.
+    pub prefer_date: bool,
+    /// Most columns of a row.
+    pub max_columns: usize,
+}
+
+impl Default for CsvOptions {
+    fn default() -> CsvOptions {
+        CsvOptions {
+            sep: b",".to_vec(),
+            quote: Some(b'"'),
+            escape: Some(b'\\'),
+            comment: None,
+            header: true,
+            skip_rows: 0,
+            null_value: String::new(),
+            empty_value: String::new(),
+            nan_value: "NaN".to_owned(),
+            positive_inf: "Inf".to_owned(),
+            negative_inf: "-Inf".to_owned(),
+            ignore_leading_white_space: false,
+            ignore_trailing_white_space: false,
+            prefer_date: true,
+            max_columns: 20480,
+        }
+    }
+}
+
+/// An option that is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct OptionError {
+    /// The option's name as it was given.
+    pub key: String,
+    /// What is wrong with it.
+    pub message: String,
+    /// What to do about it.
+    pub help: String,
+}
+
+impl OptionError {
+    fn value(key: &str, value: &str, accepted: &str) -> OptionError {
+        OptionError {
+            key: key.to_owned(),
+            message: format!("option `{key}` cannot be '{value}'"),
+            help: format!("it takes {accepted}"),
+        }
+    }
+}
+
+impl FormatOptions {
+    /// The defaults. `inferring` says that no schema is given; then rescued data has a column.
+    pub fn new(format: Format, infer_column_types: bool, inferring: bool) -> FormatOptions {
+        FormatOptions {
+            format,
+            infer_column_types,
+            rescued_data_column: (inferring && format != Format::Text).then(|| "_rescued_data".to_owned()),
+            corrupt_column: "_corrupt_record".to_owned(),
+            case_sensitive: true,
+            mode: Mode::default(),
+            line_sep: None,
+            multi_line: false,
+            json: JsonOptions::default(),
+            csv: CsvOptions::default(),
+        }
+    }
+
+    /// The options in `entries` over the defaults. Names are compared without case; of equal names the last
+    /// counts.
+    pub fn parse(
+        format: Format,
+        entries: &[(String, String)],
+        infer_column_types: bool,
+        inferring: bool,
+    ) -> Result<FormatOptions, OptionError> {
+        let mut options = FormatOptions::new(format, infer_column_types, inferring);
+        for (key, value) in entries {
+            let known = known::find(format, key).ok_or_else(|| known::unknown(format, key))?;
+            (known.set)(&mut options, key, value)?;
+        }
+        options.check()?;
+        Ok(options)
+    }
+
+    /// Refuses options that contradict each other.
+    fn check(&self) -> Result<(), OptionError> {
+        let csv = &self.csv;
+        let special = [("quote", csv.quote), ("escape", csv.escape), ("comment", csv.comment)];
+        let Some(&first) = csv.sep.first() else { return Ok(()) };
+        match special.iter().find(|(_, byte)| *byte == Some(first)) {
+            Some((name, _)) if self.format == Format::Csv => Err(OptionError {
+                key: (*name).to_owned(),
+                message: format!("option `{name}` and option `sep` are the same character"),
+                help: format!("choose another `{name}`, or none: ''"),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn parse(format: Format, entries: &[(&str, &str)]) -> Result<FormatOptions, OptionError> {
+        let entries: Vec<_> = entries.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        FormatOptions::parse(format, &entries, true, true)
+    }
+
+    #[test]
+    fn names_and_values() {
+        let options = parse(Format::Csv, &[("DELIMITER", ";"), ("escape", "\""), ("Mode", "failfast")]).unwrap();
+        assert_eq!((options.csv.sep.as_slice(), options.csv.escape), (&b";"[..], Some(b'"')));
+        assert_eq!(options.mode, Mode::FailFast);
+        assert_eq!(options.rescued_data_column.as_deref(), Some("_rescued_data"));
+        assert!(FormatOptions::parse(Format::Json, &[], true, false).unwrap().rescued_data_column.is_none());
+        assert_eq!(parse(Format::Csv, &[("sep", "\\t")]).unwrap().csv.sep, b"\t");
+        assert_eq!(parse(Format::Json, &[("multiLine", "TRUE")]).map(|o| o.multi_line), Ok(true));
+    }
+
+    #[test]
+    fn refusals_name_the_way_out() {
+        let error = parse(Format::Json, &[("multiline ", "true")]).unwrap_err();
+        assert!(error.help.contains("`multiLine`"), "{error:?}");
+        let error = parse(Format::Csv, &[("header", "yes")]).unwrap_err();
+        assert_eq!((error.message.as_str(), error.help.as_str()),
+            ("option `header` cannot be 'yes'", "it takes true or false"));
+        let error = parse(Format::Json, &[("header", "true")]).unwrap_err();
+        assert!(error.message.contains("csv"), "{error:?}");
+        let error = parse(Format::Csv, &[("dateFormat", "dd/MM/yyyy")]).unwrap_err();
+        assert!(error.message.contains("`dateFormat`") && error.message.contains("not carried out"), "{error:?}");
+        assert!(parse(Format::Json, &[("badRecordsPath", "/tmp")]).is_err());
+        assert!(parse(Format::Csv, &[("sep", "\"")]).is_err());
+    }
+
+    #[test]
+    fn formats_have_names() {
+        assert_eq!(Format::from_name("JSON"), Some(Format::Json));
+        assert_eq!(Format::from_name("binaryfile"), Some(Format::BinaryFile));
+        assert_eq!(Format::from_name("jsonl"), None);
+    }
+}

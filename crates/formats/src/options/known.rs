@@ -1,0 +1,322 @@
+//! The options that each format knows: name, default, meaning, and what a value sets.
+
+use super::{Format, FormatOptions, Mode, OptionError};
+
+/// One option of a format.
+#[derive(Debug, Clone, Copy)]
+pub struct OptionDoc {
+    /// Its name.
+    pub name: &'static str,
+    /// Its default, as it would be written.
+    pub default: &'static str,
+    /// What it does; for one that is not carried out, which values are accepted all the same.
+    pub meaning: &'static str,
+    /// Whether values other than the default have their effect. If not, they are refused.
+    pub carried_out: bool,
+    pub(super) set: Set,
+}
+
+type Set = fn(&mut FormatOptions, &str, &str) -> Result<(), OptionError>;
+
+/// An option whose value is put in a place by a reader of values.
+macro_rules! option {
+    ($name:literal, $default:literal, $meaning:literal, $read:ident, $($place:ident).+) => {
+        OptionDoc {
+            name: $name, default: $default, meaning: $meaning, carried_out: true,
+            set: |options, key, value| { options.$($place).+ = $read(key, value)?; Ok(()) },
+        }
+    };
+}
+
+/// An option that only takes values which change nothing.
+macro_rules! not_carried_out {
+    ($name:literal, $default:literal, $meaning:literal, [$($accepted:literal),*]) => {
+        OptionDoc {
+            name: $name, default: $default, meaning: $meaning, carried_out: false,
+            set: |_, key, value| refuse_but(key, value, &[$($accepted),*]),
+        }
+    };
+}
+
+/// Options of JSON files.
+pub const JSON_OPTIONS: &[OptionDoc] = &[
+    option!("allowBackslashEscapingAnyCharacter", "false", "`\\x` stands for `x`, whatever `x`", flag,
+        json.allow_backslash_escaping_any_character),
+    option!("allowComments", "false", "`/* … */` and `// …` between tokens", flag, json.allow_comments),
+    option!("allowNonNumericNumbers", "true", "`NaN`, `Infinity`, `-INF` and their like are numbers", flag,
+        json.allow_non_numeric_numbers),
+    option!("allowNumericLeadingZeros", "false", "`007` is a number", flag, json.allow_numeric_leading_zeros),
+    option!("allowSingleQuotes", "true", "`'text'` is a string", flag, json.allow_single_quotes),
+    option!("allowUnquotedControlChars", "false", "control characters may stand in strings as they are", flag,
+        json.allow_unquoted_control_chars),
+    option!("allowUnquotedFieldNames", "false", "field names may stand without quotes", flag,
+        json.allow_unquoted_field_names),
+    BAD_RECORDS_PATH,
+    CORRUPT_COLUMN,
+    DATE_FORMAT,
+    option!("dropFieldIfAllNull", "false", "inference: no column for fields that are NULL or empty throughout", flag,
+        json.drop_field_if_all_null),
+    ENCODING,
+    CHARSET,
+    option!("inferTimestamp", "false", "inference: strings that are timestamps make a TIMESTAMP column", flag,
+        json.infer_timestamp),
+    LINE_SEP,
+    LOCALE,
+    MERGE_SCHEMA,
+    MODE,
+    option!("multiLine", "false", "a file is one document, or an array of records, over several lines", flag,
+        multi_line),
+    option!("prefersDecimal", "false", "inference: fractions are DECIMAL, not DOUBLE", flag, json.prefers_decimal),
+    option!("primitivesAsString", "false", "inference: every leaf is STRING", flag, json.primitives_as_string),
+    CASE_SENSITIVE,
+    RESCUED_DATA_COLUMN,
+    SAMPLING_RATIO,
+    not_carried_out!("singleVariantColumn", "none", "the whole record as one VARIANT", []),
+    TIMESTAMP_FORMAT,
+    TIMESTAMP_NTZ_FORMAT,
+    TIME_ZONE,
+];
+
+/// Options of CSV files.
+pub const CSV_OPTIONS: &[OptionDoc] = &[
+    BAD_RECORDS_PATH,
+    not_carried_out!("charToEscapeQuoteEscaping", "`escape`, or none if it equals `quote`",
+        "escapes the escape before a quote", ["", "\\0"]),
+    CORRUPT_COLUMN,
+    option!("comment", "", "lines that begin with this character are left out", character, csv.comment),
+    DATE_FORMAT,
+    option!("delimiter", ",", "the same as `sep`", separator, csv.sep),
+    option!("emptyValue", "", "what an empty value in quotes stands for", text, csv.empty_value),
+    ENCODING,
+    CHARSET,
+    OptionDoc {
+        name: "enforceSchema", default: "true",
+        meaning: "without effect: with a header columns are always matched by name", carried_out: true,
+        set: |_, key, value| flag(key, value).map(drop),
+    },
+    option!("escape", "\\", "stands before a quote inside a quoted value; `\"` for doubled quotes", character,
+        csv.escape),
+    not_carried_out!("failOnUnknownFields", "false", "deprecated; use `schemaEvolutionMode`", ["false"]),
+    not_carried_out!("failOnWidenedFields", "false", "deprecated; use `schemaEvolutionMode`", ["false"]),
+    option!("header", "true", "the first line of each file names its columns; otherwise they are `_c0`, `_c1`, …",
+        flag, csv.header),
+    option!("ignoreLeadingWhiteSpace", "false", "white space before a value is not part of it", flag,
+        csv.ignore_leading_white_space),
+    option!("ignoreTrailingWhiteSpace", "false", "white space behind a value is not part of it", flag,
+        csv.ignore_trailing_white_space),
+    option!("inferSchema", "as `inferColumnTypes`", "inference finds types; otherwise every column is STRING", flag,
+        infer_column_types),
+    LINE_SEP,
+    LOCALE,
+    not_carried_out!("maxCharsPerColumn", "-1", "longest value", ["-1"]),
+    option!("maxColumns", "20480", "most columns of a file", count, csv.max_columns),
+    MERGE_SCHEMA,
+    MODE,
+    option!("multiLine", "false", "quoted values may contain line breaks", flag, multi_line),
+    option!("nanValue", "NaN", "the text of a NaN", text, csv.nan_value),
+    option!("negativeInf", "-Inf", "the text of minus infinity", text, csv.negative_inf),
+    option!("nullValue", "", "the text of NULL, besides no text at all", text, csv.null_value),
+    option!("parserCaseSensitive", "true", "the same as `readerCaseSensitive`", flag, case_sensitive),
+    option!("positiveInf", "Inf", "the text of plus infinity", text, csv.positive_inf),
+    option!("preferDate", "true", "inference: `yyyy-MM-dd` is a DATE, not a TIMESTAMP", flag, csv.prefer_date),
+    option!("quote", "\"", "stands around values that contain separators; '' for no quoting", character, csv.quote),
+    CASE_SENSITIVE,
+    RESCUED_DATA_COLUMN,
+    SAMPLING_RATIO,
+    option!("sep", ",", "stands between values; one or several characters", separator, csv.sep),
+    option!("skipRows", "0", "lines left out at the beginning of each file, before the header", rows, csv.skip_rows),
+    TIMESTAMP_FORMAT,
+    TIMESTAMP_NTZ_FORMAT,
+    TIME_ZONE,
+    not_carried_out!("unescapedQuoteHandling", "STOP_AT_DELIMITER",
+        "a quoted value with a quote inside is taken as it stands, up to the next separator",
+        ["STOP_AT_DELIMITER"]),
+];
+
+/// Options of text files.
+pub const TEXT_OPTIONS: &[OptionDoc] = &[
+    ENCODING,
+    LINE_SEP,
+    option!("wholeText", "false", "a file is one row", flag, multi_line),
+];
+
+const BAD_RECORDS_PATH: OptionDoc =
+    not_carried_out!("badRecordsPath", "none", "malformed records are written there; use `rescuedDataColumn`", []);
+const CORRUPT_COLUMN: OptionDoc = option!("columnNameOfCorruptRecord", "_corrupt_record",
+    "the column that keeps the text of corrupt records, where the schema has it", name, corrupt_column);
+const DATE_FORMAT: OptionDoc = not_carried_out!("dateFormat", "yyyy-MM-dd", "pattern of dates", ["yyyy-MM-dd"]);
+const ENCODING: OptionDoc = not_carried_out!("encoding", "UTF-8", "of the files' text", ["UTF-8", "UTF8", "US-ASCII"]);
+const CHARSET: OptionDoc = not_carried_out!("charset", "UTF-8", "the same as `encoding`", ["UTF-8", "UTF8", "US-ASCII"]);
+const LINE_SEP: OptionDoc = OptionDoc {
+    name: "lineSep", default: "any of \\r, \\n, \\r\\n", meaning: "ends a record; for CSV one character",
+    carried_out: true, set: line_separator,
+};
+const LOCALE: OptionDoc = not_carried_out!("locale", "en-US", "of numbers and dates", ["en-US", "en_US", "US"]);
+const MERGE_SCHEMA: OptionDoc =
+    not_carried_out!("mergeSchema", "true", "inference over all sampled files; always on", ["true"]);
+const MODE: OptionDoc = option!("mode", "PERMISSIVE",
+    "what becomes of malformed records: PERMISSIVE keeps, DROPMALFORMED drops, FAILFAST stops", parse_mode, mode);
+const CASE_SENSITIVE: OptionDoc =
+    option!("readerCaseSensitive", "true", "`Id` and `id` are different fields", flag, case_sensitive);
+const RESCUED_DATA_COLUMN: OptionDoc = OptionDoc {
+    name: "rescuedDataColumn", default: "_rescued_data when the schema is inferred, else none",
+    meaning: "the column for values that fit no column; '' for none", carried_out: true,
+    set: |options, _, value| {
+        options.rescued_data_column = (!value.is_empty()).then(|| value.to_owned());
+        Ok(())
+    },
+};
+const SAMPLING_RATIO: OptionDoc =
+    not_carried_out!("samplingRatio", "1.0", "inference: share of records looked at", ["1.0", "1"]);
+const TIMESTAMP_FORMAT: OptionDoc = not_carried_out!("timestampFormat", "yyyy-MM-dd'T'HH:mm:ss[.SSS][XXX]",
+    "pattern of timestamps; `T` or a space, zone and fraction as they come", ["yyyy-MM-dd'T'HH:mm:ss[.SSS][XXX]"]);
+const TIMESTAMP_NTZ_FORMAT: OptionDoc = not_carried_out!("timestampNTZFormat", "yyyy-MM-dd'T'HH:mm:ss[.SSS]",
+    "pattern of timestamps without zone", ["yyyy-MM-dd'T'HH:mm:ss[.SSS]"]);
+const TIME_ZONE: OptionDoc =
+    not_carried_out!("timeZone", "UTC", "of timestamps without one", ["UTC", "GMT", "Z", "Etc/UTC", "+00:00"]);
+
+/// The option of that name, in any case.
+pub(super) fn find(format: Format, key: &str) -> Option<&'static OptionDoc> {
+    format.options().iter().find(|option| option.name.eq_ignore_ascii_case(key))
+}
+
+/// The error for a name that the format does not have.
+pub(super) fn unknown(format: Format, key: &str) -> OptionError {
+    let others = Format::ALL.into_iter().filter(|&other| find(other, key).is_some()).map(Format::name);
+    let others: Vec<_> = others.collect();
+    let message = if !format.carried_out() {
+        format!("format {} is not carried out yet", format.name())
+    } else if others.is_empty() {
+        format!("option `{key}` is not known for {} files", format.name())
+    } else {
+        format!("option `{key}` is not known for {} files, only for {}", format.name(), others.join(" and "))
+    };
+    let nearest = format
+        .options()
+        .iter()
+        .map(|option| (distance(&key.to_lowercase(), &option.name.to_lowercase()), option.name))
+        .min()
+        .filter(|(distance, name)| *distance <= name.len() / 3 + 1);
+    let help = match nearest {
+        Some((_, name)) => format!("did you mean `{name}`?"),
+        None => {
+            let names: Vec<_> = format.options().iter().map(|option| option.name).collect();
+            format!("known are: {}", names.join(", "))
+        }
+    };
+    OptionError { key: key.to_owned(), message, help }
+}
+
+/// Letters to insert, remove or replace to get from one name to the other.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, a) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+fn refuse_but(key: &str, value: &str, accepted: &[&str]) -> Result<(), OptionError> {
+    if accepted.iter().any(|accepted| accepted.eq_ignore_ascii_case(value)) {
+        return Ok(());
+    }
+    let help = match accepted {
+        [] => "leave it out".to_owned(),
+        [one] => format!("leave it out; only '{one}' is accepted"),
+        several => format!("leave it out; accepted are '{}'", several.join("', '")),
+    };
+    let message = format!("option `{key}` = '{value}' is not carried out yet");
+    Err(OptionError { key: key.to_owned(), message, help })
+}
+
+fn flag(key: &str, value: &str) -> Result<bool, OptionError> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(OptionError::value(key, value, "true or false")),
+    }
+}
+
+fn text(_: &str, value: &str) -> Result<String, OptionError> {
+    Ok(value.to_owned())
+}
+
+fn name(key: &str, value: &str) -> Result<String, OptionError> {
+    if value.is_empty() { Err(OptionError::value(key, value, "a column name")) } else { Ok(value.to_owned()) }
+}
+
+fn count(key: &str, value: &str) -> Result<usize, OptionError> {
+    value.parse().ok().filter(|&n| n > 0).ok_or_else(|| OptionError::value(key, value, "a number above 0"))
+}
+
+fn rows(key: &str, value: &str) -> Result<u64, OptionError> {
+    value.parse().map_err(|_| OptionError::value(key, value, "a number of lines, 0 or more"))
+}
+
+fn parse_mode(key: &str, value: &str) -> Result<Mode, OptionError> {
+    match value.to_ascii_uppercase().as_str() {
+        "PERMISSIVE" => Ok(Mode::Permissive),
+        "DROPMALFORMED" => Ok(Mode::DropMalformed),
+        "FAILFAST" => Ok(Mode::FailFast),
+        _ => Err(OptionError::value(key, value, "PERMISSIVE, DROPMALFORMED or FAILFAST")),
+    }
+}
+
+/// `\t`, `\n`, `\r`, `\\`, `\0`, `\"` and `\'` may be written with a backslash, since SQL strings often pass it on.
+fn unescaped(value: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut bytes = value.bytes().peekable();
+    while let Some(byte) = bytes.next() {
+        let escaped = (byte == b'\\').then(|| match bytes.peek() {
+            Some(b't') => Some(b'\t'),
+            Some(b'n') => Some(b'\n'),
+            Some(b'r') => Some(b'\r'),
+            Some(b'0') => Some(0),
+            Some(&other @ (b'\\' | b'"' | b'\'')) => Some(other),
+            _ => None,
+        });
+        match escaped.flatten() {
+            Some(meant) => {
+                out.push(meant);
+                bytes.next();
+            }
+            None => out.push(byte),
+        }
+    }
+    out
+}
+
+fn character(key: &str, value: &str) -> Result<Option<u8>, OptionError> {
+    match unescaped(value).as_slice() {
+        [] | [0] => Ok(None),
+        [byte @ 1..0x80] if !matches!(byte, b'\n' | b'\r') => Ok(Some(*byte)),
+        _ => Err(OptionError::value(key, value, "one ASCII character, or '' for none")),
+    }
+}
+
+fn separator(key: &str, value: &str) -> Result<Vec<u8>, OptionError> {
+    let bytes = unescaped(value);
+    if bytes.is_empty() || bytes.contains(&b'\n') || bytes.contains(&b'\r') {
+        return Err(OptionError::value(key, value, "one or more characters other than line breaks"));
+    }
+    Ok(bytes)
+}
+
+fn line_separator(options: &mut FormatOptions, key: &str, value: &str) -> Result<(), OptionError> {
+    let bytes = unescaped(value);
+    if bytes.is_empty() {
+        return Err(OptionError::value(key, value, "one or more characters"));
+    }
+    if options.format == Format::Csv && (bytes.len() > 1 || bytes[0] >= 0x80) {
+        return Err(OptionError::value(key, value, "one ASCII character, or is left out for any of \\r, \\n, \\r\\n"));
+    }
+    options.line_sep = Some(bytes);
+    Ok(())
+}

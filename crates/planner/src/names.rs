@@ -1,0 +1,659 @@
+//! Identifiers without case: rewrites each name in a query to the spelling of the thing it means.
+//!
+//! DataFusion compares names by their bytes; the language does not. Scopes are followed here only as far as
+//! spelling needs it: a name that matches nothing is left alone, for DataFusion to report. Also here, because both
+//! need the scope: `_metadata` stays out of `*`, `input_file_name()` becomes `_metadata.file_path`, and a column
+//! without an alias gets the name Spark would give it.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use alluvium_parser::{Diagnostic, Span};
+use sqlparser::ast::{self, Ident, Spanned, VisitMut, VisitorMut};
+
+use crate::bind::{key_of, parts_of, special_index};
+use crate::relation::METADATA_COLUMN;
+use crate::strict::not_yet;
+
+/// What is known of a relation.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    /// Column names, `_metadata` included.
+    pub columns: Vec<String>,
+    /// The last column is the hidden `_metadata`.
+    pub hidden: bool,
+}
+
+/// Rewrites the names of `query`. `known` is keyed by [`key_of`].
+pub(crate) fn rewrite_names(query: &mut ast::Query, known: HashMap<String, Known>) -> Result<(), Diagnostic> {
+    Names { known, ctes: Vec::new() }.query(query, None).map(|_| ())
+}
+
+struct Names {
+    known: HashMap<String, Known>,
+    /// Visible CTEs, innermost last: their spelling and columns.
+    ctes: Vec<(String, Known)>,
+}
+
+/// A relation of a FROM clause.
+#[derive(Debug, Clone)]
+struct InScope {
+    qualifier: Vec<String>,
+    columns: Vec<String>,
+    hidden: bool,
+}
+
+/// Where names of one query block are looked up.
+#[derive(Debug, Default)]
+struct Scope<'p> {
+    relations: Vec<InScope>,
+    /// Columns that JOIN … USING made one.
+    merged: Vec<String>,
+    /// Names given in the select list.
+    outputs: Vec<String>,
+    /// ORDER BY looks at the select list first, GROUP BY and HAVING last.
+    outputs_first: bool,
+    parent: Option<&'p Scope<'p>>,
+}
+
+fn same(left: &str, right: &str) -> bool {
+    left.eq_ignore_ascii_case(right) || left.to_lowercase() == right.to_lowercase()
+}
+
+fn spelled<'n>(names: &'n [String], typed: &str) -> Option<&'n String> {
+    names.iter().find(|name| *name == typed).or_else(|| names.iter().find(|name| same(name, typed)))
+}
+
+impl Scope<'_> {
+    /// Rewrites a bare name. Errors when two relations have it.
+    fn bare(&self, ident: &mut Ident) -> Result<bool, Diagnostic> {
+        if self.outputs_first && self.rewrite_output(ident) {
+            return Ok(true);
+        }
+        let owners: Vec<&InScope> =
+            self.relations.iter().filter(|relation| spelled(&relation.columns, &ident.value).is_some()).collect();
+        let merged = self.merged.iter().any(|name| same(name, &ident.value));
+        if owners.len() > 1 && !merged {
+            return Err(self.ambiguous(ident, &owners));
+        }
+        if let Some(name) = owners.first().and_then(|owner| spelled(&owner.columns, &ident.value)) {
+            ident.value = name.clone();
+            return Ok(true);
+        }
+        if self.rewrite_output(ident) {
+            return Ok(true);
+        }
+        match self.parent {
+            Some(parent) => parent.bare(ident),
+            None => Ok(false),
+        }
+    }
+
+    fn rewrite_output(&self, ident: &mut Ident) -> bool {
+        match spelled(&self.outputs, &ident.value) {
+            Some(name) => {
+                ident.value = name.clone();
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn ambiguous(&self, ident: &Ident, owners: &[&InScope]) -> Diagnostic {
+        let ways: Vec<String> = owners
+            .iter()
+            .filter_map(|owner| owner.qualifier.last())
+            .map(|qualifier| match special_index(qualifier) {
+                Some(_) => "an alias, then `alias.column`".to_string(),
+                None => format!("`{qualifier}.{}`", ident.value),
+            })
+            .collect();
+        Diagnostic::new(
+            "AMBIGUOUS_REFERENCE",
+            format!("column `{}` is in more than one relation of FROM", ident.value),
+        )
+        .at(ident.span.into())
+        .help(format!("write {}", ways.join(" or ")))
+    }
+
+    /// Rewrites `t.c`, `s.t.c`, `c.field` (and deeper fields behind them). True when `t` or `c` was found.
+    fn compound(&self, idents: &mut [Ident]) -> Result<bool, Diagnostic> {
+        if self.qualified(idents, 1) || (idents.len() > 2 && self.qualified(idents, 2)) {
+            return Ok(true);
+        }
+        let Some(first) = idents.first_mut() else { return Ok(false) };
+        let here = self.relations.iter().any(|relation| spelled(&relation.columns, &first.value).is_some());
+        if here || spelled(&self.outputs, &first.value).is_some() {
+            return self.bare(first);
+        }
+        match self.parent {
+            Some(parent) => parent.compound(idents),
+            None => Ok(false),
+        }
+    }
+
+    /// Tries the first `parts` identifiers as a relation and the next one as its column.
+    fn qualified(&self, idents: &mut [Ident], parts: usize) -> bool {
+        for relation in &self.relations {
+            let Some(skip) = relation.qualifier.len().checked_sub(parts) else { continue };
+            let qualifier = &relation.qualifier[skip..];
+            let typed = idents[..parts].iter().zip(qualifier).all(|(ident, part)| same(&ident.value, part));
+            let Some(column) = idents.get(parts) else { continue };
+            let Some(column) = spelled(&relation.columns, &column.value).filter(|_| typed) else { continue };
+            for (ident, part) in idents.iter_mut().zip(qualifier) {
+                ident.value = part.clone();
+            }
+            idents[parts].value = column.clone();
+            return true;
+        }
+        false
+    }
+
+    /// `_metadata.file_path` of the one relation that has it.
+    fn file_path(&self, at: Span) -> Result<ast::Expr, Diagnostic> {
+        let with_files: Vec<&InScope> = self.relations.iter().filter(|relation| relation.hidden).collect();
+        match (with_files.as_slice(), self.parent) {
+            ([relation], _) => {
+                let mut idents: Vec<Ident> = relation.qualifier.last().into_iter().map(Ident::new).collect();
+                idents.push(Ident::new(METADATA_COLUMN));
+                idents.push(Ident::new("file_path"));
+                Ok(ast::Expr::CompoundIdentifier(idents))
+            }
+            ([], Some(parent)) => parent.file_path(at),
+            ([], None) => Err(Diagnostic::new("NO_FILE_RELATION", "input_file_name() needs files in the same FROM")
+                .at(at)
+                .help("read them with cloud_files(…), read_files(…) or json.`path` here, or pass the name on as a column")),
+            _ => Err(Diagnostic::new("AMBIGUOUS_REFERENCE", "input_file_name() could mean more than one relation of FROM")
+                .at(at)
+                .help("give the relations aliases and write `alias._metadata.file_path`")),
+        }
+    }
+}
+
+impl Names {
+    /// Rewrites a query and gives the names of its columns.
+    fn query(&mut self, query: &mut ast::Query, parent: Option<&Scope<'_>>) -> Result<Vec<String>, Diagnostic> {
+        let visible = self.ctes.len();
+        if let Some(with) = &mut query.with {
+            for cte in &mut with.cte_tables {
+                self.cte(cte, with.recursive, parent)?;
+            }
+        }
+        let outputs = match query.body.as_mut() {
+            ast::SetExpr::Select(select) => self.select(select, query.order_by.as_mut(), parent)?,
+            other => {
+                let outputs = self.body(other, parent)?;
+                let scope =
+                    Scope { outputs: outputs.clone(), outputs_first: true, parent, ..Scope::default() };
+                self.visit(&mut query.order_by, &scope)?;
+                outputs
+            }
+        };
+        self.ctes.truncate(visible);
+        Ok(outputs)
+    }
+
+    fn cte(&mut self, cte: &mut ast::Cte, recursive: bool, parent: Option<&Scope<'_>>) -> Result<(), Diagnostic> {
+        let name = cte.alias.name.value.clone();
+        let given: Vec<String> = cte.alias.columns.iter().map(|column| column.name.value.clone()).collect();
+        let depth = self.ctes.len();
+        if recursive {
+            let columns = if given.is_empty() { first_branch_outputs(&cte.query) } else { given.clone() };
+            self.ctes.push((name.clone(), Known { columns, hidden: false }));
+        }
+        let outputs = self.query(&mut cte.query, parent)?;
+        self.ctes.truncate(depth);
+        let columns = if given.is_empty() { outputs } else { given };
+        self.ctes.push((name, Known { columns, hidden: false }));
+        Ok(())
+    }
+
+    fn body(&mut self, body: &mut ast::SetExpr, parent: Option<&Scope<'_>>) -> Result<Vec<String>, Diagnostic> {
+        match body {
+            ast::SetExpr::Select(select) => self.select(select, None, parent),
+            ast::SetExpr::Query(query) => self.query(query, parent),
+            ast::SetExpr::SetOperation { left, right, .. } => {
+                let outputs = self.body(left, parent)?;
+                self.body(right, parent)?;
+                Ok(outputs)
+            }
+            ast::SetExpr::Values(values) => {
+                let width = values.rows.first().map_or(0, |row| row.len());
+                let scope = Scope { parent, ..Scope::default() };
+                self.visit(values, &scope)?;
+                Ok((1..=width).map(|n| format!("column{n}")).collect())
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn select(
+        &mut self,
+        select: &mut ast::Select,
+        order_by: Option<&mut ast::OrderBy>,
+        parent: Option<&Scope<'_>>,
+    ) -> Result<Vec<String>, Diagnostic> {
+        let mut scope = Scope { parent, ..Scope::default() };
+        for from in &mut select.from {
+            self.from(from, &mut scope)?;
+        }
+        let mut outputs = Vec::new();
+        for item in std::mem::take(&mut select.projection) {
+            self.item(item, &scope, &mut outputs, &mut select.projection)?;
+        }
+        self.visit(&mut select.selection, &scope)?;
+        scope.outputs = outputs.clone();
+        self.visit(&mut select.group_by, &scope)?;
+        self.visit(&mut select.having, &scope)?;
+        self.visit(&mut select.qualify, &scope)?;
+        self.visit(&mut select.named_window, &scope)?;
+        if let Some(order_by) = order_by {
+            scope.outputs_first = true;
+            self.visit(order_by, &scope)?;
+        }
+        Ok(outputs)
+    }
+
+    fn from(&mut self, from: &mut ast::TableWithJoins, scope: &mut Scope<'_>) -> Result<(), Diagnostic> {
+        self.relation(&mut from.relation, scope)?;
+        for join in &mut from.joins {
+            let before = scope.relations.len();
+            let at = Span::from(join.relation.span());
+            self.relation(&mut join.relation, scope)?;
+            match constraint_of(&mut join.join_operator) {
+                Some(ast::JoinConstraint::On(on)) => self.visit(on, scope)?,
+                Some(ast::JoinConstraint::Using(columns)) => merge_using(columns, scope, before),
+                Some(ast::JoinConstraint::Natural) => {
+                    let hidden = |relations: &[InScope]| relations.iter().any(|relation| relation.hidden);
+                    if hidden(&scope.relations[..before]) && hidden(&scope.relations[before..]) {
+                        return Err(not_yet("NATURAL JOIN of two file relations", at)
+                            .help("name the columns with USING (…)"));
+                    }
+                    let (left, right) = scope.relations.split_at(before);
+                    let common: Vec<String> = left
+                        .iter()
+                        .flat_map(|relation| &relation.columns)
+                        .filter(|name| right.iter().any(|relation| spelled(&relation.columns, name).is_some()))
+                        .cloned()
+                        .collect();
+                    scope.merged.extend(common);
+                }
+                Some(ast::JoinConstraint::None) | None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn relation(&mut self, factor: &mut ast::TableFactor, scope: &mut Scope<'_>) -> Result<(), Diagnostic> {
+        let (known, name, alias) = match factor {
+            ast::TableFactor::Table { name, alias, args: None, .. } => (self.table(name), parts_of(name), alias.as_ref()),
+            ast::TableFactor::Derived { subquery, alias, lateral, .. } => {
+                let outer = if *lateral { Some(&*scope) } else { scope.parent };
+                let columns = self.query(subquery, outer)?;
+                (Known { columns, hidden: false }, Vec::new(), alias.as_ref())
+            }
+            ast::TableFactor::NestedJoin { table_with_joins, alias: None } => {
+                return self.from(table_with_joins, scope);
+            }
+            ast::TableFactor::NestedJoin { table_with_joins, alias } => {
+                let mut inner = Scope { parent: scope.parent, ..Scope::default() };
+                self.from(table_with_joins, &mut inner)?;
+                let columns = inner.relations.into_iter().flat_map(|relation| relation.columns).collect();
+                (Known { columns, hidden: false }, Vec::new(), alias.as_ref())
+            }
+            ast::TableFactor::Table { alias, .. }
+            | ast::TableFactor::Function { alias, .. }
+            | ast::TableFactor::UNNEST { alias, .. } => {
+                (Known { columns: Vec::new(), hidden: false }, Vec::new(), alias.as_ref())
+            }
+            _ => return Ok(()),
+        };
+        let (mut columns, hidden) = (known.columns, known.hidden);
+        let mut qualifier = name;
+        if let Some(alias) = alias {
+            qualifier = vec![alias.name.value.clone()];
+            if !alias.columns.is_empty() {
+                columns = alias.columns.iter().map(|column| column.name.value.clone()).collect();
+            }
+        }
+        scope.relations.push(InScope { qualifier, columns, hidden });
+        Ok(())
+    }
+
+    /// Spells a table's name as its CTE does, if it is one, and gives what is known of it.
+    fn table(&self, name: &mut ast::ObjectName) -> Known {
+        let parts = parts_of(name);
+        if let [part] = parts.as_slice()
+            && let Some((spelling, known)) = self.ctes.iter().rev().find(|(cte, _)| same(cte, part))
+        {
+            if let Some(ast::ObjectNamePart::Identifier(ident)) = name.0.first_mut() {
+                ident.value.clone_from(spelling);
+            }
+            return known.clone();
+        }
+        self.known.get(&key_of(&parts)).cloned().unwrap_or(Known { columns: Vec::new(), hidden: false })
+    }
+
+    /// Rewrites one item of a select list, notes the names it gives, and puts it (or what it stands for) into `out`.
+    fn item(
+        &mut self,
+        mut item: ast::SelectItem,
+        scope: &Scope<'_>,
+        outputs: &mut Vec<String>,
+        out: &mut Vec<ast::SelectItem>,
+    ) -> Result<(), Diagnostic> {
+        match &mut item {
+            ast::SelectItem::UnnamedExpr(expr) => {
+                let name = spark_name(expr);
+                let is_column = matches!(expr, ast::Expr::Identifier(_));
+                self.visit(expr, scope)?;
+                let name = match (expr as &ast::Expr, is_column) {
+                    (ast::Expr::Identifier(ident), true) => ident.value.clone(),
+                    (ast::Expr::CompoundIdentifier(idents), _) if plain_column(idents, scope) => {
+                        idents.last().map(|ident| ident.value.clone()).unwrap_or(name)
+                    }
+                    _ if outputs.contains(&name) => String::new(),
+                    _ => {
+                        let span = expr.span();
+                        let alias = Ident { value: name.clone(), quote_style: Some('`'), span };
+                        item = ast::SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+                        name
+                    }
+                };
+                if !name.is_empty() {
+                    outputs.push(name);
+                }
+            }
+            ast::SelectItem::ExprWithAlias { expr, alias } => {
+                self.visit(expr, scope)?;
+                outputs.push(alias.value.clone());
+            }
+            ast::SelectItem::QualifiedWildcard(ast::SelectItemQualifiedWildcardKind::ObjectName(name), options) => {
+                let Some(relation) = self.wildcard_relation(name, scope) else {
+                    out.push(item);
+                    return Ok(());
+                };
+                let relation = relation.clone();
+                self.wildcard(options, std::slice::from_ref(&relation), scope, outputs)?;
+            }
+            ast::SelectItem::Wildcard(options) => {
+                let hidden = scope.relations.iter().filter(|relation| relation.hidden).count();
+                if hidden > 1 {
+                    return self.split_wildcard(options, scope, outputs, out);
+                }
+                let relations = scope.relations.clone();
+                self.wildcard(options, &relations, scope, outputs)?;
+            }
+            _ => {}
+        }
+        out.push(item);
+        Ok(())
+    }
+
+    /// The relation of `t.*`, with `t` rewritten to its spelling.
+    fn wildcard_relation<'s>(&self, name: &mut ast::ObjectName, scope: &'s Scope<'_>) -> Option<&'s InScope> {
+        let parts = parts_of(name);
+        let relation = scope.relations.iter().find(|relation| {
+            let skip = relation.qualifier.len().saturating_sub(parts.len());
+            relation.qualifier.len() >= parts.len()
+                && relation.qualifier[skip..].iter().zip(&parts).all(|(known, typed)| same(known, typed))
+        })?;
+        let skip = relation.qualifier.len() - parts.len();
+        for (part, spelling) in name.0.iter_mut().zip(&relation.qualifier[skip..]) {
+            if let ast::ObjectNamePart::Identifier(ident) = part {
+                ident.value.clone_from(spelling);
+            }
+        }
+        Some(relation)
+    }
+
+    /// `*` over several file relations: one `t.*` for each, since EXCEPT cannot say which `_metadata` it means.
+    fn split_wildcard(
+        &mut self,
+        options: &ast::WildcardAdditionalOptions,
+        scope: &Scope<'_>,
+        outputs: &mut Vec<String>,
+        out: &mut Vec<ast::SelectItem>,
+    ) -> Result<(), Diagnostic> {
+        let at = Span::from(options.span());
+        let plain = options.opt_except.is_none() && options.opt_exclude.is_none() && options.opt_replace.is_none();
+        if !plain || !scope.merged.is_empty() {
+            return Err(not_yet("this form of * over several file relations", at).help("name the columns"));
+        }
+        for relation in scope.relations.clone() {
+            let mut options = options.clone();
+            self.wildcard(&mut options, std::slice::from_ref(&relation), scope, outputs)?;
+            let name = ast::ObjectName::from(relation.qualifier.iter().map(Ident::new).collect::<Vec<_>>());
+            let kind = ast::SelectItemQualifiedWildcardKind::ObjectName(name);
+            out.push(ast::SelectItem::QualifiedWildcard(kind, options));
+        }
+        Ok(())
+    }
+
+    /// Spells the columns a wildcard leaves out, leaves `_metadata` out as well, and notes what remains.
+    fn wildcard(
+        &mut self,
+        options: &mut ast::WildcardAdditionalOptions,
+        relations: &[InScope],
+        scope: &Scope<'_>,
+        outputs: &mut Vec<String>,
+    ) -> Result<(), Diagnostic> {
+        let spell = |ident: &mut Ident| {
+            if let Some(name) = relations.iter().find_map(|relation| spelled(&relation.columns, &ident.value)) {
+                ident.value.clone_from(name);
+            }
+        };
+        let mut without: Vec<String> = Vec::new();
+        if let Some(ast::ExcludeSelectItem::Single(name)) = &options.opt_exclude {
+            options.opt_exclude = Some(ast::ExcludeSelectItem::Multiple(vec![name.clone()]));
+        }
+        if let Some(ast::ExcludeSelectItem::Multiple(names)) = &mut options.opt_exclude {
+            for part in names.iter_mut().flat_map(|name| &mut name.0) {
+                if let ast::ObjectNamePart::Identifier(ident) = part {
+                    spell(ident);
+                    without.push(ident.value.clone());
+                }
+            }
+        }
+        if let Some(except) = &mut options.opt_except {
+            for ident in std::iter::once(&mut except.first_element).chain(&mut except.additional_elements) {
+                spell(ident);
+                without.push(ident.value.clone());
+            }
+        }
+        if let Some(replace) = &mut options.opt_replace {
+            for element in &mut replace.items {
+                spell(&mut element.column_name);
+                self.visit(&mut element.expr, scope)?;
+            }
+        }
+        if relations.iter().any(|relation| relation.hidden) && !without.iter().any(|name| name == METADATA_COLUMN) {
+            let metadata = Ident::new(METADATA_COLUMN);
+            match &mut options.opt_except {
+                Some(except) => except.additional_elements.push(metadata),
+                None => {
+                    options.opt_except =
+                        Some(ast::ExceptSelectItem { first_element: metadata, additional_elements: Vec::new() });
+                }
+            }
+        }
+        for relation in relations {
+            let shown = relation.columns.len() - usize::from(relation.hidden);
+            let names = relation.columns[..shown].iter().filter(|name| !without.contains(name));
+            outputs.extend(names.cloned());
+        }
+        Ok(())
+    }
+
+    /// Rewrites every identifier of `node`, and every query inside it, against `scope`.
+    fn visit(&mut self, node: &mut impl VisitMut, scope: &Scope<'_>) -> Result<(), Diagnostic> {
+        let mut rewriter = Rewriter { names: self, scope, depth: 0, parameters: Vec::new() };
+        match node.visit(&mut rewriter) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(refusal) => Err(refusal),
+        }
+    }
+}
+
+/// Column names of the first branch of a recursive CTE, as far as they can be read off.
+fn first_branch_outputs(query: &ast::Query) -> Vec<String> {
+    let mut body = query.body.as_ref();
+    while let ast::SetExpr::SetOperation { left, .. } = body {
+        body = left;
+    }
+    let ast::SetExpr::Select(select) = body else { return Vec::new() };
+    select
+        .projection
+        .iter()
+        .filter_map(|item| match item {
+            ast::SelectItem::ExprWithAlias { alias, .. } => Some(alias.value.clone()),
+            ast::SelectItem::UnnamedExpr(expr) => Some(spark_name(expr)),
+            _ => None,
+        })
+        .collect()
+}
+
+fn constraint_of(operator: &mut ast::JoinOperator) -> Option<&mut ast::JoinConstraint> {
+    use ast::JoinOperator as Op;
+    match operator {
+        Op::Join(c)
+        | Op::Inner(c)
+        | Op::Left(c)
+        | Op::LeftOuter(c)
+        | Op::Right(c)
+        | Op::RightOuter(c)
+        | Op::FullOuter(c)
+        | Op::CrossJoin(c)
+        | Op::Semi(c)
+        | Op::LeftSemi(c)
+        | Op::RightSemi(c)
+        | Op::Anti(c)
+        | Op::LeftAnti(c)
+        | Op::RightAnti(c)
+        | Op::StraightJoin(c) => Some(c),
+        Op::AsOf { constraint, .. } => Some(constraint),
+        Op::CrossApply | Op::OuterApply | Op::ArrayJoin | Op::LeftArrayJoin | Op::InnerArrayJoin => None,
+    }
+}
+
+/// Spells the columns of USING as the left side does, and remembers that they are one.
+fn merge_using(columns: &mut [ast::ObjectName], scope: &mut Scope<'_>, before: usize) {
+    for part in columns.iter_mut().flat_map(|name| &mut name.0) {
+        if let ast::ObjectNamePart::Identifier(ident) = part {
+            let left = scope.relations[..before].iter().find_map(|relation| spelled(&relation.columns, &ident.value));
+            if let Some(name) = left {
+                ident.value.clone_from(name);
+            }
+            scope.merged.push(ident.value.clone());
+        }
+    }
+}
+
+/// Whether `t.c` is a column of a relation, not a field of a struct.
+fn plain_column(idents: &[Ident], scope: &Scope<'_>) -> bool {
+    let [qualifier @ .., column] = idents else { return false };
+    scope.relations.iter().any(|relation| {
+        let skip = relation.qualifier.len().saturating_sub(qualifier.len());
+        relation.qualifier.len() >= qualifier.len()
+            && relation.qualifier[skip..].iter().zip(qualifier).all(|(known, typed)| known == &typed.value)
+            && relation.columns.contains(&column.value)
+    })
+}
+
+/// The name Spark gives a column that has none.
+fn spark_name(expr: &ast::Expr) -> String {
+    match expr {
+        ast::Expr::Identifier(ident) => ident.value.clone(),
+        ast::Expr::CompoundIdentifier(idents) => idents.last().map(|ident| ident.value.clone()).unwrap_or_default(),
+        ast::Expr::Value(value) => match &value.value {
+            ast::Value::SingleQuotedString(text) | ast::Value::DoubleQuotedString(text) => text.clone(),
+            other => other.to_string(),
+        },
+        ast::Expr::Nested(inner) => spark_name(inner),
+        other => other.to_string().replace("(*)", "(1)"),
+    }
+}
+
+struct Rewriter<'a, 's, 'p> {
+    names: &'a mut Names,
+    scope: &'s Scope<'p>,
+    /// Subqueries entered; their names were rewritten on entering.
+    depth: usize,
+    /// Parameters of the lambdas around.
+    parameters: Vec<String>,
+}
+
+impl Rewriter<'_, '_, '_> {
+    fn expr(&mut self, expr: &mut ast::Expr) -> Result<(), Diagnostic> {
+        match expr {
+            ast::Expr::Identifier(ident) => {
+                if !self.parameters.contains(&ident.value) {
+                    self.scope.bare(ident)?;
+                }
+            }
+            ast::Expr::CompoundIdentifier(idents) => {
+                if !idents.first().is_some_and(|first| self.parameters.contains(&first.value)) {
+                    self.scope.compound(idents)?;
+                }
+            }
+            ast::Expr::Lambda(lambda) => match &lambda.params {
+                ast::OneOrManyWithParens::One(one) => self.parameters.push(one.name.value.clone()),
+                ast::OneOrManyWithParens::Many(many) => {
+                    self.parameters.extend(many.iter().map(|parameter| parameter.name.value.clone()));
+                }
+            },
+            ast::Expr::Function(function) => {
+                let at = Span::from(function.name.span());
+                match function.name.to_string().to_lowercase().as_str() {
+                    "input_file_name" => *expr = self.scope.file_path(at)?,
+                    "explode" => function.name = ast::ObjectName::from(vec![Ident::new("unnest")]),
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl VisitorMut for Rewriter<'_, '_, '_> {
+    type Break = Diagnostic;
+
+    fn pre_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<Diagnostic> {
+        if self.depth == 0
+            && let Err(refusal) = self.names.query(query, Some(self.scope))
+        {
+            return ControlFlow::Break(refusal);
+        }
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _query: &mut ast::Query) -> ControlFlow<Diagnostic> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<Diagnostic> {
+        if self.depth > 0 {
+            return ControlFlow::Continue(());
+        }
+        match self.expr(expr) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(refusal) => ControlFlow::Break(refusal),
+        }
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<Diagnostic> {
+        if self.depth == 0
+            && let ast::Expr::Lambda(lambda) = expr
+        {
+            let count = match &lambda.params {
+                ast::OneOrManyWithParens::One(_) => 1,
+                ast::OneOrManyWithParens::Many(many) => many.len(),
+            };
+            self.parameters.truncate(self.parameters.len().saturating_sub(count));
+        }
+        ControlFlow::Continue(())
+    }
+}

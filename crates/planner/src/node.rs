@@ -1,0 +1,88 @@
+//! Stateful operators as logical nodes.
+//!
+//! They take DataFusion's place for the same operator between the analyzer and the optimizer, so that no rewrite
+//! can split an operator whose state is stored. The runtime gives them their physical form.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+use datafusion::common::{DFSchemaRef, Result, internal_err};
+use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
+
+use alluvium_parser::OutputMode;
+
+/// `GROUP BY` over a stream: partial state per key is kept across epochs and merged with each epoch's input.
+///
+/// Output schema: grouping columns, then one column per aggregate; the same as the `Aggregate` it stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct StreamAggregateNode {
+    /// Position among the stateful operators of the query, bottom-up from 0; names its state.
+    pub operator: u32,
+    /// What is kept: rows of the stream.
+    pub input: LogicalPlan,
+    /// Grouping expressions over the input; empty for a single group.
+    pub group_expr: Vec<Expr>,
+    /// Aggregate functions, unaliased or aliased.
+    pub aggr_expr: Vec<Expr>,
+    /// Output schema.
+    pub schema: DFSchemaRef,
+    /// Complete: every key each epoch. Update: touched keys. Append: keys the watermark has passed.
+    pub mode: OutputMode,
+}
+
+impl PartialOrd for StreamAggregateNode {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        self.operator.partial_cmp(&other.operator).filter(|order| *order != Ordering::Equal || self == other)
+    }
+}
+
+impl UserDefinedLogicalNodeCore for StreamAggregateNode {
+    fn name(&self) -> &str {
+        "StreamAggregate"
+    }
+
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![&self.input]
+    }
+
+    fn schema(&self) -> &DFSchemaRef {
+        &self.schema
+    }
+
+    fn expressions(&self) -> Vec<Expr> {
+        self.group_expr.iter().chain(&self.aggr_expr).cloned().collect()
+    }
+
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let list = |exprs: &[Expr]| exprs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        write!(
+            f,
+            "StreamAggregate #{}: keys=[{}] aggregates=[{}]",
+            self.operator,
+            list(&self.group_expr),
+            list(&self.aggr_expr)
+        )
+    }
+
+    fn with_exprs_and_inputs(&self, exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
+        let keys = self.group_expr.len();
+        if exprs.len() != keys + self.aggr_expr.len() {
+            return internal_err!("StreamAggregate was given {} expressions", exprs.len());
+        }
+        let Some(input) = inputs.pop() else {
+            return internal_err!("StreamAggregate needs an input");
+        };
+        Ok(StreamAggregateNode {
+            operator: self.operator,
+            input,
+            group_expr: exprs[..keys].to_vec(),
+            aggr_expr: exprs[keys..].to_vec(),
+            schema: self.schema.clone(),
+            mode: self.mode,
+        })
+    }
+
+    fn necessary_children_exprs(&self, _output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
+        None
+    }
+}

@@ -1,0 +1,132 @@
+//! Errors by what the reader does about them: change the statement, mend the environment, or report a bug.
+
+use alluvium_parser::{Diagnostic, Span};
+
+/// `Result` with [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, by whose turn it is.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The statement cannot work or failed on its input: the user changes the statement or the data. Exit code 1.
+    #[error("{0}")]
+    Statement(Box<Diagnostic>),
+    /// Stored state or the environment prevents it: corrupt or locked checkpoint, disk full, no permission. Exit code 3.
+    #[error("{0}")]
+    Environment(Box<Diagnostic>),
+    /// A bug of ours. Exit code 1, code INTERNAL.
+    #[error("{0}")]
+    Internal(Box<Diagnostic>),
+    /// Stopped by the user. Exit code 130.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// The user's statement or data is at fault.
+    pub fn statement(diagnostic: Diagnostic) -> Self {
+        Error::Statement(Box::new(diagnostic))
+    }
+
+    /// The environment or stored state is at fault.
+    pub fn environment(code: &'static str, message: impl Into<String>) -> Self {
+        Error::Environment(Box::new(Diagnostic::new(code, message)))
+    }
+
+    /// We are at fault.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Error::Internal(Box::new(
+            Diagnostic::new("INTERNAL", message).help("this is a bug in Alluvium; please report it with the statement"),
+        ))
+    }
+
+    /// An input or output failure on a path: environment, with the operating system's word.
+    pub fn io(doing: &str, path: &std::path::Path, source: &std::io::Error) -> Self {
+        let (code, help) = match source.kind() {
+            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+                ("PERMISSION_DENIED", "give this user the right to it, or choose another place")
+            }
+            std::io::ErrorKind::StorageFull => ("DISK_FULL", "make room; the stream can then be started again"),
+            _ => ("IO", "the stream can be started again when the cause is gone"),
+        };
+        Error::Environment(Box::new(
+            Diagnostic::new(code, format!("cannot {doing} `{}`: {source}", path.display())).help(help),
+        ))
+    }
+
+    /// The diagnostic inside, to be printed.
+    pub fn diagnostic(&self) -> Diagnostic {
+        match self {
+            Error::Statement(d) | Error::Environment(d) | Error::Internal(d) => (**d).clone(),
+            Error::Interrupted => Diagnostic::new("INTERRUPTED", "interrupted"),
+        }
+    }
+
+    /// The same error with a place, where it has none.
+    pub fn at_least(self, span: Span) -> Self {
+        match self {
+            Error::Statement(d) => Error::Statement(Box::new(d.at_least(span))),
+            Error::Environment(d) => Error::Environment(Box::new(d.at_least(span))),
+            Error::Internal(d) => Error::Internal(Box::new(d.at_least(span))),
+            Error::Interrupted => Error::Interrupted,
+        }
+    }
+
+    /// The process's exit code when this ends it.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Statement(_) | Error::Internal(_) => 1,
+            Error::Environment(_) => 3,
+            Error::Interrupted => 130,
+        }
+    }
+}
+
+impl From<Diagnostic> for Error {
+    fn from(diagnostic: Diagnostic) -> Self {
+        Error::statement(diagnostic)
+    }
+}
+
+impl From<datafusion::error::DataFusionError> for Error {
+    fn from(error: datafusion::error::DataFusionError) -> Self {
+        from_datafusion(error)
+    }
+}
+
+impl From<arrow::error::ArrowError> for Error {
+    fn from(error: arrow::error::ArrowError) -> Self {
+        from_datafusion(error.into())
+    }
+}
+
+/// Our own errors travel through DataFusion as `External`; they come out as they went in.
+fn from_datafusion(error: datafusion::error::DataFusionError) -> Error {
+    use datafusion::error::DataFusionError as D;
+    match error {
+        D::External(inner) => match inner.downcast::<Error>() {
+            Ok(ours) => *ours,
+            Err(other) => Error::statement(Diagnostic::new("EXECUTION", other.to_string())),
+        },
+        D::Context(_, inner) => from_datafusion(*inner),
+        D::Shared(inner) => match inner.as_ref() {
+            D::External(e) => match e.downcast_ref::<Error>() {
+                Some(ours) => ours.clone(),
+                None => Error::statement(Diagnostic::new("EXECUTION", e.to_string())),
+            },
+            other => Error::statement(Diagnostic::new("EXECUTION", other.strip_backtrace())),
+        },
+        D::Internal(message) => Error::internal(message),
+        D::ResourcesExhausted(message) => Error::statement(
+            Diagnostic::new("OUT_OF_MEMORY", message).help("raise it with `SET memory_limit = '2GB'`"),
+        ),
+        other => Error::statement(Diagnostic::new("EXECUTION", other.strip_backtrace())),
+    }
+}
+
+/// Ours, on its way through DataFusion.
+impl From<Error> for datafusion::error::DataFusionError {
+    fn from(error: Error) -> Self {
+        datafusion::error::DataFusionError::External(Box::new(error))
+    }
+}

@@ -1,0 +1,34 @@
+//! Places where a crash test stops the process, as a power cut would.
+//!
+//! `ALLUVIUM_FAILPOINT=after_intent:3` aborts the process when epoch 3 reaches that step. Unset, it costs one load.
+
+use std::sync::OnceLock;
+
+static ARMED: OnceLock<Option<(String, u64)>> = OnceLock::new();
+
+/// The steps a test can name, in the order an epoch reaches them.
+pub const STEPS: &[&str] = &[
+    "after_choose",
+    "after_intent",
+    "mid_run",
+    "after_data_files",
+    "before_publish",
+    "after_publish",
+    "before_commit",
+    "after_commit",
+];
+
+/// Aborts the process when the environment asks for it here.
+pub fn reached(step: &str, epoch: u64) {
+    let armed = ARMED.get_or_init(|| {
+        let text = std::env::var("ALLUVIUM_FAILPOINT").ok()?;
+        let (step, epoch) = text.split_once(':')?;
+        Some((step.to_string(), epoch.parse().ok()?))
+    });
+    if let Some((at, when)) = armed
+        && at == step
+        && *when == epoch
+    {
+        std::process::abort();
+    }
+}

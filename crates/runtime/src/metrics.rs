@@ -1,0 +1,34 @@
+//! What one epoch did, in numbers.
+
+use serde::{Deserialize, Serialize};
+
+/// One row of SHOW EPOCHS, stored with the epoch's commit.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// Number, from 0.
+    pub epoch: u64,
+    /// When it began, milliseconds since 1970 UTC: also its `current_timestamp()`.
+    pub started_ms: i64,
+    /// Choosing input and writing the intent.
+    pub plan_ms: f64,
+    /// Reading, operators, data files.
+    pub run_ms: f64,
+    /// Delta commit.
+    pub publish_ms: f64,
+    /// State, ledger, positions.
+    pub commit_ms: f64,
+    /// Rows read from the sources.
+    pub rows_in: u64,
+    /// Rows written to the sink.
+    pub rows_out: u64,
+    /// Rows with something in the rescued-data column.
+    pub rows_rescued: u64,
+    /// Records that could not be parsed.
+    pub records_corrupt: u64,
+    /// Files read.
+    pub files: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Table version of its commit; None when nothing was written.
+    pub table_version: Option<u64>,
+}

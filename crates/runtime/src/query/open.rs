@@ -1,0 +1,129 @@
+//! From a plan and a checkpoint to a pipeline that stands where the last run stopped.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use alluvium_parser::Diagnostic;
+use alluvium_planner::plan::StreamingPlan;
+use alluvium_planner::relation::{SourceKind, SourceSpec};
+use datafusion::execution::SessionState;
+
+use crate::checkpoint::{Checkpoint, Facts, Recovery, decide};
+use crate::epoch::Pipeline;
+use crate::error::{Error, Result};
+use crate::metrics::EpochRecord;
+use crate::sink::Sink;
+use crate::source::Source;
+use crate::source::files::FilesSource;
+use crate::source::table::TableSource;
+
+/// Checkpoint entry: which source has which id.
+const SOURCE_IDS: &str = "source_ids";
+/// Checkpoint entry: the fingerprint of the plan whose state is stored.
+const FINGERPRINT: &str = "fingerprint";
+
+/// What a pipeline is made of.
+pub struct PipelineParts {
+    /// The plan.
+    pub plan: StreamingPlan,
+    /// Its opened checkpoint.
+    pub checkpoint: Checkpoint,
+    /// Its sink.
+    pub sink: Box<dyn Sink>,
+    /// Functions, configuration, memory pool.
+    pub session: Arc<SessionState>,
+    /// Bytes each stateful operator may keep in memory.
+    pub state_budget: usize,
+    /// The name in messages.
+    pub name: String,
+}
+
+/// Opens sources and state and finishes what a crash left: an intent without its commit is run again.
+/// Returns the pipeline and the record of the epoch that was run again, if one was.
+pub async fn open(parts: PipelineParts) -> Result<(Pipeline, Option<EpochRecord>)> {
+    let PipelineParts { plan, checkpoint, mut sink, session, state_budget, name } = parts;
+    check_fingerprint(&plan, &checkpoint, &name)?;
+    let last = checkpoint.last_committed()?.map(|record| record.epoch);
+    let intent = checkpoint.pending_intent()?;
+    let facts = Facts { last_committed: last, intent: intent.as_ref().map(|i| i.epoch), sink_last: sink.last_epoch().await? };
+    let recovery = decide(&facts);
+    if let Recovery::Refuse(reason) = &recovery {
+        return Err(Error::environment(
+            "CHECKPOINT_MISMATCH",
+            format!("the checkpoint of stream `{name}` and its table do not belong together: {reason}"),
+        ));
+    }
+    let sources = open_sources(&plan, &checkpoint, last.is_none() && intent.is_none()).await?;
+    let mut states = Vec::new();
+    for (operator, _) in plan.operators.iter().enumerate() {
+        states.push(checkpoint.state(operator as u32, state_budget)?);
+    }
+    let next_epoch = last.map_or(0, |epoch| epoch + 1);
+    let mut pipeline =
+        Pipeline { plan, sources, sink, checkpoint, states, session, next_epoch, statics: HashMap::new() };
+    let rerun = match (recovery, intent) {
+        (Recovery::Rerun { sink_has_it, .. }, Some(intent)) => {
+            Some(pipeline.run(intent, !sink_has_it, Instant::now()).await?)
+        }
+        _ => None,
+    };
+    Ok((pipeline, rerun))
+}
+
+/// Stored state serves only the query it was made by.
+pub fn check_fingerprint(plan: &StreamingPlan, checkpoint: &Checkpoint, name: &str) -> Result<()> {
+    let stored = checkpoint.meta(FINGERPRINT)?;
+    match stored {
+        Some(stored) if stored == plan.fingerprint => Ok(()),
+        Some(stored) if !plan.operators.is_empty() || stored.contains("aggregate") => Err(Diagnostic::new(
+            "STATE_INCOMPATIBLE",
+            format!("the stored state of stream `{name}` was made by another query: it has [{stored}], this one needs [{}]", plan.fingerprint),
+        )
+        .help(format!("REFRESH TABLE {name} FULL starts over with the new query; CREATE OR REPLACE does too"))
+        .into()),
+        _ => checkpoint.put_meta(FINGERPRINT, &plan.fingerprint),
+    }
+}
+
+/// What tells one source of a query from another across restarts and edits of the query.
+fn identity(spec: &SourceSpec) -> String {
+    match &spec.kind {
+        SourceKind::Files(files) => format!("files:{}", files.path),
+        SourceKind::Table(table) => format!("table:{}", table.location),
+    }
+}
+
+async fn open_sources(
+    plan: &StreamingPlan,
+    checkpoint: &Checkpoint,
+    first_start: bool,
+) -> Result<Vec<(String, Box<dyn Source>)>> {
+    let stored = checkpoint.meta(SOURCE_IDS)?.unwrap_or_else(|| "[]".into());
+    let mut known: Vec<String> =
+        serde_json::from_str(&stored).map_err(|e| Error::environment("CHECKPOINT_CORRUPT", format!("source ids: {e}")))?;
+    let before = known.len();
+    let mut taken: Vec<usize> = Vec::new();
+    let mut sources: Vec<(String, Box<dyn Source>)> = Vec::new();
+    for spec in &plan.sources {
+        let identity = identity(spec);
+        let at = (0..known.len()).find(|at| known[*at] == identity && !taken.contains(at));
+        let at = at.unwrap_or_else(|| {
+            known.push(identity);
+            known.len() - 1
+        });
+        taken.push(at);
+        let id = at.to_string();
+        let fresh = first_start || at >= before;
+        let source: Box<dyn Source> = match &spec.kind {
+            SourceKind::Files(_) => Box::new(FilesSource::open(&id, spec, checkpoint.ledger(), fresh).await?),
+            SourceKind::Table(_) => Box::new(TableSource::open(spec, checkpoint.position(&id)?).await?),
+        };
+        sources.push((id, source));
+    }
+    if known.len() > before {
+        let text = serde_json::to_string(&known).map_err(|e| Error::internal(e.to_string()))?;
+        checkpoint.put_meta(SOURCE_IDS, &text)?;
+    }
+    Ok(sources)
+}

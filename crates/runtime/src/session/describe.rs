@@ -1,0 +1,198 @@
+//! DESCRIBE in its forms, SHOW COLUMNS, SHOW CREATE TABLE, SHOW TBLPROPERTIES.
+
+use alluvium_parser::{Diagnostic, Name};
+use alluvium_planner::ddl::sql_type;
+use alluvium_planner::relation::METADATA_COLUMN;
+
+use crate::catalog::{Entry, Object, table_name};
+use crate::error::{Error, Result};
+use crate::session::Session;
+use crate::session::outcome::{Outcome, Rows};
+use crate::session::show::{Table, create_of, mode_sql};
+use crate::table;
+
+impl Session {
+    pub(super) async fn describe_columns(&self, name: &Name, names_only: bool) -> Result<Outcome> {
+        let schema = self.columns_of(&table_name(name)?).await.map_err(|e| e.at_least(name.span))?;
+        let fields: Vec<_> = schema.fields().iter().filter(|field| field.name() != METADATA_COLUMN).collect();
+        let names = fields.iter().map(|field| Some(field.name()));
+        if names_only {
+            return Table::new().text("col_name", names).rows();
+        }
+        Table::new()
+            .text("col_name", names)
+            .text("data_type", fields.iter().map(|field| Some(sql_type(field.data_type()).to_lowercase())))
+            .text("comment", fields.iter().map(|field| field.metadata().get("comment").or(field.metadata().get("delta.comment"))))
+            .rows()
+    }
+
+    pub(super) async fn describe(&self, name: &Name, extended: bool) -> Result<Outcome> {
+        if !extended {
+            return self.describe_columns(name, false).await;
+        }
+        let table = table_name(name)?;
+        let schema = self.columns_of(&table).await.map_err(|e| e.at_least(name.span))?;
+        let mut rows: Vec<(String, String)> = schema
+            .fields()
+            .iter()
+            .filter(|field| field.name() != METADATA_COLUMN)
+            .map(|field| (field.name().clone(), sql_type(field.data_type()).to_lowercase()))
+            .collect();
+        rows.push((String::new(), String::new()));
+        rows.push(("# Detailed Table Information".into(), String::new()));
+        if let Some(entry) = self.inner.catalog.get(&table)? {
+            rows.extend(details(&entry)?);
+        } else {
+            rows.push(("Name".into(), table));
+            rows.push(("Type".into(), "TEMP VIEW".into()));
+        }
+        Table::new()
+            .text("col_name", rows.iter().map(|(key, _)| Some(key)))
+            .text("data_type", rows.iter().map(|(_, value)| Some(value)))
+            .text("comment", rows.iter().map(|_| None::<&str>))
+            .rows()
+    }
+
+    pub(super) async fn describe_history(&self, name: &Name, limit: Option<u64>) -> Result<Outcome> {
+        let path = self.table_location(name)?;
+        Ok(Outcome::Rows(Rows::batch(table::history(&path, limit).await?)))
+    }
+
+    pub(super) async fn describe_detail(&self, name: &Name) -> Result<Outcome> {
+        let path = self.table_location(name)?;
+        Ok(Outcome::Rows(Rows::batch(table::detail(&path).await?)))
+    }
+
+    pub(super) async fn show_properties(&self, name: &Name) -> Result<Outcome> {
+        let path = self.table_location(name)?;
+        let head = table::Head::open(&path).await?;
+        let mut properties: Vec<(String, String)> =
+            head.properties().iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        properties.sort();
+        Table::new()
+            .text("key", properties.iter().map(|(key, _)| Some(key)))
+            .text("value", properties.iter().map(|(_, value)| Some(value)))
+            .rows()
+    }
+
+    pub(super) async fn show_create_table(&self, name: &Name) -> Result<Outcome> {
+        let table = table_name(name)?;
+        let text = match self.view_statement(&table)? {
+            Some(statement) => statement.text,
+            None => {
+                let entry = self.entry(&table, name.span)?;
+                match &entry.object {
+                    Object::StreamingTable(stream) => stream.statement.clone(),
+                    Object::View(view) => view.statement.clone(),
+                    Object::Table(_) => self.create_table_text(&entry).await?,
+                }
+            }
+        };
+        Table::new().text("createtab_stmt", [Some(text)]).rows()
+    }
+
+    async fn create_table_text(&self, entry: &Entry) -> Result<String> {
+        let Object::Table(table) = &entry.object else {
+            return Err(Error::internal("not a table"));
+        };
+        let head = table::Head::open(&table.location).await?;
+        let schema = head.schema();
+        let columns: Vec<String> = schema
+            .fields()
+            .iter()
+            .map(|field| {
+                let null = if field.is_nullable() { "" } else { " NOT NULL" };
+                format!("  `{}` {}{null}", field.name(), sql_type(field.data_type()))
+            })
+            .collect();
+        let mut text = format!("CREATE TABLE {} (\n{})\nUSING DELTA", entry.name, columns.join(",\n"));
+        let partitions = head.partition_columns();
+        if !partitions.is_empty() {
+            text.push_str(&format!("\nPARTITIONED BY ({})", partitions.join(", ")));
+        }
+        if !table.managed {
+            text.push_str(&format!("\nLOCATION '{}'", table.location.display()));
+        }
+        Ok(text)
+    }
+
+    /// The directory of a Delta table by name.
+    pub(super) fn table_location(&self, name: &Name) -> Result<std::path::PathBuf> {
+        let entry = self.entry(&table_name(name)?, name.span)?;
+        let Some(location) = entry.location() else {
+            return Err(Diagnostic::new("NOT_A_TABLE", format!("`{}` is a view", entry.name)).at(name.span).into());
+        };
+        if !table::exists(location) {
+            return Err(Diagnostic::new("TABLE_PENDING", format!("`{}` has no columns yet: no file has arrived for it", entry.name))
+                .at(name.span)
+                .help(format!("REFRESH TABLE {} when there are files", entry.name))
+                .into());
+        }
+        Ok(location.to_path_buf())
+    }
+
+    pub(super) fn describe_stream(&self, name: &Name) -> Result<Outcome> {
+        let (entry, stream) = self.streaming_entry(name)?;
+        let view = self.stream_view(&entry, &stream)?;
+        let mut rows: Vec<(String, String)> = vec![
+            ("name".into(), view.name.clone()),
+            ("id".into(), view.query_id.clone().unwrap_or_default()),
+            ("state".into(), view.state.clone()),
+            ("trigger".into(), view.trigger.clone()),
+            ("output mode".into(), view.mode.into()),
+            ("table".into(), stream.location.display().to_string()),
+            ("checkpoint".into(), stream.checkpoint.display().to_string()),
+            ("query".into(), create_of(&stream)?.query.text),
+        ];
+        if let Some(status) = &view.status {
+            rows.push(("backlog".into(), format!("{} files, {} bytes", status.backlog.files, status.backlog.bytes)));
+        }
+        let stored = self.with_checkpoint(&entry, &stream, |checkpoint| {
+            let mut rows = Vec::new();
+            if let Some(last) = checkpoint.last_committed()? {
+                rows.push(("last epoch".to_string(), format!("{}: {} rows in, {} rows out", last.epoch, last.rows_in, last.rows_out)));
+            }
+            let ids = checkpoint.meta("source_ids")?.unwrap_or_else(|| "[]".into());
+            let ids: Vec<String> = serde_json::from_str(&ids).unwrap_or_default();
+            for (id, source) in ids.iter().enumerate() {
+                let position = match checkpoint.position(&id.to_string())? {
+                    Some(position) => position.to_string(),
+                    None => format!("{} files", checkpoint.ledger().count(&id.to_string())?),
+                };
+                rows.push((format!("source {id}"), format!("{source} at {position}")));
+            }
+            for size in checkpoint.state_sizes()? {
+                rows.push((format!("operator {}", size.operator), format!("{} rows, {} bytes of state", size.rows, size.bytes)));
+            }
+            Ok(rows)
+        })?;
+        rows.extend(stored.unwrap_or_default());
+        if let Some(error) = view.error {
+            rows.push(("last error".into(), error));
+        }
+        Table::new()
+            .text("property", rows.iter().map(|(key, _)| Some(key)))
+            .text("value", rows.iter().map(|(_, value)| Some(value)))
+            .rows()
+    }
+}
+
+fn details(entry: &Entry) -> Result<Vec<(String, String)>> {
+    let mut rows = vec![("Name".to_string(), entry.name.clone()), ("Type".into(), entry.kind().into())];
+    if let Some(location) = entry.location() {
+        rows.push(("Location".into(), location.display().to_string()));
+        rows.push(("Provider".into(), "delta".into()));
+    }
+    match &entry.object {
+        Object::StreamingTable(stream) => {
+            let create = create_of(stream)?;
+            let mode = create.output_mode.map_or(alluvium_parser::OutputMode::Append, |(mode, _)| mode);
+            rows.push(("Output Mode".into(), mode_sql(mode).into()));
+            rows.push(("Checkpoint".into(), stream.checkpoint.display().to_string()));
+            rows.push(("Query".into(), create.query.text));
+        }
+        Object::View(view) => rows.push(("View Text".into(), view.statement.clone())),
+        Object::Table(_) => {}
+    }
+    Ok(rows)
+}

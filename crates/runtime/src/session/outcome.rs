@@ -1,0 +1,184 @@
+//! What a statement gives back.
+
+use std::collections::VecDeque;
+
+use alluvium_parser::Diagnostic;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::execution::SendableRecordBatchStream;
+use futures::StreamExt;
+use tokio::sync::mpsc;
+
+use crate::error::Result;
+
+/// The result of one statement.
+pub enum Outcome {
+    /// Rows.
+    Rows(Rows),
+    /// Done; what to say about it, possibly nothing.
+    Done(String),
+    /// Rows that keep coming until it is dropped.
+    Live(Live),
+}
+
+/// Rows of a finished or running static query.
+pub struct Rows {
+    schema: SchemaRef,
+    source: RowSource,
+}
+
+enum RowSource {
+    Stream(SendableRecordBatchStream),
+    Batches(VecDeque<RecordBatch>),
+}
+
+impl Rows {
+    /// Rows as they are computed.
+    pub fn stream(stream: SendableRecordBatchStream) -> Self {
+        Rows { schema: stream.schema(), source: RowSource::Stream(stream) }
+    }
+
+    /// Rows that are there.
+    pub fn batch(batch: RecordBatch) -> Self {
+        Rows { schema: batch.schema(), source: RowSource::Batches(VecDeque::from([batch])) }
+    }
+
+    /// Several batches that are there.
+    pub fn batches(schema: SchemaRef, batches: VecDeque<RecordBatch>) -> Self {
+        Rows { schema, source: RowSource::Batches(batches) }
+    }
+
+    /// Columns.
+    pub fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    /// The next rows; None at the end.
+    pub async fn next(&mut self) -> Option<Result<RecordBatch>> {
+        match &mut self.source {
+            RowSource::Stream(stream) => stream.next().await.map(|batch| batch.map_err(Into::into)),
+            RowSource::Batches(batches) => batches.pop_front().map(Ok),
+        }
+    }
+
+    /// All rows.
+    pub async fn collect(mut self) -> Result<Vec<RecordBatch>> {
+        let mut batches = Vec::new();
+        while let Some(batch) = self.next().await {
+            batches.push(batch?);
+        }
+        Ok(batches)
+    }
+}
+
+/// A `SELECT` over a stream. Dropping it stops the stream; it has no table and leaves nothing behind.
+pub struct Live {
+    pub(super) schema: SchemaRef,
+    pub(super) complete: bool,
+    pub(super) updates: mpsc::Receiver<Result<LiveUpdate>>,
+    pub(super) stop: LiveStop,
+}
+
+/// Stops a live query when dropped.
+pub(super) struct LiveStop(pub(super) std::sync::Arc<crate::query::StreamHandle>, pub(super) Option<std::path::PathBuf>);
+
+impl Drop for LiveStop {
+    fn drop(&mut self) {
+        self.0.request_stop();
+        let (handle, dir) = (self.0.clone(), self.1.take());
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                handle.stop().await;
+                if let Some(dir) = dir {
+                    // Scratch space: what cannot be removed is only litter.
+                    let _ = std::fs::remove_dir_all(dir);
+                }
+            });
+        }
+    }
+}
+
+/// One epoch of a live query.
+#[derive(Debug, Clone)]
+pub struct LiveUpdate {
+    /// Its number.
+    pub epoch: u64,
+    /// Complete: the whole result. Otherwise the new rows.
+    pub batches: Vec<RecordBatch>,
+    /// Rows read.
+    pub rows_in: u64,
+    /// Rows in `batches`.
+    pub rows_out: u64,
+    /// Rows read per second in this epoch.
+    pub rows_in_per_s: f64,
+    /// Files that wait.
+    pub backlog_files: u64,
+}
+
+impl Live {
+    /// Columns.
+    pub fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    /// Whether each update is the whole result (an aggregate) or new rows only.
+    pub fn complete(&self) -> bool {
+        self.complete
+    }
+
+    /// The next update; None when the stream has ended.
+    pub async fn next(&mut self) -> Option<Result<LiveUpdate>> {
+        let update = self.updates.recv().await;
+        if update.is_none()
+            && let crate::query::StreamState::Failed(error) = self.stop.0.ended_state().await
+        {
+            return Some(Err(error));
+        }
+        if let Some(Ok(mut update)) = update {
+            let (rows_in, rows_in_per_s, backlog_files) = self.numbers();
+            update = LiveUpdate { rows_in, rows_in_per_s, backlog_files, ..update };
+            return Some(Ok(update));
+        }
+        update
+    }
+}
+
+/// Something to tell the user outside of any result.
+#[derive(Debug, Clone)]
+pub enum Notice {
+    /// Worth knowing.
+    Info(String),
+    /// Worth acting on.
+    Warning(String),
+    /// A background stream failed.
+    StreamFailed {
+        /// Its name.
+        stream: String,
+        /// Why.
+        diagnostic: Diagnostic,
+    },
+    /// A stream finished an epoch.
+    Progress {
+        /// Its name.
+        stream: String,
+        /// The epoch.
+        epoch: u64,
+        /// Rows read in it.
+        rows_in: u64,
+        /// Rows written in it.
+        rows_out: u64,
+        /// Files that wait.
+        backlog_files: u64,
+    },
+}
+
+/// Names the REPL completes.
+#[derive(Debug, Clone, Default)]
+pub struct Completions {
+    /// Tables and views.
+    pub tables: Vec<String>,
+    /// Their columns.
+    pub columns: Vec<String>,
+    /// Functions.
+    pub functions: Vec<String>,
+}

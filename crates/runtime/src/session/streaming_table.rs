@@ -1,0 +1,460 @@
+//! CREATE STREAMING TABLE, REFRESH, START, STOP, AWAIT: a stream from its statement to its task.
+//!
+//! The catalog entry is what makes a streaming table exist. It is written only after the statement has been planned
+//! whole, and everything behind it (Delta table, checkpoint) is made from it at the first start.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use alluvium_parser::{
+    CreateForm, CreateStreamingTable, Diagnostic, Name, OutputMode, Place, Span, Statement, StatementKind, Trigger,
+    TriggerClause, parse_statement,
+};
+use alluvium_planner::plan::StreamingPlan;
+use alluvium_planner::streaming::plan_stream;
+use arrow::datatypes::{Schema, SchemaRef};
+
+use crate::catalog::{Entry, Object, StreamEntry, table_name};
+use crate::checkpoint::Checkpoint;
+use crate::epoch::Pipeline;
+use crate::error::{Error, Result};
+use crate::metrics::EpochRecord;
+use crate::query::{PipelineParts, StreamHandle, StreamState, failure, open};
+use crate::session::outcome::{Notice, Outcome};
+use crate::session::resolve::{EMPTY_DIRECTORY, StoredSchemas, inferred_schemas};
+use crate::session::{Session, is_live};
+use crate::sink::delta::DeltaSink;
+use crate::source::files;
+use crate::table::{self, NewTable};
+
+/// Checkpoint entry: columns of file sources as first inferred.
+const SCHEMAS: &str = "schemas";
+
+/// The trigger of streams started in the background when nobody named one.
+const DEFAULT_INTERVAL: Duration = Duration::from_millis(500);
+
+/// A planned statement with the columns its sources were planned with.
+struct Planned {
+    plan: StreamingPlan,
+    schemas: StoredSchemas,
+}
+
+impl Session {
+    pub(super) async fn create_streaming_table(
+        &self,
+        statement: &Statement,
+        create: &CreateStreamingTable,
+    ) -> Result<Outcome> {
+        let name = table_name(&create.name)?;
+        let existing = self.inner.catalog.get(&name)?;
+        if self.temporary_views().contains_key(&name.to_lowercase()) {
+            return Err(super::ddl::exists_error("TEMP VIEW", &name, create.name.span));
+        }
+        match (&existing, create.form) {
+            (Some(_), CreateForm::IfNotExists) => return Ok(Outcome::Done(format!("`{name}` exists already"))),
+            (Some(entry), CreateForm::New) => {
+                return Err(super::ddl::exists_error(entry.kind(), &name, create.name.span));
+            }
+            (Some(entry), CreateForm::OrRefresh | CreateForm::OrReplace)
+                if !matches!(entry.object, Object::StreamingTable(_)) =>
+            {
+                return Err(Diagnostic::new("NOT_A_STREAMING_TABLE", format!("`{name}` is a {}", entry.kind()))
+                    .at(create.name.span)
+                    .help(format!("DROP {} {name} first", entry.kind()))
+                    .into());
+            }
+            _ => {}
+        }
+        let refresh = existing.is_some() && create.form == CreateForm::OrRefresh;
+        let planned = match refresh {
+            // The stored columns are in the checkpoint; planning happens behind its lock.
+            true => None,
+            false => self.plan_new(create).await?,
+        };
+        let entry = match (&existing, refresh) {
+            (Some(old), true) => self.entry_for(statement, create, &name, Some(old))?,
+            _ => self.entry_for(statement, create, &name, None)?,
+        };
+        if let (Some(old), false) = (&existing, refresh) {
+            self.remove_table(old).await?;
+        }
+        self.stop_running(&name).await;
+        if refresh {
+            self.check_refresh(&entry, create).await?;
+        }
+        self.inner.catalog.put(&entry)?;
+        let trigger = create.trigger.as_ref().map(|clause| clause.trigger).unwrap_or(self.default_trigger());
+        self.run(&entry, trigger, planned).await
+    }
+
+    fn default_trigger(&self) -> Trigger {
+        if self.inner.interactive { Trigger::ProcessingTime(DEFAULT_INTERVAL) } else { Trigger::AvailableNow }
+    }
+
+    /// Plans a statement that has no checkpoint yet. None: it reads a directory in which no file has arrived.
+    async fn plan_new(&self, create: &CreateStreamingTable) -> Result<Option<Planned>> {
+        match self.plan(create, &StoredSchemas::new()).await {
+            Ok(planned) => Ok(Some(planned)),
+            Err(Error::Statement(diagnostic)) if diagnostic.code == EMPTY_DIRECTORY => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn plan(&self, create: &CreateStreamingTable, stored: &StoredSchemas) -> Result<Planned> {
+        let bound = self.bind(&create.query, stored).await?;
+        let mode = create.output_mode.unwrap_or((OutputMode::Append, create.query.span));
+        let plan = plan_stream(bound, &create.query, mode, &self.state())?;
+        target_schema(create, &plan)?;
+        let schemas = inferred_schemas(&plan.sources);
+        Ok(Planned { plan, schemas })
+    }
+
+    /// Whether the changed statement fits what is stored: refused before anything is touched.
+    async fn check_refresh(&self, entry: &Entry, create: &CreateStreamingTable) -> Result<()> {
+        let stream = stream_of(entry)?;
+        let checkpoint = Checkpoint::open(&stream.checkpoint, &entry.name)?;
+        let planned = match self.plan(create, &stored_schemas(&checkpoint)?).await {
+            Err(Error::Statement(diagnostic)) if diagnostic.code == EMPTY_DIRECTORY => return Ok(()),
+            other => other?,
+        };
+        crate::query::check_fingerprint(&planned.plan, &checkpoint, &entry.name)
+    }
+
+    fn entry_for(
+        &self,
+        statement: &Statement,
+        create: &CreateStreamingTable,
+        name: &str,
+        old: Option<&Entry>,
+    ) -> Result<Entry> {
+        if let Some(old) = old {
+            let stream = stream_of(old)?;
+            let kept = StreamEntry { statement: statement.text.clone(), ..stream.clone() };
+            return Ok(Entry { object: Object::StreamingTable(kept), ..old.clone() });
+        }
+        let (location, managed) = match &create.location {
+            Some(at) => (table::table_path(&at.value).map_err(|e| e.at_least(at.span))?, false),
+            None => (self.inner.catalog.managed_location(name), true),
+        };
+        let location = std::path::absolute(&location).map_err(|e| Error::io("find", &location, &e))?;
+        if table::exists(&location) && create.form != CreateForm::OrReplace {
+            let code = if managed { "LOCATION_IN_USE" } else { "LOCATION_NOT_EMPTY" };
+            return Err(Diagnostic::new(code, format!("there is a Delta table in `{}` already", location.display()))
+                .at(create.location.as_ref().map_or(create.name.span, |at| at.span))
+                .help("choose another LOCATION, or remove the directory if nobody needs it")
+                .into());
+        }
+        let checkpoint = match &create.checkpoint_location {
+            Some(at) => table::table_path(&at.value).map_err(|e| e.at_least(at.span))?,
+            None => location.join("_checkpoint"),
+        };
+        let checkpoint = std::path::absolute(&checkpoint).map_err(|e| Error::io("find", &checkpoint, &e))?;
+        if let Some(at) = &create.checkpoint_location {
+            self.refuse_shared_checkpoint(&checkpoint, name, at.span)?;
+        }
+        let stream =
+            StreamEntry { location, managed, checkpoint, statement: statement.text.clone(), running: false };
+        Ok(Entry::new(name, Object::StreamingTable(stream)))
+    }
+
+    fn refuse_shared_checkpoint(&self, checkpoint: &Path, name: &str, span: Span) -> Result<()> {
+        for entry in self.inner.catalog.list()? {
+            if let Object::StreamingTable(stream) = &entry.object
+                && stream.checkpoint == checkpoint
+                && !entry.name.eq_ignore_ascii_case(name)
+            {
+                return Err(Diagnostic::new("CHECKPOINT_SHARED", format!("stream `{}` has the checkpoint `{}`", entry.name, checkpoint.display()))
+                    .at(span)
+                    .help("every stream needs a checkpoint of its own")
+                    .into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a stream. AVAILABLE NOW and ONCE run inside the statement, PROCESSING TIME in the background.
+    async fn run(&self, entry: &Entry, trigger: Trigger, planned: Option<Planned>) -> Result<Outcome> {
+        let background = matches!(trigger, Trigger::ProcessingTime(_));
+        let handle = self.spawn(entry, trigger, planned)?;
+        if background {
+            self.report_failure(handle);
+            return Ok(Outcome::Done(format!("stream `{}` runs in the background", entry.name)));
+        }
+        let _stop = StopOnDrop(handle.clone());
+        let status = handle.ended().await?;
+        let rows = status.rows_out;
+        Ok(Outcome::Done(format!("{} row{} written to `{}`", rows, if rows == 1 { "" } else { "s" }, entry.name)))
+    }
+
+    fn spawn(&self, entry: &Entry, trigger: Trigger, planned: Option<Planned>) -> Result<Arc<StreamHandle>> {
+        let stream = stream_of(entry)?.clone();
+        let statement = parse_statement(&stream.statement, Place { line: 1, column: 1 })?;
+        let StatementKind::CreateStreamingTable(create) = statement.kind else {
+            return Err(Error::internal("a stream's stored text is not CREATE STREAMING TABLE"));
+        };
+        let mode = create.output_mode.map_or(OutputMode::Append, |(mode, _)| mode);
+        let session = self.weak();
+        let name = entry.name.clone();
+        let waits = matches!(trigger, Trigger::ProcessingTime(_));
+        let opening = async move { open_stream(session, name, stream, *create, planned, waits).await };
+        let notices = self.inner.notices.clone();
+        let name = entry.name.clone();
+        let on_epoch = move |record: &EpochRecord, backlog: crate::source::Backlog| {
+            if let Some(notices) = &notices {
+                // The receiver goes first when the program ends.
+                let _ = notices.send(Notice::Progress {
+                    stream: name.clone(),
+                    epoch: record.epoch,
+                    rows_in: record.rows_in,
+                    rows_out: record.rows_out,
+                    backlog_files: backlog.files,
+                });
+            }
+        };
+        let handle = StreamHandle::spawn(&entry.name, trigger, mode, Some(Box::new(on_epoch)), opening);
+        self.inner.streams.insert(handle.clone());
+        Ok(handle)
+    }
+
+    /// Tells the user when a background stream fails.
+    fn report_failure(&self, handle: Arc<StreamHandle>) {
+        let notices = self.inner.notices.clone();
+        tokio::spawn(async move {
+            if let StreamState::Failed(error) = handle.ended_state().await
+                && let Some(notices) = notices
+            {
+                let diagnostic = failure(handle.name(), &error);
+                // The receiver goes first when the program ends.
+                let _ = notices.send(Notice::StreamFailed { stream: handle.name().to_string(), diagnostic });
+            }
+        });
+    }
+
+    pub(super) async fn refresh(&self, table: &Name, full: bool) -> Result<Outcome> {
+        let (entry, _) = self.streaming_entry(table)?;
+        if full {
+            self.stop_running(&entry.name).await;
+            self.remove_data(&entry).await?;
+            return self.run(&entry, Trigger::AvailableNow, None).await;
+        }
+        if let Some(handle) = self.running(&entry.name) {
+            let before = handle.status().rows_out;
+            let status = handle.idle(true).await?;
+            let rows = status.rows_out - before;
+            return Ok(Outcome::Done(format!("{rows} rows written to `{}`", entry.name)));
+        }
+        self.run(&entry, Trigger::AvailableNow, None).await
+    }
+
+    pub(super) async fn start_stream(&self, name: &Name, trigger: Option<&TriggerClause>) -> Result<Outcome> {
+        let (entry, stream) = self.streaming_entry(name)?;
+        if self.running(&entry.name).is_some() {
+            return Err(Diagnostic::new("STREAM_RUNS_ALREADY", format!("stream `{}` is running", entry.name))
+                .at(name.span)
+                .help(format!("STOP STREAM {} first, to start it with another trigger", entry.name))
+                .into());
+        }
+        let statement = parse_statement(&stream.statement, Place { line: 1, column: 1 })?;
+        let own = match &statement.kind {
+            StatementKind::CreateStreamingTable(create) => create.trigger.as_ref().map(|clause| clause.trigger),
+            _ => None,
+        };
+        let trigger = trigger.map(|clause| clause.trigger).or(own).unwrap_or(Trigger::ProcessingTime(DEFAULT_INTERVAL));
+        let handle = self.spawn(&entry, trigger, None)?;
+        self.report_failure(handle);
+        Ok(Outcome::Done(format!("stream `{}` started", entry.name)))
+    }
+
+    pub(super) async fn stop_stream(&self, name: &Name) -> Result<Outcome> {
+        let (entry, _) = self.streaming_entry(name)?;
+        match self.running(&entry.name) {
+            Some(handle) => {
+                handle.stop().await;
+                Ok(Outcome::Done(format!("stream `{}` stopped", entry.name)))
+            }
+            None => Ok(Outcome::Done(format!("stream `{}` was not running", entry.name))),
+        }
+    }
+
+    pub(super) async fn await_stream(&self, name: &Name, timeout: Option<Duration>) -> Result<Outcome> {
+        let (entry, _) = self.streaming_entry(name)?;
+        let Some(handle) = self.inner.streams.get(&entry.name) else {
+            return Ok(Outcome::Done(format!("stream `{}` is not running", entry.name)));
+        };
+        let status = match timeout {
+            None => handle.idle(false).await?,
+            Some(limit) => tokio::time::timeout(limit, handle.idle(false)).await.map_err(|_| {
+                Error::from(
+                    Diagnostic::new("AWAIT_TIMEOUT", format!("stream `{}` was still busy after {limit:?}", entry.name))
+                        .at(name.span)
+                        .help("SHOW STREAMS tells what it does; the stream goes on"),
+                )
+            })??,
+        };
+        Ok(Outcome::Done(format!("stream `{}` is {}", entry.name, status.state.word().to_lowercase())))
+    }
+
+    /// The entry of a streaming table.
+    pub(super) fn streaming_entry(&self, name: &Name) -> Result<(Entry, StreamEntry)> {
+        let entry = self.entry(&table_name(name)?, name.span)?;
+        match &entry.object {
+            Object::StreamingTable(stream) => Ok((entry.clone(), stream.clone())),
+            _ => Err(Diagnostic::new("NOT_A_STREAMING_TABLE", format!("`{}` is a {}", entry.name, entry.kind()))
+                .at(name.span)
+                .help("only a table made by CREATE STREAMING TABLE has a stream")
+                .into()),
+        }
+    }
+
+    /// The handle of a stream that runs now.
+    pub(super) fn running(&self, name: &str) -> Option<Arc<StreamHandle>> {
+        self.inner.streams.get(name).filter(|handle| is_live(&handle.status().state))
+    }
+
+    /// Stops a stream's run, if there is one, and forgets it.
+    pub(super) async fn stop_running(&self, name: &str) {
+        if let Some(handle) = self.inner.streams.get(name) {
+            handle.stop().await;
+            self.inner.streams.remove(name);
+        }
+    }
+
+    /// Removes a streaming table's checkpoint and data, keeping its entry.
+    pub(super) async fn remove_data(&self, entry: &Entry) -> Result<()> {
+        let stream = stream_of(entry)?;
+        // The lock makes sure that nobody else works on it.
+        if stream.checkpoint.exists() {
+            drop(Checkpoint::open(&stream.checkpoint, &entry.name)?);
+            remove_directory(&stream.checkpoint)?;
+        }
+        if stream.managed {
+            remove_directory(&stream.location)?;
+        } else {
+            table::remove(&stream.location)?;
+        }
+        Ok(())
+    }
+
+    /// A session handle for a stream's task that does not keep the session alive.
+    fn weak(&self) -> WeakSession {
+        WeakSession(Arc::downgrade(&self.inner))
+    }
+}
+
+/// Ends a statement's run when the statement is dropped (Ctrl-C): after the running epoch.
+struct StopOnDrop(Arc<StreamHandle>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.request_stop();
+    }
+}
+
+struct WeakSession(std::sync::Weak<super::Inner>);
+
+impl WeakSession {
+    fn session(&self) -> Result<Session> {
+        self.0.upgrade().map(|inner| Session { inner }).ok_or(Error::Interrupted)
+    }
+}
+
+/// The stream of an entry.
+pub(super) fn stream_of(entry: &Entry) -> Result<&StreamEntry> {
+    match &entry.object {
+        Object::StreamingTable(stream) => Ok(stream),
+        _ => Err(Error::internal(format!("`{}` has no stream", entry.name))),
+    }
+}
+
+fn stored_schemas(checkpoint: &Checkpoint) -> Result<StoredSchemas> {
+    match checkpoint.meta(SCHEMAS)? {
+        Some(text) => serde_json::from_str(&text)
+            .map_err(|e| Error::environment("CHECKPOINT_CORRUPT", format!("stored schemas cannot be read: {e}"))),
+        None => Ok(StoredSchemas::new()),
+    }
+}
+
+/// Opens everything a stream needs. With `waits`, an empty directory is waited upon; else there is nothing to do.
+async fn open_stream(
+    session: WeakSession,
+    name: String,
+    stream: StreamEntry,
+    create: CreateStreamingTable,
+    planned: Option<Planned>,
+    waits: bool,
+) -> Result<(Pipeline, Option<EpochRecord>)> {
+    let checkpoint = Checkpoint::open(&stream.checkpoint, &name)?;
+    let planned = match planned {
+        Some(planned) => planned,
+        None => loop {
+            match session.session()?.plan(&create, &stored_schemas(&checkpoint)?).await {
+                Err(Error::Statement(diagnostic)) if diagnostic.code == EMPTY_DIRECTORY && waits => {
+                    files::first_arrival(&create.query).await?;
+                }
+                other => break other?,
+            }
+        },
+    };
+    let Planned { plan, schemas } = planned;
+    let mut all = stored_schemas(&checkpoint)?;
+    if schemas.iter().any(|(path, ddl)| all.get(path) != Some(ddl)) {
+        all.extend(schemas);
+        let text = serde_json::to_string(&all).map_err(|e| Error::internal(e.to_string()))?;
+        checkpoint.put_meta(SCHEMAS, &text)?;
+    }
+    if !table::exists(&stream.location) {
+        let new = new_table(&create, &plan)?;
+        table::create(&stream.location, &new).await?;
+    }
+    let sink = Box::new(DeltaSink::open(&stream.location, checkpoint.query_id(), plan.mode).await?);
+    let session = session.session()?;
+    let state_budget = (session.settings().memory_limit / 4) as usize;
+    let parts = PipelineParts { plan, checkpoint, sink, session: session.state(), state_budget, name };
+    drop(session);
+    open(parts).await
+}
+
+fn new_table(create: &CreateStreamingTable, plan: &StreamingPlan) -> Result<NewTable> {
+    Ok(NewTable {
+        schema: target_schema(create, plan)?,
+        partition_columns: super::ddl::partition_columns(&create.partitioned_by, &target_schema(create, plan)?)?,
+        comment: create.comment.as_ref().map(|text| text.value.clone()),
+        properties: super::ddl::properties(&create.properties),
+        name: Some(create.name.parts.join(".")),
+    })
+}
+
+/// Columns of the table: those declared, else those of the query.
+fn target_schema(create: &CreateStreamingTable, plan: &StreamingPlan) -> Result<SchemaRef> {
+    super::ddl::refuse_duplicates(&plan.schema, create.query.span)?;
+    if create.columns.is_empty() {
+        let fields = plan.schema.fields().iter().map(|field| Arc::new(field.as_ref().clone().with_nullable(true)));
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        super::ddl::partition_columns(&create.partitioned_by, &schema)?;
+        return Ok(schema);
+    }
+    let declared = super::ddl::declared_schema(&create.columns)?;
+    for field in plan.schema.fields() {
+        if !declared.fields().iter().any(|known| known.name().eq_ignore_ascii_case(field.name())) {
+            return Err(Diagnostic::new(
+                "COLUMN_NOT_DECLARED",
+                format!("the query gives a column `{}` that the table does not declare", field.name()),
+            )
+            .at(create.query.span)
+            .help("declare it, or leave it out of the SELECT")
+            .into());
+        }
+    }
+    super::ddl::partition_columns(&create.partitioned_by, &declared)?;
+    Ok(declared)
+}
+
+/// Removes a directory and what is in it; fine when there is none.
+pub(super) fn remove_directory(path: &PathBuf) -> Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(Error::io("remove", path, &e)),
+    }
+}

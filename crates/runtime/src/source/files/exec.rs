@@ -1,0 +1,249 @@
+//! Reads files inside a plan: a leaf whose partitions each decode their share of the files on a thread of their own.
+//!
+//! Which partition reads what is decided before anything runs and only by names and sizes, so a re-run reads the
+//! same rows in the same order in each partition. Shares are neighbouring files of about the same cost; a large file of
+//! lines is cut where a share ends.
+
+use std::fmt;
+use std::sync::Arc;
+
+use alluvium_formats::compression::Compression;
+use alluvium_formats::{Format, FormatOptions};
+use datafusion::common::Result;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
+use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
+use datafusion::physical_plan::{
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, ReplaceChildrenOptions,
+};
+
+use super::FileEntry;
+use super::read::{self, Job, Unit};
+
+/// What opening a file costs, in bytes decoded meanwhile.
+const FILE_COST: u64 = 16 << 10;
+
+/// How many bytes a compressed byte stands for.
+const COMPRESSED: u64 = 5;
+
+/// A partition gets at least this much to do.
+const SHARE_MIN: u64 = 512 << 10;
+
+/// Smaller pieces than this are not cut off a file.
+const PIECE_MIN: u64 = 1 << 20;
+
+/// Batches that may wait between the reading thread and the plan.
+const QUEUE: usize = 2;
+
+/// Reads files.
+#[derive(Debug)]
+pub struct FilesExec {
+    job: Arc<Job>,
+    shares: Vec<Arc<[Unit]>>,
+    limit: Option<usize>,
+    properties: Arc<PlanProperties>,
+}
+
+impl FilesExec {
+    /// A scan with up to `partitions` partitions. `limit`: rows after which no more are wanted.
+    pub(super) fn new(job: Job, partitions: usize, limit: Option<usize>) -> FilesExec {
+        let shares = shares(&job.files, &job.options, partitions);
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(job.output.clone()),
+            Partitioning::UnknownPartitioning(shares.len()),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        )
+        .with_scheduling_type(SchedulingType::Cooperative);
+        FilesExec { job: Arc::new(job), shares, limit, properties: Arc::new(properties) }
+    }
+}
+
+impl DisplayAs for FilesExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        let bytes: u64 = self.job.files.iter().map(|file| file.size).sum();
+        let columns: Vec<&str> = self.job.output.fields().iter().map(|field| field.name().as_str()).collect();
+        write!(
+            f,
+            "FilesExec: format={}, files={}, bytes={bytes}, partitions={}, columns=[{}]",
+            self.job.options.format.name(),
+            self.job.files.len(),
+            self.shares.len(),
+            columns.join(", ")
+        )?;
+        if let Some(limit) = self.limit {
+            write!(f, ", limit={limit}")?;
+        }
+        match self.job.files.first() {
+            Some(first) => write!(f, ", first={}", first.path),
+            None => Ok(()),
+        }
+    }
+}
+
+impl ExecutionPlan for FilesExec {
+    fn name(&self) -> &str {
+        "FilesExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(&self, _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        _: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let Some(share) = self.shares.get(partition).cloned() else {
+            return Err(DataFusionError::Internal(format!("FilesExec has no partition {partition}")));
+        };
+        let batch_rows = context.session_config().batch_size();
+        let (job, limit) = (self.job.clone(), self.limit);
+        let mut builder = RecordBatchReceiverStreamBuilder::new(job.output.clone(), QUEUE);
+        let out = builder.tx();
+        // The thread ends when the stream is dropped: its next batch, or its next file, finds nobody listening.
+        builder.spawn_blocking(move || read::run(&job, &share, batch_rows, limit, &out).map_err(DataFusionError::from));
+        Ok(builder.build())
+    }
+}
+
+/// Cuts the files into shares of about the same cost, in order; at least one share, though it may be empty.
+fn shares(files: &[FileEntry], options: &FormatOptions, partitions: usize) -> Vec<Arc<[Unit]>> {
+    let factor = |file: &FileEntry| if is_plain(file) { 1 } else { COMPRESSED };
+    let cost = |file: &FileEntry| file.size.saturating_mul(factor(file)).saturating_add(FILE_COST);
+    let total: u64 = files.iter().map(cost).sum();
+    let count = u64::try_from(partitions).unwrap_or(1).min(total / SHARE_MIN).max(1);
+    let end_of = |share: u64| (u128::from(total) * u128::from(share + 1) / u128::from(count)) as u64;
+    let mut shares = Vec::new();
+    let mut units = Vec::new();
+    let mut before = 0u64;
+    for (at, file) in files.iter().enumerate() {
+        let cost = cost(file);
+        let splittable = is_lines(options) && is_plain(file);
+        let mut from = 0u64;
+        while (shares.len() as u64) < count - 1 && before + cost > end_of(shares.len() as u64) {
+            let end = end_of(shares.len() as u64);
+            // Past the middle the file belongs to this share as a whole, unless it can be cut.
+            let cut = end.saturating_sub(before).min(file.size);
+            if splittable && cut >= from + PIECE_MIN && cut + PIECE_MIN <= file.size {
+                units.push(Unit { file: at, lines: Some((from, cut)) });
+                from = cut;
+            } else if from == 0 && end.saturating_sub(before) > cost / 2 {
+                break;
+            }
+            shares.push(Arc::from(std::mem::take(&mut units)));
+        }
+        units.push(Unit { file: at, lines: (from > 0).then_some((from, u64::MAX)) });
+        before += cost;
+        while (shares.len() as u64) < count - 1 && before >= end_of(shares.len() as u64) {
+            shares.push(Arc::from(std::mem::take(&mut units)));
+        }
+    }
+    if !units.is_empty() || shares.is_empty() {
+        shares.push(Arc::from(units));
+    }
+    shares.retain(|share| !share.is_empty() || files.is_empty());
+    shares
+}
+
+/// Whether every line break ends a record, so that reading may begin behind any of them.
+fn is_lines(options: &FormatOptions) -> bool {
+    let by_format = match options.format {
+        Format::Json | Format::Text => true,
+        Format::Csv => options.csv.skip_rows == 0 && options.csv.comment.is_none(),
+        _ => false,
+    };
+    by_format && !options.multi_line && options.line_sep.is_none()
+}
+
+fn is_plain(file: &FileEntry) -> bool {
+    matches!(Compression::from_file_name(&file.path), Ok(Compression::None))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn file(name: &str, size: u64) -> FileEntry {
+        FileEntry { path: format!("/d/{name}"), size, modified_ms: 0 }
+    }
+
+    fn options(entries: &[(&str, &str)]) -> FormatOptions {
+        let entries: Vec<_> = entries.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        FormatOptions::parse(Format::Json, &entries, true, false).unwrap()
+    }
+
+    fn cut(files: &[FileEntry], entries: &[(&str, &str)], partitions: usize) -> Vec<Vec<(usize, Option<(u64, u64)>)>> {
+        let shares = shares(files, &options(entries), partitions);
+        shares.iter().map(|share| share.iter().map(|unit| (unit.file, unit.lines)).collect()).collect()
+    }
+
+    #[test]
+    fn little_is_read_in_one_partition() {
+        assert_eq!(cut(&[], &[], 4), vec![vec![]]);
+        assert_eq!(cut(&[file("a", 1000), file("b", 1000)], &[], 4), vec![vec![(0, None), (1, None)]]);
+    }
+
+    #[test]
+    fn many_files_are_shared_evenly_in_order() {
+        let files: Vec<_> = (0..1000).map(|i| file(&format!("{i:04}"), 1000)).collect();
+        let shares = cut(&files, &[], 4);
+        assert_eq!(shares.iter().map(Vec::len).collect::<Vec<_>>(), [250, 250, 250, 250]);
+        let order: Vec<usize> = shares.into_iter().flatten().map(|(file, _)| file).collect();
+        assert_eq!(order, (0..1000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn one_large_file_of_lines_is_cut() {
+        let files = [file("a.json", 64 << 20)];
+        let shares = cut(&files, &[], 2);
+        assert_eq!(shares.len(), 2);
+        let [(0, Some((0, middle)))] = shares[0][..] else { panic!("{shares:?}") };
+        assert_eq!(shares[1], [(0, Some((middle, u64::MAX)))]);
+        assert_eq!(cut(&files, &[("multiLine", "true")], 2), vec![vec![(0, None)]]);
+        assert_eq!(cut(&[file("a.json.gz", 64 << 20)], &[], 2), vec![vec![(0, None)]]);
+    }
+
+    #[test]
+    fn every_file_is_read_exactly_once_whatever_the_sizes() {
+        // A small generator: sizes from nothing to 40 MB.
+        let mut state = 7u64;
+        let mut random = move || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            state >> 33
+        };
+        for _ in 0..300 {
+            let files: Vec<_> = (0..random() % 12).map(|i| file(&format!("{i}"), random() % (1 << (random() % 26)))).collect();
+            let shares = cut(&files, &[], 1 + (random() % 5) as usize);
+            let mut at: Vec<u64> = vec![0; files.len()];
+            for (file, lines) in shares.iter().flatten() {
+                match lines {
+                    None => assert_eq!(std::mem::replace(&mut at[*file], u64::MAX), 0),
+                    Some((from, to)) => assert_eq!(std::mem::replace(&mut at[*file], *to), *from),
+                }
+            }
+            assert!(at.iter().all(|end| *end == u64::MAX), "{shares:?}");
+        }
+    }
+}

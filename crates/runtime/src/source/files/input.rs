@@ -1,0 +1,108 @@
+//! What one epoch reads: whole files, named by its intent.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::LedgerEntry;
+use crate::source::Backlog;
+
+/// One file, as it was found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Absolute, as a file-system path.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// Modification time, milliseconds since 1970 UTC.
+    pub modified_ms: i64,
+}
+
+/// Files of one epoch, in reading order.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct FilesInput {
+    /// Read, in this order.
+    pub files: Vec<FileEntry>,
+    /// Not read but remembered as if they had been: there before the first start of a stream that leaves those out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<FileEntry>,
+    #[serde(skip)]
+    notes: Notes,
+}
+
+/// What reading found out; shared by all clones of an input, not part of its value.
+#[derive(Debug, Clone, Default)]
+struct Notes(Arc<NotesInner>);
+
+#[derive(Debug, Default)]
+struct NotesInner {
+    vanished: Mutex<HashSet<String>>,
+    all_required: AtomicBool,
+}
+
+impl PartialEq for Notes {
+    fn eq(&self, _: &Notes) -> bool {
+        true
+    }
+}
+
+/// Epoch under which the ledger remembers files that were there before a stream that leaves those out.
+pub const SKIPPED_EPOCH: u64 = u64::MAX;
+
+impl FilesInput {
+    /// These files, in this order.
+    pub fn new(files: Vec<FileEntry>) -> FilesInput {
+        FilesInput { files, ..FilesInput::default() }
+    }
+
+    /// And these to be remembered without being read.
+    pub fn with_skipped(self, skipped: Vec<FileEntry>) -> FilesInput {
+        FilesInput { skipped, ..self }
+    }
+
+    /// Whether there is nothing to read and nothing to remember.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.skipped.is_empty()
+    }
+
+    /// Files and bytes to read.
+    pub fn size(&self) -> Backlog {
+        Backlog { files: self.files.len() as u64, bytes: self.files.iter().map(|file| file.size).sum() }
+    }
+
+    /// What the ledger is to remember once the epoch is durable. Files that a re-run did not find any more are left
+    /// out, so that their names may come again.
+    pub fn ledger_entries(&self, source: &str, epoch: u64, now_ms: i64) -> Vec<LedgerEntry> {
+        let vanished = self.notes.0.vanished.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = |file: &FileEntry, epoch: u64| LedgerEntry {
+            source: source.to_owned(),
+            path: file.path.clone(),
+            size: file.size,
+            modified_ms: file.modified_ms,
+            epoch,
+            discovered_ms: now_ms,
+            committed_ms: now_ms,
+            rows: None,
+        };
+        let read = self.files.iter().filter(|file| !vanished.contains(&file.path)).map(|file| entry(file, epoch));
+        read.chain(self.skipped.iter().map(|file| entry(file, SKIPPED_EPOCH))).collect()
+    }
+
+    /// From now on a missing file is an error in re-runs too. For a re-run whose rows are in the table already and
+    /// only pass through again to rebuild state: it must see what the first run saw.
+    pub fn require_all(&self) {
+        self.notes.0.all_required.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`Self::require_all`] was called.
+    pub(super) fn all_required(&self) -> bool {
+        self.notes.0.all_required.load(Ordering::Relaxed)
+    }
+
+    /// A re-run did not find this file.
+    pub(super) fn note_vanished(&self, path: &str) {
+        self.notes.0.vanished.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
+    }
+}

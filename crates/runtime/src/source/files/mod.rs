@@ -1,0 +1,365 @@
+//! New files of a directory as a stream, and all of its files as a table.
+//!
+//! Which files wait is decided by [`listing`] and [`watch`] against the checkpoint's ledger; how they become rows is
+//! the [`exec`] module's matter; what a relation's options mean is [`resolve`]'s. Nothing here knows of queries, sinks or
+//! epochs' commits.
+//!
+//! Files are taken for complete and final from the moment they appear. An epoch's intent names its files with the
+//! size and time they had; they are read as they are when the epoch runs. Normally that is the same. If a file was
+//! replaced or removed between a failed run and the next (a torn archive, say), the re-run reads the replacement, or
+//! goes on without the file and leaves it out of the ledger, so that the same name can be delivered again.
+
+mod exec;
+mod glob;
+mod infer;
+mod input;
+mod listing;
+mod metadata;
+mod pending;
+mod provider;
+mod read;
+pub mod resolve;
+mod root;
+mod static_files;
+mod watch;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use alluvium_planner::relation::{FilesSpec, SourceKind, SourceSpec};
+use async_trait::async_trait;
+use datafusion::catalog::TableProvider;
+use tokio::task::JoinHandle;
+
+pub use exec::FilesExec;
+pub use input::{FileEntry, FilesInput};
+pub use resolve::{ResolvedFiles, WaitingForFiles, resolve, static_provider};
+
+use crate::checkpoint::Ledger;
+use crate::error::{Error, Result};
+use crate::source::{Backlog, EpochInput, ReadCounters, Source};
+use listing::Lister;
+use pending::Pending;
+use root::{Root, Target};
+use watch::{Mail, Watch};
+
+/// Most files in one epoch when nothing is said.
+const FILES_MAX_DEFAULT: u64 = 1000;
+
+/// A sleeping source looks again after this even if nothing was heard.
+const NET: Duration = Duration::from_secs(1);
+
+/// Time between full listings while a watch runs, at least; a listing that takes long is made rarer.
+const RELIST: Duration = Duration::from_secs(2);
+
+/// Share of time a net listing may take: one part in this many.
+const RELIST_SHARE: u32 = 20;
+
+/// Looks without a watch are this far apart.
+const POLL: Duration = Duration::from_millis(100);
+
+/// A watch that could not be had is tried again after this.
+const WATCH_RETRY: Duration = Duration::from_secs(30);
+
+/// A directory that appeared is looked at once more after this: its own watch begins a moment after it does.
+const SECOND_LOOK: Duration = Duration::from_millis(100);
+
+/// New files of a directory, as a stream.
+pub struct FilesSource {
+    spec: Arc<FilesSpec>,
+    source_schema: SourceSpec,
+    work: Arc<Mutex<Discovery>>,
+    base: PathBuf,
+    backlog: Backlog,
+    frozen: bool,
+    looks: u64,
+    watching: Watching,
+    listed: Option<(Instant, Duration)>,
+    relist: bool,
+    second_looks: Vec<(Instant, PathBuf)>,
+    /// Files of the last `next`: running them is a first run, anything else is a re-run.
+    given: Mutex<Vec<FileEntry>>,
+}
+
+/// What blocking calls work on.
+struct Discovery {
+    lister: Lister,
+    pending: Pending,
+    /// First start without existing files: what was there, to be remembered with the first epoch.
+    skipped: Vec<FileEntry>,
+    skip_existing: bool,
+}
+
+enum Watching {
+    Off { retry: Option<Instant> },
+    Starting(JoinHandle<notify::Result<Watch>>),
+    On(Arc<Watch>),
+}
+
+impl FilesSource {
+    /// Opens the source behind what `ledger` remembers for `source_id`. `first_start`: the stream has never made an
+    /// intent, so `includeExistingFiles` counts. Errors: PATH_NOT_FOUND, PERMISSION_DENIED, STREAM_OF_ONE_FILE.
+    pub async fn open(source_id: &str, spec: &SourceSpec, ledger: Ledger, first_start: bool) -> Result<FilesSource> {
+        let SourceKind::Files(files) = &spec.kind else {
+            return Err(Error::internal(format!("{} is not a file source", spec.title)));
+        };
+        let lister = resolve::lister(files).map_err(|e| e.at_least(spec.span))?;
+        if lister.root().target == Target::File {
+            return Err(resolve::one_file(&files.path).at_least(spec.span));
+        }
+        let skip_existing = first_start && !files.options.include_existing_files;
+        let base = lister.root().base.clone();
+        let pending = Pending::new(source_id, ledger);
+        let work = Discovery { lister, pending, skipped: Vec::new(), skip_existing };
+        let mut source = FilesSource {
+            spec: files.clone(),
+            source_schema: spec.clone(),
+            work: Arc::new(Mutex::new(work)),
+            base,
+            backlog: Backlog::default(),
+            frozen: false,
+            looks: 0,
+            watching: Watching::Off { retry: None },
+            listed: None,
+            relist: false,
+            second_looks: Vec::new(),
+            given: Mutex::new(Vec::new()),
+        };
+        if skip_existing {
+            source.list(true).await?;
+        }
+        Ok(source)
+    }
+
+    /// Finds out what is new, as cheaply as the watch allows, and completely.
+    async fn look(&mut self) -> Result<()> {
+        self.looks += 1;
+        self.tend_watch().await;
+        let Watching::On(watch) = &self.watching else {
+            let enough = self.backlog.files > self.files_max() && self.listed.is_some_and(|(at, _)| at.elapsed() < RELIST);
+            return if enough { Ok(()) } else { self.list(false).await };
+        };
+        let watch = watch.clone();
+        let mut mail = watch.take();
+        if mail.files.is_empty() && mail.folders.is_empty() && self.backlog.files == 0 {
+            let waiting = watch.clone();
+            blocking(move || {
+                waiting.barrier();
+                Ok(())
+            })
+            .await?;
+            mail = watch.take();
+        }
+        if mail.ended {
+            self.watching = Watching::Off { retry: Some(Instant::now() + NET) };
+            self.relist = true;
+        }
+        let due = self.listed.is_none_or(|(at, took)| at.elapsed() > RELIST.max(took * RELIST_SHARE));
+        self.read_mail(mail, self.relist || due).await
+    }
+
+    async fn read_mail(&mut self, mail: Mail, list: bool) -> Result<()> {
+        let now = Instant::now();
+        self.second_looks.extend(mail.folders.iter().map(|folder| (now + SECOND_LOOK, folder.clone())));
+        let mut folders = mail.folders;
+        folders.extend(self.second_looks.extract_if(.., |(at, _)| *at <= now).map(|(_, folder)| folder));
+        if mail.relist || list {
+            self.list(false).await?;
+        }
+        if mail.files.is_empty() && folders.is_empty() {
+            return Ok(());
+        }
+        let watch = self.watch();
+        self.work(move |discovery| {
+            let takes = |path: &PathBuf| discovery.lister.takes(path);
+            let files: Vec<String> =
+                mail.files.iter().filter(|path| takes(path)).filter_map(|path| path.to_str().map(str::to_owned)).collect();
+            discovery.pending.refresh(&files)?;
+            discovery.pending.add(&files)?;
+            for folder in &folders {
+                let mut paths = discovery.lister.below(folder)?;
+                if let Some(watch) = &watch {
+                    watch.leave_out_written(&mut paths);
+                }
+                discovery.pending.add(&paths)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// A listing: of everything, or of what may have changed since the last one.
+    async fn list(&mut self, all: bool) -> Result<()> {
+        let begun = Instant::now();
+        let first = self.listed.is_none();
+        let watch = self.watch();
+        self.work(move |discovery| {
+            let mut paths = if all || first { discovery.lister.all()? } else { discovery.lister.recent()? };
+            if let Some(watch) = &watch {
+                watch.leave_out_written(&mut paths);
+            }
+            discovery.pending.add(&paths)?;
+            if std::mem::take(&mut discovery.skip_existing) {
+                discovery.skipped = discovery.pending.take_all();
+            }
+            Ok(())
+        })
+        .await?;
+        self.listed = Some((Instant::now(), begun.elapsed()));
+        self.relist = false;
+        Ok(())
+    }
+
+    /// Starts the watch when looks repeat, and takes it over when it stands. What happened before it stood is found
+    /// by one more listing.
+    async fn tend_watch(&mut self) {
+        match &mut self.watching {
+            Watching::Off { retry } if self.looks > 1 && retry.is_none_or(|at| at <= Instant::now()) => {
+                let base = self.base.clone();
+                self.watching = Watching::Starting(tokio::task::spawn_blocking(move || Watch::start(&base)));
+            }
+            Watching::Starting(start) if start.is_finished() => {
+                let started = start.await;
+                self.watch_started(started);
+            }
+            _ => {}
+        }
+    }
+
+    fn watch_started(&mut self, started: Result<notify::Result<Watch>, tokio::task::JoinError>) {
+        self.watching = match started {
+            Ok(Ok(watch)) => {
+                self.relist = true;
+                Watching::On(Arc::new(watch))
+            }
+            // No watch to be had (limits, file system): polling does it.
+            Ok(Err(_)) | Err(_) => Watching::Off { retry: Some(Instant::now() + WATCH_RETRY) },
+        };
+    }
+
+    fn watch(&self) -> Option<Arc<Watch>> {
+        match &self.watching {
+            Watching::On(watch) => Some(watch.clone()),
+            _ => None,
+        }
+    }
+
+    fn files_max(&self) -> u64 {
+        self.spec.options.max_files_per_trigger.unwrap_or(FILES_MAX_DEFAULT)
+    }
+
+    /// Runs something on the discovery where blocking is allowed.
+    async fn work<R: Send + 'static>(&mut self, job: impl FnOnce(&mut Discovery) -> Result<R> + Send + 'static) -> Result<R> {
+        let work = self.work.clone();
+        let (result, backlog) = blocking(move || {
+            let mut discovery = lock(&work);
+            let result = job(&mut discovery)?;
+            Ok((result, discovery.pending.backlog()))
+        })
+        .await
+        .map_err(|e| e.at_least(self.source_schema.span))?;
+        self.backlog = backlog;
+        Ok(result)
+    }
+}
+
+#[async_trait]
+impl Source for FilesSource {
+    async fn next(&mut self, limited: bool) -> Result<Option<EpochInput>> {
+        if !self.frozen {
+            self.look().await?;
+        }
+        let (files_max, bytes_max) = match limited {
+            true => (self.files_max(), self.spec.options.max_bytes_per_trigger),
+            false => (u64::MAX, None),
+        };
+        if self.backlog.files == 0 && lock(&self.work).skipped.is_empty() {
+            return Ok(None);
+        }
+        let input = self
+            .work(move |discovery| {
+                let files = discovery.pending.oldest(files_max, bytes_max)?;
+                Ok(FilesInput::new(files).with_skipped(discovery.skipped.clone()))
+            })
+            .await?;
+        *lock(&self.given) = input.files.clone();
+        Ok((!input.is_empty()).then_some(EpochInput::Files(input)))
+    }
+
+    async fn freeze(&mut self) -> Result<()> {
+        self.list(true).await?;
+        self.frozen = true;
+        Ok(())
+    }
+
+    fn unfreeze(&mut self) {
+        self.frozen = false;
+        self.relist = true;
+    }
+
+    async fn provider(&self, input: &EpochInput, counters: Arc<ReadCounters>) -> Result<Arc<dyn TableProvider>> {
+        let EpochInput::Files(input) = input else {
+            return Err(Error::internal(format!("{} was given another source's input", self.source_schema.title)));
+        };
+        let first_run = !input.files.is_empty() && *lock(&self.given) == input.files;
+        provider::bound(&self.source_schema, &self.spec, input, !first_run, counters)
+    }
+
+    async fn committed(&mut self, input: &EpochInput) -> Result<()> {
+        let EpochInput::Files(input) = input else { return Ok(()) };
+        let input = input.clone();
+        lock(&self.given).clear();
+        self.work(move |discovery| {
+            discovery.pending.forget(&input.files);
+            if !input.skipped.is_empty() {
+                discovery.skipped.clear();
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn changed(&mut self) {
+        self.looks += 1;
+        self.tend_watch().await;
+        let now = Instant::now();
+        let second_look = self.second_looks.iter().map(|(at, _)| at.saturating_duration_since(now)).min();
+        match &mut self.watching {
+            // The listing that a new watch needs has not been made.
+            Watching::On(_) if self.relist => {}
+            Watching::On(watch) => {
+                let net = second_look.map_or(NET, |wait| wait.min(NET));
+                tokio::select! {
+                    () = watch.rung() => {}
+                    () = tokio::time::sleep(net) => {}
+                }
+            }
+            Watching::Starting(start) => {
+                tokio::select! {
+                    started = start => self.watch_started(started),
+                    () = tokio::time::sleep(POLL) => {}
+                }
+            }
+            Watching::Off { .. } => tokio::time::sleep(POLL).await,
+        }
+    }
+
+    fn backlog(&self) -> Backlog {
+        self.backlog
+    }
+}
+
+/// Runs `job` on a thread that may block.
+async fn blocking<R: Send + 'static>(job: impl FnOnce() -> Result<R> + Send + 'static) -> Result<R> {
+    tokio::task::spawn_blocking(job).await.map_err(|e| Error::internal(format!("a listing ended early: {e}")))?
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The place a spec's path names.
+fn root_of(spec: &FilesSpec) -> Result<Root> {
+    Root::find(&spec.path, resolve::strict_globs(spec))
+}

@@ -1,0 +1,126 @@
+//! Files as a table: the rows of one epoch's input, or of everything there is at the moment of the scan.
+
+use std::sync::Arc;
+
+use alluvium_formats::FormatOptions;
+use alluvium_planner::relation::{FilesSpec, METADATA_COLUMN, SourceSpec};
+use arrow::datatypes::{Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::error::Result;
+use datafusion::logical_expr::{Expr, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+
+use super::exec::FilesExec;
+use super::input::FilesInput;
+use super::read::Job;
+use super::{FileEntry, resolve};
+use crate::error::Error;
+use crate::source::ReadCounters;
+
+/// A table over files that this engine decodes itself.
+#[derive(Debug)]
+pub struct FilesTable {
+    schema: SchemaRef,
+    data_schema: SchemaRef,
+    options: FormatOptions,
+    files: Files,
+    counters: Arc<ReadCounters>,
+    rerun: Option<FilesInput>,
+}
+
+/// Which files a scan reads.
+#[derive(Debug)]
+pub enum Files {
+    /// These.
+    Fixed(Arc<[FileEntry]>),
+    /// Those that are there when it begins.
+    Listed(Arc<FilesSpec>),
+}
+
+/// The rows of `input`. In a `rerun` missing files are passed over.
+pub fn bound(
+    source: &SourceSpec,
+    spec: &FilesSpec,
+    input: &FilesInput,
+    rerun: bool,
+    counters: Arc<ReadCounters>,
+) -> Result<Arc<dyn TableProvider>, Error> {
+    Ok(Arc::new(FilesTable {
+        schema: source.schema.clone(),
+        data_schema: spec.data_schema.clone(),
+        options: resolve::format_options(spec).map_err(|e| e.at_least(source.span))?,
+        files: Files::Fixed(input.files.clone().into()),
+        counters,
+        rerun: rerun.then(|| input.clone()),
+    }))
+}
+
+/// All rows below a spec's path, as of each scan.
+pub fn listed(source: &SourceSpec, spec: &Arc<FilesSpec>) -> Result<Arc<dyn TableProvider>, Error> {
+    Ok(Arc::new(FilesTable {
+        schema: source.schema.clone(),
+        data_schema: spec.data_schema.clone(),
+        options: resolve::format_options(spec).map_err(|e| e.at_least(source.span))?,
+        files: Files::Listed(spec.clone()),
+        counters: Arc::default(),
+        rerun: None,
+    }))
+}
+
+impl FilesTable {
+    async fn job(&self, projection: Option<&Vec<usize>>) -> Result<Job, Error> {
+        let all: Vec<usize> = (0..self.schema.fields().len()).collect();
+        let wanted = projection.unwrap_or(&all);
+        let output: SchemaRef = Arc::new(self.schema.project(wanted)?);
+        let data_columns = self.data_schema.fields().len();
+        let files = match &self.files {
+            Files::Fixed(files) => files.clone(),
+            Files::Listed(spec) => {
+                let spec = spec.clone();
+                super::blocking(move || resolve::files_of(&spec)).await?.into()
+            }
+        };
+        Ok(Job {
+            files,
+            options: self.options.clone(),
+            data_schema: self.data_schema.clone(),
+            columns: wanted.iter().copied().filter(|column| *column < data_columns).collect(),
+            metadata_at: wanted.iter().position(|column| *column >= data_columns),
+            output,
+            counters: self.counters.clone(),
+            rerun: self.rerun.clone(),
+        })
+    }
+}
+
+#[async_trait]
+impl TableProvider for FilesTable {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let job = self.job(projection).await?;
+        Ok(Arc::new(FilesExec::new(job, state.config().target_partitions(), limit)))
+    }
+}
+
+/// `schema` without `_metadata`, where that is its last column.
+pub fn without_metadata(schema: &Schema) -> Schema {
+    let fields = schema.fields().iter();
+    match schema.fields().last() {
+        Some(last) if last.name() == METADATA_COLUMN => Schema::new(fields.take(schema.fields().len() - 1).cloned().collect::<Vec<_>>()),
+        _ => schema.clone(),
+    }
+}

@@ -1,0 +1,413 @@
+//! From files to batches, on a thread that may block: one reused buffer, one decoder, batches that span files.
+//!
+//! Errors name the file. A file that is not there is an error in a first run; in a re-run it is noted and passed over.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use alluvium_formats::compression::Compression;
+use alluvium_formats::decode::{DecodeCounts, RecordDecoder, decoder_projected};
+use alluvium_formats::{DecodeError, Format, FormatOptions};
+use alluvium_parser::Diagnostic;
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::SchemaRef;
+use datafusion::error::DataFusionError;
+use tokio::sync::mpsc::Sender;
+
+use super::FileEntry;
+use super::input::FilesInput;
+use super::metadata::metadata_array;
+use crate::error::{Error, Result};
+use crate::source::ReadCounters;
+
+/// Bytes read at once. Small enough to stay in a core's cache until decoded.
+const CHUNK: usize = 1 << 20;
+
+/// A record longer than this is refused: it would have to be held whole.
+const RECORD_MAX: usize = 1 << 30;
+
+/// A file or a part of one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unit {
+    /// Position among the files.
+    pub file: usize,
+    /// Only the lines that begin in this byte range; None: the whole file.
+    pub lines: Option<(u64, u64)>,
+}
+
+/// What all partitions of a read share.
+#[derive(Debug)]
+pub struct Job {
+    /// The files, in order.
+    pub files: Arc<[FileEntry]>,
+    /// How to decode them.
+    pub options: FormatOptions,
+    /// All data columns.
+    pub data_schema: SchemaRef,
+    /// Wanted data columns, in order of appearance in the output.
+    pub columns: Vec<usize>,
+    /// Where `_metadata` stands among the wanted columns.
+    pub metadata_at: Option<usize>,
+    /// Columns given.
+    pub output: SchemaRef,
+    /// Where what was read is counted.
+    pub counters: Arc<ReadCounters>,
+    /// Some for a re-run: missing files are noted there instead of failing.
+    pub rerun: Option<FilesInput>,
+}
+
+/// Decodes `units` one after the other into batches of `batch_rows`, until done or until nobody listens.
+pub fn run(job: &Job, units: &[Unit], batch_rows: usize, limit: Option<usize>, out: &Sender<Result<RecordBatch, DataFusionError>>) -> Result<()> {
+    let decoder = decoder_projected(&job.options, job.data_schema.clone(), &job.columns, batch_rows)
+        .map_err(|e| decode_error(&e))?;
+    let mut rows = RowMaker { job, decoder, counted: DecodeCounts::default(), origin: Vec::new(), attributed: 0, given: 0, limit, out };
+    let mut reader = FileReader::default();
+    for unit in units {
+        if !rows.wanted() {
+            break;
+        }
+        rows.read(&mut reader, unit)?;
+    }
+    rows.give()?;
+    Ok(())
+}
+
+/// One decoder and whose rows it holds.
+struct RowMaker<'a> {
+    job: &'a Job,
+    decoder: Box<dyn RecordDecoder>,
+    counted: DecodeCounts,
+    /// (file, rows) of the buffered rows, in order.
+    origin: Vec<(usize, usize)>,
+    attributed: usize,
+    given: usize,
+    limit: Option<usize>,
+    out: &'a Sender<Result<RecordBatch, DataFusionError>>,
+}
+
+impl RowMaker<'_> {
+    fn wanted(&self) -> bool {
+        !self.out.is_closed() && self.limit.is_none_or(|limit| self.given < limit)
+    }
+
+    fn read(&mut self, reader: &mut FileReader, unit: &Unit) -> Result<()> {
+        let Some(file) = self.job.files.get(unit.file) else {
+            return Err(Error::internal(format!("there is no file {}", unit.file)));
+        };
+        self.decoder.start_file(&file.path);
+        let whole_max = whole_max(&self.job.options);
+        let header = self.job.options.format == Format::Csv && self.job.options.csv.header;
+        let lines = unit.lines.map(|(from, to)| (from, to, header));
+        let read = reader.read(file, lines, whole_max, &mut |bytes, eof| self.decode(unit.file, bytes, eof));
+        match read {
+            Err(ReadError::Missing) => match &self.job.rerun {
+                Some(input) if !input.all_required() => input.note_vanished(&file.path),
+                _ => return Err(vanished(&file.path)),
+            },
+            Err(ReadError::Failed(error)) => return Err(error),
+            Ok(()) => {}
+        }
+        self.attribute(unit.file);
+        Ok(())
+    }
+
+    /// Decodes as much as there are whole records; None when nobody wants more.
+    fn decode(&mut self, file: usize, bytes: &[u8], eof: bool) -> Result<Option<usize>> {
+        let mut at = 0;
+        loop {
+            let used = self.decoder.decode(&bytes[at..], eof).map_err(|e| decode_error(&e))?;
+            at += used;
+            if !self.decoder.is_full() {
+                if eof && at < bytes.len() && used > 0 {
+                    continue;
+                }
+                return Ok(Some(at));
+            }
+            self.attribute(file);
+            if !self.give()? {
+                return Ok(None);
+            }
+            if at == bytes.len() {
+                return Ok(Some(at));
+            }
+        }
+    }
+
+    /// Rows decoded since the last call are this file's.
+    fn attribute(&mut self, file: usize) {
+        let buffered = self.decoder.buffered();
+        if buffered > self.attributed {
+            self.origin.push((file, buffered - self.attributed));
+        }
+        self.attributed = buffered;
+    }
+
+    /// Hands the buffered rows out; false when no more are wanted.
+    fn give(&mut self) -> Result<bool> {
+        let batch = match self.decoder.buffered() {
+            0 => None,
+            _ => Some(self.decoder.finish().map_err(|e| decode_error(&e))?),
+        };
+        self.count();
+        let origin = std::mem::take(&mut self.origin);
+        self.attributed = 0;
+        let Some(batch) = batch else { return Ok(self.wanted()) };
+        self.given += batch.num_rows();
+        let batch = self.with_metadata(batch, &origin)?;
+        let heard = self.out.blocking_send(Ok(batch)).is_ok();
+        Ok(heard && self.wanted())
+    }
+
+    fn with_metadata(&self, batch: RecordBatch, origin: &[(usize, usize)]) -> Result<RecordBatch> {
+        let rows = batch.num_rows();
+        let mut columns = batch.columns().to_vec();
+        if let Some(at) = self.job.metadata_at {
+            columns.insert(at, metadata_array(&self.job.files, origin));
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        Ok(RecordBatch::try_new_with_options(self.job.output.clone(), columns, &options)?)
+    }
+
+    fn count(&mut self) {
+        let now = self.decoder.counts();
+        let counters = &self.job.counters;
+        counters.rows.fetch_add(now.rows - self.counted.rows, Ordering::Relaxed);
+        counters.rescued.fetch_add(now.rescued_rows - self.counted.rescued_rows, Ordering::Relaxed);
+        counters.corrupt.fetch_add(now.corrupt_records - self.counted.corrupt_records, Ordering::Relaxed);
+        self.counted = now;
+    }
+}
+
+/// Up to which size a file is best brought in one piece: always, where it is one document.
+pub fn whole_max(options: &FormatOptions) -> usize {
+    if options.multi_line && options.format != Format::Csv { usize::MAX } else { CHUNK }
+}
+
+/// Brings the bytes of files, uncompressed, through one buffer.
+#[derive(Debug, Default)]
+pub struct FileReader {
+    buffer: Vec<u8>,
+}
+
+/// Takes bytes; how many of them it used, or None to stop. What it leaves comes again with more behind it.
+pub type Take<'t> = dyn FnMut(&[u8], bool) -> Result<Option<usize>> + 't;
+
+/// Why a file could not be read.
+pub enum ReadError {
+    /// It is not there.
+    Missing,
+    /// Anything else, with its name.
+    Failed(Error),
+}
+
+impl From<Error> for ReadError {
+    fn from(error: Error) -> Self {
+        ReadError::Failed(error)
+    }
+}
+
+impl FileReader {
+    /// Brings a file, or some of its lines (behind its first line where the flag says so), to `take`, ending with
+    /// `eof`. `whole_max`: a file up to this size comes in one piece.
+    pub fn read(&mut self, file: &FileEntry, lines: Option<(u64, u64, bool)>, whole_max: usize, take: &mut Take<'_>) -> Result<(), ReadError> {
+        let path = Path::new(&file.path);
+        let compression = Compression::from_file_name(&file.path)
+            .map_err(|e| Error::from(Diagnostic::new("UNSUPPORTED_COMPRESSION", e.to_string())))?;
+        let open = || match File::open(path) {
+            Ok(file) => Ok(file),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(ReadError::Missing),
+            Err(e) => Err(ReadError::Failed(Error::io("read", path, &e))),
+        };
+        let failed = |e: std::io::Error| ReadError::Failed(read_error(path, compression, &e));
+        let size = usize::try_from(file.size).unwrap_or(usize::MAX);
+        let one_piece = size < CHUNK || size < whole_max;
+        match (compression, lines) {
+            (Compression::None, None) => {
+                let wanted = if one_piece { size.saturating_add(1).min(RECORD_MAX) } else { CHUNK };
+                self.pump(path, &mut open()?, wanted, failed, take)
+            }
+            (Compression::None, Some((from, to, header))) => {
+                if header && from > 0 {
+                    let first = first_line(&mut open()?).map_err(failed)?;
+                    if take(&first, false)?.is_none() {
+                        return Ok(());
+                    }
+                }
+                let mut lines = Lines::new(open()?, from, to).map_err(failed)?;
+                self.pump(path, &mut lines, CHUNK, failed, take)
+            }
+            (_, _) => {
+                let input = open()?;
+                if size == 0 && input.metadata().is_ok_and(|now| now.len() == 0) {
+                    return Ok(());
+                }
+                let mut reader = compression.reader(input).map_err(failed)?;
+                self.pump(path, &mut reader, CHUNK, failed, take)
+            }
+        }
+    }
+
+    fn pump(
+        &mut self,
+        path: &Path,
+        input: &mut dyn Read,
+        wanted: usize,
+        failed: impl Fn(std::io::Error) -> ReadError,
+        take: &mut Take<'_>,
+    ) -> Result<(), ReadError> {
+        let mut filled = 0;
+        let mut room = wanted.max(4096);
+        loop {
+            if self.buffer.len() < room {
+                self.buffer.resize(room, 0);
+            }
+            let mut eof = false;
+            while filled < room && !eof {
+                match input.read(&mut self.buffer[filled..room]) {
+                    Ok(0) => eof = true,
+                    Ok(count) => filled += count,
+                    Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                    Err(e) => return Err(failed(e)),
+                }
+            }
+            let Some(used) = take(&self.buffer[..filled], eof)? else { return Ok(()) };
+            if eof && used < filled {
+                return Err(Error::internal(format!("decoding `{}` left {} bytes", path.display(), filled - used)).into());
+            }
+            if eof {
+                return Ok(());
+            }
+            self.buffer.copy_within(used..filled, 0);
+            filled -= used;
+            if filled == room {
+                if room >= RECORD_MAX {
+                    return Err(Error::from(record_too_long(path)).into());
+                }
+                room = room.saturating_mul(2).min(RECORD_MAX);
+            }
+        }
+    }
+}
+
+/// The lines of a file that begin in a byte range.
+struct Lines {
+    file: File,
+    /// Position of the next byte.
+    at: u64,
+    /// Skipping to behind the first line break.
+    skipping: bool,
+    /// The first line break at or behind this position ends it.
+    last: u64,
+    done: bool,
+}
+
+impl Lines {
+    fn new(mut file: File, from: u64, to: u64) -> std::io::Result<Lines> {
+        let at = from.saturating_sub(1);
+        file.seek(SeekFrom::Start(at))?;
+        Ok(Lines { file, at, skipping: from > 0, last: to.saturating_sub(1), done: false })
+    }
+}
+
+impl Read for Lines {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while !self.done {
+            let count = self.file.read(buffer)?;
+            if count == 0 {
+                break;
+            }
+            let begun = self.at;
+            self.at += count as u64;
+            let mut from = 0;
+            if self.skipping {
+                let Some(end) = memchr::memchr(b'\n', &buffer[..count]) else { continue };
+                self.skipping = false;
+                from = end + 1;
+                // The line that was skipped reached beyond the range: nothing begins in it.
+                if begun + end as u64 >= self.last {
+                    self.done = true;
+                    break;
+                }
+            }
+            let mut to = count;
+            if self.at > self.last {
+                let search = usize::try_from(self.last.saturating_sub(begun)).unwrap_or(0).max(from);
+                if let Some(end) = buffer.get(search..count).and_then(|rest| memchr::memchr(b'\n', rest)) {
+                    to = search + end + 1;
+                    self.done = true;
+                }
+            }
+            if to > from {
+                buffer.copy_within(from..to, 0);
+                return Ok(to - from);
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// A file's first line that is not blank, and the blank ones before it.
+fn first_line(file: &mut File) -> std::io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    let mut piece = [0; 4096];
+    loop {
+        let count = file.read(&mut piece)?;
+        if count == 0 {
+            return Ok(line);
+        }
+        line.extend_from_slice(&piece[..count]);
+        let text = line.iter().position(|byte| !b"\r\n".contains(byte));
+        if let Some(text) = text
+            && let Some(end) = memchr::memchr(b'\n', &line[text..])
+        {
+            line.truncate(text + end + 1);
+            return Ok(line);
+        }
+        if line.len() > RECORD_MAX {
+            return Ok(line);
+        }
+    }
+}
+
+fn vanished(path: &str) -> Error {
+    Diagnostic::new("FILE_VANISHED", format!("file `{path}` was listed and is gone before it could be read"))
+        .help("put it back; or start the stream again to go on without it")
+        .into()
+}
+
+fn record_too_long(path: &Path) -> Diagnostic {
+    Diagnostic::new("RECORD_TOO_LONG", format!("`{}` has a record of more than {RECORD_MAX} bytes", path.display()))
+        .help("write one record per line; with multiLine a file is held in memory whole")
+}
+
+/// A failure while reading: of the disk, or of the compressed data.
+fn read_error(path: &Path, compression: Compression, error: &std::io::Error) -> Error {
+    use std::io::ErrorKind as Kind;
+    let of_the_data = matches!(error.kind(), Kind::UnexpectedEof | Kind::InvalidData | Kind::InvalidInput | Kind::Other);
+    if compression == Compression::None || !of_the_data {
+        return Error::io("read", path, error);
+    }
+    Diagnostic::new("FILE_CORRUPT", format!("file `{}` is cut short or damaged: {error}", path.display()))
+        .help("replace it by a complete file, or remove it; then run the statement again")
+        .into()
+}
+
+/// A decoder's refusal; it names the file itself.
+pub fn decode_error(error: &DecodeError) -> Error {
+    let code = match error {
+        DecodeError::Malformed { .. } => "MALFORMED_RECORD",
+        DecodeError::ColumnType { .. } => "UNSUPPORTED_COLUMN_TYPE",
+        DecodeError::Format(_) => "UNSUPPORTED_FORMAT",
+        DecodeError::TooLong { .. } => "RECORD_TOO_LONG",
+        DecodeError::TooManyColumns { .. } => "TOO_MANY_COLUMNS",
+        DecodeError::Batch(_) => "MALFORMED_BATCH",
+    };
+    let diagnostic = Diagnostic::new(code, error.to_string());
+    Error::statement(match error {
+        DecodeError::Malformed { .. } => diagnostic.help("mode PERMISSIVE keeps the row and counts it, DROPMALFORMED drops it"),
+        _ => diagnostic,
+    })
+}

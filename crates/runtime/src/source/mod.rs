@@ -1,0 +1,85 @@
+//! Streaming sources: what there is to read, and reading exactly that.
+
+pub mod files;
+pub mod table;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::TableProvider;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+
+/// Exactly what one epoch reads of one source. Stored in the intent: reading it again gives the same rows in the
+/// same order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EpochInput {
+    /// Whole files, in this order.
+    Files(files::FilesInput),
+    /// File actions of a Delta table, from one position up to another.
+    Table(table::TableInput),
+}
+
+/// What waits to be read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Rows and bytes a bound epoch input has read so far; filled while it runs.
+#[derive(Debug, Default)]
+pub struct ReadCounters {
+    /// Rows given to the plan.
+    pub rows: std::sync::atomic::AtomicU64,
+    /// Rows with rescued data.
+    pub rescued: std::sync::atomic::AtomicU64,
+    /// Records that could not be parsed.
+    pub corrupt: std::sync::atomic::AtomicU64,
+}
+
+/// A streaming source of one query.
+///
+/// The caller asks `next` for an input, makes it durable as part of an intent, runs `provider`, and calls
+/// `committed` once the epoch is durable. Between `next` and `committed` the source does not move: asking again
+/// gives an input that starts at the same place. After a restart, `open` continues behind what was committed.
+#[async_trait]
+pub trait Source: Send {
+    /// What the next epoch would read within the source's limits; `limited` false ignores them (TRIGGER ONCE).
+    /// None: nothing new. Looks at the world (listing, log) each time unless `freeze` was called.
+    async fn next(&mut self, limited: bool) -> Result<Option<EpochInput>>;
+
+    /// From now on `next` gives only what was there at this moment (AVAILABLE NOW, ONCE).
+    async fn freeze(&mut self) -> Result<()>;
+
+    /// Undoes `freeze`.
+    fn unfreeze(&mut self);
+
+    /// A table whose one scan gives the rows of `input`, in the schema of the source's spec.
+    async fn provider(&self, input: &EpochInput, counters: Arc<ReadCounters>) -> Result<Arc<dyn TableProvider>>;
+
+    /// The epoch that read `input` is durable.
+    async fn committed(&mut self, input: &EpochInput) -> Result<()>;
+
+    /// Returns when there may be something new: at once on an event, else after the source's polling period.
+    /// Cancel-safe.
+    async fn changed(&mut self);
+
+    /// What waits, as of the last look.
+    fn backlog(&self) -> Backlog;
+}
+
+/// How much an input reads, for metrics.
+impl EpochInput {
+    /// Files and bytes.
+    pub fn size(&self) -> Backlog {
+        match self {
+            EpochInput::Files(files) => files.size(),
+            EpochInput::Table(table) => table.size(),
+        }
+    }
+}

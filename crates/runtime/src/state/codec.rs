@@ -1,0 +1,275 @@
+//! How keyed state becomes bytes: row keys, row values, blocks of changes, schemas. The layouts are state format 1;
+//! `docs/checkpoint-format.md` draws them.
+//!
+//! A row key is `operator (u32) | hash bucket (u16) | arrow-row of the grouping columns`, big endian, so that one
+//! operator and one bucket are ranges. A row value is `checksum (u32) | arrow-row of the state columns`. A block is
+//! `kind (u8) | checksum (u64) | Arrow IPC stream` and holds any number of rows.
+
+use std::io::Cursor;
+use std::sync::Arc;
+
+use alluvium_parser::Diagnostic;
+use arrow::array::{Array, ArrayRef, AsArray, Float32Array, Float64Array, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema, SchemaRef};
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use arrow::util::display::array_value_to_string;
+use arrow_row::{RowConverter, Rows, SortField};
+
+use super::hash::hash64;
+use crate::error::{Error, Result};
+
+/// Version of every layout in this file and of the hash; stored with each operator.
+pub(super) const STATE_FORMAT: &str = "1";
+
+/// Operator and hash bucket.
+const KEY_PREFIX: usize = 6;
+const VALUE_PREFIX: usize = 4;
+const BLOCK_PREFIX: usize = 9;
+
+/// What a block of the log says about its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BlockKind {
+    /// Keys and their new state columns.
+    Set = 0,
+    /// Keys that are no more.
+    Removed = 1,
+}
+
+/// Translates rows of one operator.
+pub(super) struct RowCodec {
+    operator: u32,
+    schema: SchemaRef,
+    keys: usize,
+    key_rows: Option<RowConverter>,
+    value_rows: Option<RowConverter>,
+}
+
+impl RowCodec {
+    /// For rows of `schema`, whose first `keys` columns are the key.
+    pub(super) fn new(operator: u32, schema: SchemaRef, keys: usize) -> Result<RowCodec> {
+        let converter = |fields: &[Arc<Field>]| -> Result<Option<RowConverter>> {
+            if fields.is_empty() {
+                return Ok(None);
+            }
+            let fields: Vec<_> = fields.iter().map(|field| SortField::new(field.data_type().clone())).collect();
+            Ok(Some(RowConverter::new(fields)?))
+        };
+        let key_rows = converter(&schema.fields()[..keys])?;
+        let value_rows = converter(&schema.fields()[keys..])?;
+        Ok(RowCodec { operator, schema, keys, key_rows, value_rows })
+    }
+
+    /// Row keys of key columns of `rows` rows.
+    pub(super) fn keys(&self, columns: &[ArrayRef], rows: usize) -> Result<RowKeys> {
+        let encoded = encode(self.key_rows.as_ref(), columns)?;
+        let mut keys = RowKeys { bytes: Vec::with_capacity(rows * (KEY_PREFIX + 16)), ends: Vec::with_capacity(rows) };
+        for i in 0..rows {
+            let row = encoded.as_ref().map_or(&[][..], |rows| rows.row(i).data());
+            keys.bytes.extend_from_slice(&self.operator.to_be_bytes());
+            keys.bytes.extend_from_slice(&(hash64(row) as u16).to_be_bytes());
+            keys.bytes.extend_from_slice(row);
+            keys.ends.push(keys.bytes.len());
+        }
+        Ok(keys)
+    }
+
+    /// Row values of state columns, with their checksums.
+    pub(super) fn values(&self, columns: &[ArrayRef], rows: usize) -> Result<Vec<Vec<u8>>> {
+        let encoded = encode(self.value_rows.as_ref(), columns)?;
+        let value = |i| {
+            let row = encoded.as_ref().map_or(&[][..], |rows| rows.row(i).data());
+            [&(hash64(row) as u32).to_le_bytes()[..], row].concat()
+        };
+        Ok((0..rows).map(value).collect())
+    }
+
+    /// Key columns of row keys.
+    pub(super) fn decode_keys<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> Result<Vec<ArrayRef>> {
+        decode(self.key_rows.as_ref(), keys.map(|key| &key[KEY_PREFIX.min(key.len())..]), &self.schema.fields()[..self.keys])
+    }
+
+    /// State columns of row values; `keys` are their row keys, for messages.
+    pub(super) fn decode_values<'a>(&self, rows: &[(&'a [u8], &'a [u8])]) -> Result<Vec<ArrayRef>> {
+        for (key, value) in rows {
+            let whole = value.split_first_chunk::<VALUE_PREFIX>();
+            if whole.is_none_or(|(sum, row)| u32::from_le_bytes(*sum) != hash64(row) as u32) {
+                return Err(corrupt(self.operator, &format!("the value of key {}", self.describe(key))));
+            }
+        }
+        let values = rows.iter().map(|(_, value)| &value[VALUE_PREFIX..]);
+        decode(self.value_rows.as_ref(), values, &self.schema.fields()[self.keys..])
+    }
+
+    /// A row key as its columns' values, for messages.
+    fn describe(&self, key: &[u8]) -> String {
+        let hex = || key.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        // Only a key whose bucket still fits its bytes is safe to decode.
+        let Some((prefix, row)) = key.split_at_checked(KEY_PREFIX) else { return hex() };
+        if prefix[4..] != (hash64(row) as u16).to_be_bytes() {
+            return hex();
+        }
+        let Ok(columns) = self.decode_keys(std::iter::once(key)) else { return hex() };
+        let parts: Vec<String> = (self.schema.fields().iter().zip(&columns))
+            .map(|(field, column)| match array_value_to_string(column, 0) {
+                Ok(text) if !column.is_null(0) => format!("{} = {text}", field.name()),
+                _ => format!("{} = NULL", field.name()),
+            })
+            .collect();
+        format!("({})", parts.join(", "))
+    }
+}
+
+fn encode(converter: Option<&RowConverter>, columns: &[ArrayRef]) -> Result<Option<Rows>> {
+    Ok(converter.map(|converter| converter.convert_columns(columns)).transpose()?)
+}
+
+fn decode<'a>(
+    converter: Option<&RowConverter>,
+    rows: impl Iterator<Item = &'a [u8]>,
+    fields: &[Arc<Field>],
+) -> Result<Vec<ArrayRef>> {
+    let Some(converter) = converter else { return Ok(Vec::new()) };
+    let parser = converter.parser();
+    let rows: Vec<&[u8]> = rows.collect();
+    let columns = converter.convert_rows(rows.iter().map(|row| parser.parse(row)))?;
+    // Dictionaries come back as plain values.
+    let typed = columns.into_iter().zip(fields).map(|(column, field)| match column.data_type() == field.data_type() {
+        true => Ok(column),
+        false => arrow::compute::cast(&column, field.data_type()),
+    });
+    Ok(typed.collect::<Result<_, _>>()?)
+}
+
+/// Row keys in one allocation.
+pub(super) struct RowKeys {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl RowKeys {
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub(super) fn get(&self, i: usize) -> &[u8] {
+        let start = if i == 0 { 0 } else { self.ends[i - 1] };
+        &self.bytes[start..self.ends[i]]
+    }
+
+    /// Positions in key order.
+    pub(super) fn sorted(&self) -> Vec<u32> {
+        let mut order: Vec<u32> = (0..self.len() as u32).collect();
+        order.sort_unstable_by(|a, b| self.get(*a as usize).cmp(self.get(*b as usize)));
+        order
+    }
+
+    pub(super) fn append(&mut self, other: &RowKeys) {
+        let base = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes);
+        self.ends.extend(other.ends.iter().map(|end| base + end));
+    }
+}
+
+/// All row keys of an operator: first, and first behind.
+pub(super) fn operator_range(operator: u32) -> (Vec<u8>, Vec<u8>) {
+    let first = operator.to_be_bytes().to_vec();
+    let end = super::prefix_end(&first);
+    (first, end)
+}
+
+/// The key of a block of the log.
+pub(super) fn block_key(operator: u32, epoch: u64, sequence: u32) -> Vec<u8> {
+    [&operator.to_be_bytes()[..], &epoch.to_be_bytes(), &sequence.to_be_bytes()].concat()
+}
+
+/// Epoch and sequence of a block.
+pub(super) fn parse_block_key(key: &[u8]) -> Option<(u64, u32)> {
+    let (epoch, rest) = key.get(4..)?.split_first_chunk()?;
+    Some((u64::from_be_bytes(*epoch), u32::from_be_bytes(*rest.first_chunk()?)))
+}
+
+/// Bytes of a block.
+pub(super) fn encode_block(kind: BlockKind, rows: &RecordBatch) -> Result<Vec<u8>> {
+    let mut block = Vec::with_capacity(rows.get_array_memory_size() + 1024);
+    block.push(kind as u8);
+    block.extend_from_slice(&[0; BLOCK_PREFIX - 1]);
+    let mut writer = StreamWriter::try_new(block, rows.schema_ref())?;
+    writer.write(rows)?;
+    let mut block = writer.into_inner()?;
+    let checksum = hash64(&block[BLOCK_PREFIX..]);
+    block[1..BLOCK_PREFIX].copy_from_slice(&checksum.to_le_bytes());
+    Ok(block)
+}
+
+/// Rows of a block in the operator's own schema.
+pub(super) fn decode_block(operator: u32, key: &[u8], block: &[u8], schema: &SchemaRef) -> Result<(BlockKind, RecordBatch)> {
+    let damaged = || {
+        let place = match parse_block_key(key) {
+            Some((epoch, sequence)) => format!("block {sequence} of epoch {epoch}"),
+            None => "a block".to_string(),
+        };
+        corrupt(operator, &place)
+    };
+    let (head, payload) = block.split_at_checked(BLOCK_PREFIX).ok_or_else(damaged)?;
+    if head[1..] != hash64(payload).to_le_bytes() {
+        return Err(damaged());
+    }
+    let kind = match head[0] {
+        0 => BlockKind::Set,
+        1 => BlockKind::Removed,
+        _ => return Err(damaged()),
+    };
+    let mut reader = StreamReader::try_new(Cursor::new(payload), None).map_err(|_| damaged())?;
+    let batch = reader.next().ok_or_else(damaged)?.map_err(|_| damaged())?;
+    let schema = match kind {
+        BlockKind::Set => schema.clone(),
+        BlockKind::Removed => Arc::new(Schema::new(schema.fields()[..batch.num_columns().min(schema.fields().len())].to_vec())),
+    };
+    Ok((kind, batch_of(schema, batch.columns().to_vec(), batch.num_rows()).map_err(|_| damaged())?))
+}
+
+/// A batch, also of no columns.
+pub(super) fn batch_of(schema: SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
+}
+
+/// What is pinned in the checkpoint for an operator's schema.
+pub(super) fn encode_schema(schema: &Schema) -> Result<Vec<u8>> {
+    Ok(StreamWriter::try_new(Vec::new(), schema)?.into_inner()?)
+}
+
+/// The schema that was pinned.
+pub(super) fn decode_schema(operator: u32, bytes: &[u8]) -> Result<SchemaRef> {
+    let reader = StreamReader::try_new(Cursor::new(bytes), None).map_err(|_| corrupt(operator, "its schema"))?;
+    Ok(reader.schema())
+}
+
+/// State that cannot be read back.
+pub(super) fn corrupt(operator: u32, what: &str) -> Error {
+    Error::Environment(Box::new(
+        Diagnostic::new("STATE_CORRUPT", format!("the state of operator {operator} is damaged: {what} cannot be read"))
+            .help("restore the checkpoint from a backup, or drop the table and create it again to start over"),
+    ))
+}
+
+/// Key columns with one representation per value that GROUP BY calls equal: `-0.0` becomes `0.0`, every NaN the same.
+pub fn canonical_keys(columns: &[ArrayRef]) -> Vec<ArrayRef> {
+    columns
+        .iter()
+        .map(|column| match column.data_type() {
+            DataType::Float64 => {
+                let floats: &Float64Array = column.as_primitive::<Float64Type>();
+                let canonical: Float64Array = floats.unary(|x| if x.is_nan() { f64::NAN } else { x + 0.0 });
+                Arc::new(canonical) as ArrayRef
+            }
+            DataType::Float32 => {
+                let floats: &Float32Array = column.as_primitive::<Float32Type>();
+                let canonical: Float32Array = floats.unary(|x| if x.is_nan() { f32::NAN } else { x + 0.0 });
+                Arc::new(canonical) as ArrayRef
+            }
+            _ => column.clone(),
+        })
+        .collect()
+}

@@ -1,0 +1,119 @@
+//! Keeping the log short and the hot table within its budget.
+//!
+//! While every row is hot, a snapshot of the table replaces the log. Once rows do not fit, they are folded: written
+//! to `Rows`, one entry per key, after which the log is dropped and so may hot rows be. Both write committed state
+//! only, in unsynced batches, and end with one synced batch that drops the old log. A crash before that batch leaves
+//! the old log, which says the same as the new writes or something newer; so they need no mark of completeness.
+
+use super::codec::{BlockKind, block_key, encode_block, parse_block_key};
+use super::table::{Inner, StateTable};
+use super::{Batch, Column};
+use crate::error::Result;
+
+/// The log may grow to this, or to twice the hot rows, before it is replaced. It bounds what a start has to read.
+const LOG_BYTES_MIN: usize = 32 << 20;
+/// Rows per write batch while folding, and per block of a snapshot.
+const ROWS_PER_BATCH: usize = 65_536;
+
+impl StateTable {
+    /// Makes room for `incoming` bytes of rows, and shortens the log when it is due.
+    pub(super) fn make_room(&self, inner: &mut Inner, incoming: usize) -> Result<()> {
+        let (hot_bytes, live, sparse) = match &inner.bound {
+            Some(bound) => (bound.hot.bytes(), bound.hot.live(), bound.hot.is_sparse() && !bound.hot.has_removed()),
+            None => return Ok(()),
+        };
+        if live > 0 && hot_bytes + incoming > self.budget {
+            self.fold(inner)?;
+            // Half the budget stays for what comes next, so that not every epoch folds.
+            let room = (self.budget / 2).min(self.budget.saturating_sub(incoming));
+            let keep = (room as f64 / hot_bytes as f64 * live as f64) as usize;
+            self.rebuild(inner, keep.min(live))
+        } else if inner.log_bytes > LOG_BYTES_MIN.max(2 * hot_bytes) {
+            if inner.cold { self.fold(inner) } else { self.snapshot(inner) }
+        } else if sparse {
+            self.rebuild(inner, live)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn rebuild(&self, inner: &mut Inner, keep: usize) -> Result<()> {
+        let bound = inner.bound_mut()?;
+        bound.hot = bound.hot.newest(keep)?;
+        inner.generation += 1;
+        Ok(())
+    }
+
+    /// Moves everything in the log to `Rows`; afterwards any hot row may be dropped.
+    fn fold(&self, inner: &mut Inner) -> Result<()> {
+        let bound = inner.bound()?;
+        for rows in bound.hot.dirty_rows() {
+            let rows = rows?;
+            let mut at = 0;
+            while at < rows.num_rows() {
+                let part = rows.slice(at, ROWS_PER_BATCH.min(rows.num_rows() - at));
+                at += part.num_rows();
+                let keys = bound.codec.keys(&part.columns()[..bound.keys], part.num_rows())?;
+                let mut values = bound.codec.values(&part.columns()[bound.keys..], part.num_rows())?;
+                let mut batch = Batch::default();
+                for row in keys.sorted() {
+                    batch.put(Column::Rows, keys.get(row as usize), std::mem::take(&mut values[row as usize]));
+                }
+                self.store.write(batch, false)?;
+            }
+        }
+        let mut last = Batch::default();
+        for keys in bound.hot.removed_keys() {
+            let keys = keys?;
+            let keys = bound.codec.keys(keys.columns(), keys.num_rows())?;
+            for row in 0..keys.len() {
+                last.delete(Column::Rows, keys.get(row));
+            }
+        }
+        for key in &inner.log {
+            last.delete(Column::Log, key.as_slice());
+        }
+        last.put(Column::Meta, self.meta_key("cold"), "1");
+        last.put(Column::Meta, self.meta_key("rows"), inner.rows.to_string());
+        self.store.write(last, true)?;
+        inner.cold = true;
+        inner.log.clear();
+        inner.log_bytes = 0;
+        inner.bound_mut()?.hot.clean();
+        Ok(())
+    }
+
+    /// Replaces the log by its result. Only while nothing is cold: a snapshot does not say what was removed.
+    fn snapshot(&self, inner: &mut Inner) -> Result<()> {
+        let bound = inner.bound()?;
+        let newest = inner.log.last().and_then(|key| parse_block_key(key)).unwrap_or((0, 0));
+        let (epoch, mut sequence) = newest;
+        let mut blocks = Vec::new();
+        for (rows, mask) in bound.hot.pieces(&[]) {
+            let rows = match mask {
+                Some(mask) => arrow::compute::filter_record_batch(&rows, &mask)?,
+                None => rows,
+            };
+            let mut at = 0;
+            while at < rows.num_rows() {
+                let part = rows.slice(at, ROWS_PER_BATCH.min(rows.num_rows() - at));
+                at += part.num_rows();
+                // Behind every block of the newest epoch: replaying an unfinished snapshot changes nothing.
+                sequence += 1;
+                let key = block_key(self.operator, epoch, sequence);
+                let mut batch = Batch::default();
+                batch.put(Column::Log, key.as_slice(), encode_block(BlockKind::Set, &part)?);
+                self.store.write(batch, false)?;
+                blocks.push(key);
+            }
+        }
+        let mut last = Batch::default();
+        for key in &inner.log {
+            last.delete(Column::Log, key.as_slice());
+        }
+        self.store.write(last, true)?;
+        inner.log = blocks;
+        inner.log_bytes = 0;
+        Ok(())
+    }
+}

@@ -1,0 +1,234 @@
+//! The store of streams: one RocksDB directory, a column family per key space.
+//!
+//! The only file that names RocksDB. It knows nothing of what the bytes mean; see `docs/checkpoint-format.md`.
+
+use std::any::Any;
+use std::path::{Path, PathBuf};
+
+use alluvium_parser::Diagnostic;
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator,
+    DBRecoveryMode, ErrorKind, LogLevel, Options, Range, ReadOptions, WriteBatch, WriteOptions,
+};
+
+use super::{Batch, Column, Page, StateStore};
+use crate::error::{Error, Result};
+
+/// Blocks, indexes and filters of all column families together.
+const BLOCK_CACHE_BYTES: usize = 32 << 20;
+/// Write buffers of all column families together.
+const WRITE_BUFFERS_BYTES: usize = 64 << 20;
+/// How many neighbours `contains_sorted` steps over before it seeks.
+const STEPS_BEFORE_SEEK: usize = 8;
+
+/// A [`StateStore`] in a RocksDB directory.
+pub struct RocksStore {
+    db: DB,
+    path: PathBuf,
+    /// Released after the database is closed: fields drop in order.
+    _guard: Box<dyn Any + Send + Sync>,
+}
+
+impl RocksStore {
+    /// Opens or creates the database at `path`. `guard` is kept until the database is closed; it is what keeps
+    /// others out, since RocksDB's own lock does not say who holds it.
+    pub fn open(path: &Path, guard: Box<dyn Any + Send + Sync>) -> Result<RocksStore> {
+        let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
+        let families = Column::ALL.map(|column| ColumnFamilyDescriptor::new(column.name(), family(column, &cache)));
+        let db = DB::open_cf_descriptors(&database(), path, families).map_err(|e| failure("open", path, &e))?;
+        Ok(RocksStore { db, path: path.to_path_buf(), _guard: guard })
+    }
+
+    fn family(&self, column: Column) -> Result<&ColumnFamily> {
+        self.db
+            .cf_handle(column.name())
+            .ok_or_else(|| Error::internal(format!("`{}` has no {} column", self.path.display(), column.name())))
+    }
+
+    fn failure(&self, doing: &str, error: &rocksdb::Error) -> Error {
+        failure(doing, &self.path, error)
+    }
+
+    fn iterator(&self, column: Column, from: &[u8], until: &[u8]) -> Result<DBRawIterator<'_>> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(from);
+        options.set_iterate_upper_bound(until);
+        Ok(self.db.raw_iterator_cf_opt(self.family(column)?, options))
+    }
+}
+
+impl StateStore for RocksStore {
+    fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.db.get_cf(self.family(column)?, key).map_err(|e| self.failure("read", &e))
+    }
+
+    fn multi_get(
+        &self,
+        column: Column,
+        keys: &[&[u8]],
+        found: &mut dyn FnMut(usize, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let values = self.db.batched_multi_get_cf(self.family(column)?, keys.iter().copied(), true);
+        for (i, value) in values.into_iter().enumerate() {
+            if let Some(value) = value.map_err(|e| self.failure("read", &e))? {
+                found(i, &value)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn contains_sorted(&self, column: Column, prefix: &[u8], suffixes: &[&str]) -> Result<Vec<bool>> {
+        let mut contains = vec![false; suffixes.len()];
+        let mut entries = self.iterator(column, prefix, &super::prefix_end(prefix))?;
+        let mut wanted = prefix.to_vec();
+        let mut steps = STEPS_BEFORE_SEEK;
+        for (suffix, contains) in suffixes.iter().zip(&mut contains) {
+            wanted.truncate(prefix.len());
+            wanted.extend_from_slice(suffix.as_bytes());
+            // Both sides ascend: walk to the wanted key when it is near, else seek. An exhausted iterator stays so.
+            while steps < STEPS_BEFORE_SEEK && entries.key().is_some_and(|key| key < wanted.as_slice()) {
+                entries.next();
+                steps += 1;
+            }
+            if steps >= STEPS_BEFORE_SEEK && entries.key().is_none_or(|key| key < wanted.as_slice()) {
+                entries.seek(&wanted);
+            }
+            steps = 0;
+            match entries.key() {
+                Some(key) => *contains = key == wanted.as_slice(),
+                None => break,
+            }
+        }
+        entries.status().map_err(|e| self.failure("read", &e))?;
+        Ok(contains)
+    }
+
+    fn page(&self, column: Column, from: &[u8], until: &[u8], rows: usize) -> Result<Page> {
+        let mut page = Page::default();
+        if from < until {
+            let mut entries = self.iterator(column, from, until)?;
+            entries.seek(from);
+            while let Some((key, value)) = entries.item() {
+                page.push(key, value);
+                if page.is_full(rows) {
+                    break;
+                }
+                entries.next();
+            }
+            entries.status().map_err(|e| self.failure("read", &e))?;
+        }
+        Ok(page)
+    }
+
+    fn page_back(&self, column: Column, from: &[u8], until: &[u8], rows: usize) -> Result<Page> {
+        let mut page = Page::default();
+        if from < until {
+            let mut entries = self.iterator(column, from, until)?;
+            entries.seek_to_last();
+            while let Some((key, value)) = entries.item() {
+                page.push(key, value);
+                if page.is_full(rows) {
+                    break;
+                }
+                entries.prev();
+            }
+            entries.status().map_err(|e| self.failure("read", &e))?;
+        }
+        Ok(page)
+    }
+
+    fn write(&self, batch: Batch, durable: bool) -> Result<()> {
+        let mut writes = WriteBatch::with_capacity_bytes(batch.bytes + batch.writes.len() * 16);
+        for (column, key, value) in batch.writes {
+            let family = self.family(column)?;
+            match value {
+                Some(value) => writes.put_cf(family, key, value),
+                None => writes.delete_cf(family, key),
+            }
+        }
+        let mut options = WriteOptions::default();
+        options.set_sync(durable);
+        self.db.write_opt(writes, &options).map_err(|e| self.failure("write", &e))
+    }
+
+    fn bytes_between(&self, column: Column, from: &[u8], until: &[u8]) -> Result<u64> {
+        if from >= until {
+            return Ok(0);
+        }
+        Ok(self.db.get_approximate_sizes_cf(self.family(column)?, &[Range::new(from, until)]).iter().sum())
+    }
+}
+
+fn database() -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_max_background_jobs(2);
+    options.set_max_open_files(256);
+    options.set_db_write_buffer_size(WRITE_BUFFERS_BYTES);
+    options.set_max_total_wal_size(2 * WRITE_BUFFERS_BYTES as u64);
+    // A torn tail is an unfinished commit and is dropped; damage before it is reported. The default would stop
+    // silently at the first damaged record and forget every commit behind it.
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    options.set_log_level(LogLevel::Warn);
+    options.set_keep_log_file_num(2);
+    options.set_max_log_file_size(4 << 20);
+    options.set_stats_dump_period_sec(0);
+    options
+}
+
+fn family(column: Column, cache: &Cache) -> Options {
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(cache);
+    blocks.set_block_size(16 << 10);
+    blocks.set_cache_index_and_filter_blocks(true);
+    blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    if matches!(column, Column::Rows | Column::Ledger) {
+        // Most lookups are for keys and files never seen before.
+        blocks.set_bloom_filter(10.0, false);
+    }
+    let mut options = Options::default();
+    options.set_block_based_table_factory(&blocks);
+    options.set_compression_type(match column {
+        // Blocks of columns that live until the next snapshot: not worth compressing.
+        Column::Log => DBCompressionType::None,
+        _ => DBCompressionType::Lz4,
+    });
+    options.set_write_buffer_size(match column {
+        Column::Log => 32 << 20,
+        Column::Rows => 16 << 20,
+        Column::Ledger => 8 << 20,
+        Column::Meta | Column::Epochs => 1 << 20,
+    });
+    options
+}
+
+/// RocksDB's word, with what to do about it.
+fn failure(doing: &str, path: &Path, error: &rocksdb::Error) -> Error {
+    let text = error.to_string();
+    let place = path.display();
+    let (code, help) = if text.contains("No space left") {
+        ("DISK_FULL", "make room; the stream can then be started again".to_string())
+    } else if text.contains("Permission denied") || text.contains("Read-only file system") {
+        ("PERMISSION_DENIED", "give this user the right to it, or choose another place".to_string())
+    } else {
+        match error.kind() {
+            ErrorKind::Corruption => (
+                "CHECKPOINT_CORRUPT",
+                format!("restore `{place}` from a backup, or drop the table and create it again to start over"),
+            ),
+            ErrorKind::InvalidArgument if text.contains("olumn famil") => (
+                "CHECKPOINT_FORMAT",
+                "it was written by a newer version; run that version, or create the table again".to_string(),
+            ),
+            ErrorKind::IOError if text.contains("No such file") => (
+                "CHECKPOINT_CORRUPT",
+                format!("a file of it is missing: restore `{place}` from a backup, or create the table again"),
+            ),
+            _ => ("IO", "the stream can be started again when the cause is gone".to_string()),
+        }
+    };
+    Error::Environment(Box::new(
+        Diagnostic::new(code, format!("cannot {doing} the checkpoint at `{place}`: {text}")).help(help),
+    ))
+}

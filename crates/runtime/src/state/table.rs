@@ -1,0 +1,490 @@
+//! Keyed state of one stateful operator: a write-back table of hot rows above the store.
+//!
+//! State: key = the grouping columns, value = the operator's state columns. Written when an epoch commits, as one
+//! dense block of the changed rows in `Log`; forgotten when removed. The log is kept short by [`super::fold`]: by
+//! writing a snapshot while every row is hot, and by moving rows to `Rows`, one per key, once they no longer fit the
+//! budget. A row is, in this order: what the running epoch staged, the hot row, the row in `Rows`.
+//!
+//! What an epoch stages is invisible until [`StateTable::apply`], which the checkpoint calls after its batch is on
+//! disk. A failed epoch drops its [`StagedState`] and nothing happened.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use alluvium_parser::Diagnostic;
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::compute::take;
+use arrow::array::UInt32Array;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+
+use super::codec::{self, BlockKind, RowCodec, STATE_FORMAT, block_key, parse_block_key};
+use super::hot::{Hot, Touched, compact};
+use super::{Batch, Column, StateScan, StateStore};
+use crate::error::{Error, Result};
+
+/// See the module.
+pub struct StateTable {
+    pub(super) operator: u32,
+    pub(super) store: Arc<dyn StateStore>,
+    /// Bytes its hot rows may take.
+    pub(super) budget: usize,
+    inner: Mutex<Inner>,
+}
+
+pub(super) struct Inner {
+    /// None until the operator's schema is known.
+    pub(super) bound: Option<Bound>,
+    /// Keys with a value, hot and cold.
+    pub(super) rows: u64,
+    /// `Rows` may have keys of this operator.
+    pub(super) cold: bool,
+    /// Keys of the blocks in `Log`, ascending.
+    pub(super) log: Vec<Vec<u8>>,
+    /// Their bytes since the last snapshot.
+    pub(super) log_bytes: usize,
+    run: u32,
+    /// Counts rebuilds of the hot table: slots of another generation mean nothing.
+    pub(super) generation: u64,
+}
+
+pub(super) struct Bound {
+    pub(super) schema: SchemaRef,
+    pub(super) keys: usize,
+    pub(super) codec: RowCodec,
+    pub(super) hot: Hot,
+}
+
+/// How much an operator keeps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StateSize {
+    /// The operator.
+    pub operator: u32,
+    /// Keys.
+    pub rows: u64,
+    /// Bytes of rows in memory and on disk, roughly.
+    pub bytes: u64,
+    /// Keys whose row is in memory.
+    pub hot_rows: u64,
+    /// Memory they take.
+    pub hot_bytes: u64,
+}
+
+/// Stored rows of the keys that were asked for.
+#[derive(Debug, Default)]
+pub struct Stored {
+    /// Positions among the keys asked for, in no particular order.
+    pub positions: Vec<u32>,
+    /// Their state columns; none when there are no positions.
+    pub columns: Vec<ArrayRef>,
+}
+
+/// Changes of one operator by one epoch: to be committed or dropped.
+#[derive(Clone)]
+pub struct StagedState {
+    table: Arc<StateTable>,
+    epoch: u64,
+    /// Keys and new state columns, one row per key.
+    rows: RecordBatch,
+    slots: Vec<u32>,
+    /// Keys that are removed.
+    removed: Option<(RecordBatch, Vec<u32>)>,
+    generation: u64,
+    /// How many keys more there are now.
+    grown: i64,
+}
+
+impl StateTable {
+    /// Opens the state of an operator and loads its hot rows. `budget`: bytes they may take.
+    pub fn open(store: Arc<dyn StateStore>, operator: u32, budget: usize) -> Result<StateTable> {
+        let inner =
+            Inner { bound: None, rows: 0, cold: false, log: Vec::new(), log_bytes: 0, run: 0, generation: 0 };
+        let table = StateTable { operator, store, budget, inner: Mutex::new(inner) };
+        if let Some(pinned) = table.store.get(Column::Meta, &table.meta_key("schema"))? {
+            table.check_format()?;
+            table.load(codec::decode_schema(operator, &pinned)?)?;
+        }
+        Ok(table)
+    }
+
+    /// The operator whose state this is.
+    pub fn operator(&self) -> u32 {
+        self.operator
+    }
+
+    /// Says what is kept: `schema`'s first `keys` columns are the key. The first call pins it in the checkpoint; a
+    /// later one that differs is refused, unless nothing is kept yet.
+    pub fn bind(&self, schema: &Schema, keys: usize) -> Result<()> {
+        let wanted = pinned(schema, keys);
+        {
+            let inner = self.lock()?;
+            if let Some(bound) = &inner.bound {
+                if bound.schema.as_ref() == wanted.as_ref() {
+                    return Ok(());
+                }
+                if inner.rows > 0 || inner.cold || !inner.log.is_empty() {
+                    return Err(differs(self.operator, &bound.schema, &wanted));
+                }
+            }
+        }
+        let mut batch = Batch::default();
+        batch.put(Column::Meta, self.meta_key("schema"), codec::encode_schema(&wanted)?);
+        batch.put(Column::Meta, self.meta_key("format"), STATE_FORMAT);
+        self.store.write(batch, true)?;
+        self.load(wanted)
+    }
+
+    /// Columns kept, keys first; None before the first [`Self::bind`].
+    pub fn schema(&self) -> Result<Option<(SchemaRef, usize)>> {
+        Ok(self.lock()?.bound.as_ref().map(|bound| (bound.schema.clone(), bound.keys)))
+    }
+
+    /// Begins a run of an epoch; its number goes with every [`Self::touch`].
+    pub fn begin_run(&self) -> Result<u32> {
+        let mut inner = self.lock()?;
+        inner.run = inner.run.wrapping_add(1).max(1);
+        Ok(inner.run)
+    }
+
+    /// Numbers the keys of a batch within a run, from 0 in order of first appearance. `touched` is what earlier
+    /// batches of the run gave; `keys` are canonical ([`codec::canonical_keys`]).
+    pub fn touch(
+        &self,
+        run: u32,
+        keys: &[ArrayRef],
+        rows: usize,
+        touched: &mut Vec<u32>,
+        out: &mut Touched,
+    ) -> Result<()> {
+        self.lock()?.bound_mut()?.hot.touch(run, keys, rows, touched, out)
+    }
+
+    /// Committed state of `slots`, whose key columns are `keys`.
+    pub fn stored(&self, slots: &[u32], keys: &[ArrayRef]) -> Result<Stored> {
+        let inner = self.lock()?;
+        let bound = inner.bound()?;
+        let (positions, columns, unknown) = bound.hot.gather(slots)?;
+        if !inner.cold || unknown.is_empty() {
+            return Ok(Stored { positions, columns });
+        }
+        let hot = Stored { positions, columns };
+        let cold = self.stored_cold(bound, keys, unknown)?;
+        both(hot, cold)
+    }
+
+    /// Rows of keys from the store.
+    fn stored_cold(&self, bound: &Bound, keys: &[ArrayRef], asked: Vec<u32>) -> Result<Stored> {
+        let asked = UInt32Array::from(asked);
+        let keys: Vec<ArrayRef> = keys.iter().map(|column| take(column, &asked, None)).collect::<Result<_, _>>()?;
+        let row_keys = bound.codec.keys(&keys, asked.len())?;
+        let order = row_keys.sorted();
+        let sorted: Vec<&[u8]> = order.iter().map(|at| row_keys.get(*at as usize)).collect();
+        let (mut positions, mut values, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+        let mut found_keys = Vec::new();
+        self.store.multi_get(Column::Rows, &sorted, &mut |i, value| {
+            positions.push(asked.value(order[i] as usize));
+            found_keys.push(sorted[i]);
+            values.extend_from_slice(value);
+            ends.push(values.len());
+            Ok(())
+        })?;
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        let rows: Vec<(&[u8], &[u8])> =
+            starts.zip(&ends).zip(&found_keys).map(|((start, end), key)| (*key, &values[start..*end])).collect();
+        let columns = if rows.is_empty() { Vec::new() } else { bound.codec.decode_values(&rows)? };
+        Ok(Stored { positions, columns })
+    }
+
+    /// Holds an epoch's changes until they are committed. `rows`: one row per key, in the bound schema's order, for
+    /// `slots` in the same order; `new` of these keys had no state before. `removed`: key columns and slots of keys
+    /// that had state and have none now.
+    pub fn stage(
+        self: &Arc<Self>,
+        epoch: u64,
+        columns: Vec<ArrayRef>,
+        slots: Vec<u32>,
+        new: u64,
+        removed: Option<(Vec<ArrayRef>, Vec<u32>)>,
+    ) -> Result<StagedState> {
+        let inner = self.lock()?;
+        let bound = inner.bound()?;
+        let rows = compact(&codec::batch_of(bound.schema.clone(), columns, slots.len())?);
+        let removed = match removed {
+            Some((keys, slots)) if !slots.is_empty() => {
+                let schema = Schema::new(bound.schema.fields()[..bound.keys].to_vec());
+                Some((compact(&codec::batch_of(schema.into(), keys, slots.len())?), slots))
+            }
+            _ => None,
+        };
+        let grown = new as i64 - removed.as_ref().map_or(0, |(_, slots)| slots.len() as i64);
+        Ok(StagedState { table: self.clone(), epoch, rows, slots, removed, generation: inner.generation, grown })
+    }
+
+    /// Every row, as batches of key and state columns: those of `staged`, then what is committed otherwise. Nothing
+    /// may be applied while it is read.
+    pub fn scan(&self, staged: Option<&StagedState>) -> Result<StateScan> {
+        let inner = self.lock()?;
+        StateScan::new(self, &inner, staged)
+    }
+
+    /// Rows and bytes kept.
+    pub fn size(&self) -> Result<StateSize> {
+        let inner = self.lock()?;
+        let (from, until) = codec::operator_range(self.operator);
+        let on_disk = if inner.cold { self.store.bytes_between(Column::Rows, &from, &until)? } else { 0 };
+        let (hot_rows, hot_bytes, row_bytes) = match &inner.bound {
+            Some(bound) => (bound.hot.live() as u64, bound.hot.bytes() as u64, bound.hot.row_bytes() as u64),
+            None => (0, 0, 0),
+        };
+        let bytes = if inner.cold { on_disk.max(row_bytes) } else { row_bytes };
+        Ok(StateSize { operator: self.operator, rows: inner.rows, bytes, hot_rows, hot_bytes })
+    }
+
+    pub(super) fn lock(&self) -> Result<MutexGuard<'_, Inner>> {
+        let torn = |_| Error::internal(format!("the state of operator {} was left half changed by a panic", self.operator));
+        self.inner.lock().map_err(torn)
+    }
+
+    pub(super) fn meta_key(&self, what: &str) -> Vec<u8> {
+        format!("state/{}/{what}", self.operator).into_bytes()
+    }
+
+    fn check_format(&self) -> Result<()> {
+        let format = self.store.get(Column::Meta, &self.meta_key("format"))?;
+        if format.as_deref() == Some(STATE_FORMAT.as_bytes()) {
+            return Ok(());
+        }
+        let found = String::from_utf8_lossy(format.as_deref().unwrap_or(b"(none)")).into_owned();
+        Err(Error::Environment(Box::new(
+            Diagnostic::new(
+                "STATE_FORMAT",
+                format!("the state of operator {} has format {found}; this version reads {STATE_FORMAT}", self.operator),
+            )
+            .help("run the version that wrote it, or drop the table and create it again to start over"),
+        )))
+    }
+
+    /// Replays the log into an empty hot table.
+    fn load(&self, schema: SchemaRef) -> Result<()> {
+        let keys = key_count(self.operator, &schema)?;
+        let mut inner = self.lock()?;
+        inner.cold = self.store.get(Column::Meta, &self.meta_key("cold"))?.is_some();
+        inner.log.clear();
+        inner.log_bytes = 0;
+        inner.generation += 1;
+        inner.bound = Some(Bound {
+            codec: RowCodec::new(self.operator, schema.clone(), keys)?,
+            hot: Hot::new(schema.clone(), keys)?,
+            schema,
+            keys,
+        });
+        let (mut from, until) = codec::operator_range(self.operator);
+        loop {
+            let page = self.store.page(Column::Log, &from, &until, 16)?;
+            let Some(next) = page.next_key() else { break };
+            for (key, block) in page.iter() {
+                self.replay(&mut inner, key, block)?;
+            }
+            from = next;
+            self.make_room(&mut inner, 0)?;
+        }
+        inner.rows = match inner.cold {
+            false => inner.bound()?.hot.live() as u64,
+            true => self.stored_count()?,
+        };
+        Ok(())
+    }
+
+    fn replay(&self, inner: &mut Inner, key: &[u8], block: &[u8]) -> Result<()> {
+        let cold = inner.cold;
+        let epoch = parse_block_key(key).map_or(0, |(epoch, _)| epoch);
+        let bound = inner.bound_mut()?;
+        let (kind, rows) = codec::decode_block(self.operator, key, block, &bound.schema)?;
+        let mut slots = Vec::new();
+        bound.hot.intern(&rows.columns()[..bound.keys], rows.num_rows(), &mut slots)?;
+        let slots = slots.into_iter().map(|slot| slot as u32).collect();
+        match kind {
+            BlockKind::Set => bound.hot.set(rows, slots, epoch, true)?,
+            BlockKind::Removed => bound.hot.remove(&rows, slots, epoch, cold),
+        }
+        inner.log.push(key.to_vec());
+        inner.log_bytes += block.len();
+        Ok(())
+    }
+
+    fn stored_count(&self) -> Result<u64> {
+        let count = self.store.get(Column::Meta, &self.meta_key("rows"))?;
+        let count = count.and_then(|bytes| String::from_utf8(bytes).ok()).and_then(|text| text.parse().ok());
+        count.ok_or_else(|| codec::corrupt(self.operator, "its number of rows"))
+    }
+
+    /// The changes are on disk: they become the committed state.
+    fn apply(&self, staged: &StagedState, blocks: Vec<(Vec<u8>, usize)>) -> Result<()> {
+        let mut inner = self.lock()?;
+        let current = staged.generation == inner.generation;
+        let cold = inner.cold;
+        let bound = inner.bound_mut()?;
+        let mut slots_of = |rows: &RecordBatch, slots: &[u32]| -> Result<Vec<u32>> {
+            if current {
+                return Ok(slots.to_vec());
+            }
+            let mut found = Vec::new();
+            bound.hot.intern(&rows.columns()[..bound.keys], rows.num_rows(), &mut found)?;
+            Ok(found.into_iter().map(|slot| slot as u32).collect())
+        };
+        let slots = slots_of(&staged.rows, &staged.slots)?;
+        let removed = match &staged.removed {
+            Some((keys, slots)) => Some((keys, slots_of(keys, slots)?)),
+            None => None,
+        };
+        bound.hot.set(staged.rows.clone(), slots, staged.epoch, true)?;
+        if let Some((keys, slots)) = removed {
+            bound.hot.remove(keys, slots, staged.epoch, cold);
+        }
+        inner.rows = inner.rows.saturating_add_signed(staged.grown);
+        for (key, bytes) in blocks {
+            inner.log.push(key);
+            inner.log_bytes += bytes;
+        }
+        Ok(())
+    }
+}
+
+impl Inner {
+    pub(super) fn bound(&self) -> Result<&Bound> {
+        self.bound.as_ref().ok_or_else(unbound)
+    }
+
+    pub(super) fn bound_mut(&mut self) -> Result<&mut Bound> {
+        self.bound.as_mut().ok_or_else(unbound)
+    }
+}
+
+fn unbound() -> Error {
+    Error::internal("state was used before its columns were known")
+}
+
+impl StagedState {
+    /// The operator that changed.
+    pub fn operator(&self) -> u32 {
+        self.table.operator
+    }
+
+    /// The epoch that changed it.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Keys with their new state columns.
+    pub fn rows(&self) -> &RecordBatch {
+        &self.rows
+    }
+
+    /// Slots of everything it changes, when they still mean anything.
+    pub(super) fn changed_slots(&self, generation: u64) -> Result<Vec<u32>> {
+        if self.generation != generation {
+            return Err(Error::internal("state was scanned with changes staged on an older table"));
+        }
+        Ok(self.slots.iter().chain(self.removed.iter().flat_map(|(_, slots)| slots)).copied().collect())
+    }
+
+    pub(super) fn removed(&self) -> Option<&RecordBatch> {
+        self.removed.as_ref().map(|(keys, _)| keys)
+    }
+
+    /// Bytes it will add to the table.
+    pub fn bytes(&self) -> usize {
+        super::hot::bytes_of(&self.rows)
+    }
+
+    /// First step of committing: makes room in the table, in writes of committed state only. May be repeated.
+    pub fn prepare(&self) -> Result<()> {
+        let mut inner = self.table.lock()?;
+        let bytes = self.bytes();
+        self.table.make_room(&mut inner, bytes)
+    }
+
+    /// Second step: adds the changes to the commit's batch. The receipt is for [`Self::apply`].
+    pub fn write_into(&self, batch: &mut Batch) -> Result<Receipt> {
+        let mut blocks = Vec::new();
+        let mut put = |kind, rows: &RecordBatch, sequence| -> Result<()> {
+            if rows.num_rows() > 0 {
+                let key = block_key(self.table.operator, self.epoch, sequence);
+                let block = codec::encode_block(kind, rows)?;
+                blocks.push((key.clone(), block.len()));
+                batch.put(Column::Log, key, block);
+            }
+            Ok(())
+        };
+        put(BlockKind::Set, &self.rows, 0)?;
+        if let Some((keys, _)) = &self.removed {
+            put(BlockKind::Removed, keys, 1)?;
+        }
+        if !blocks.is_empty() {
+            let rows = self.table.lock()?.rows.saturating_add_signed(self.grown);
+            batch.put(Column::Meta, self.table.meta_key("rows"), rows.to_string());
+        }
+        Ok(Receipt { blocks })
+    }
+
+    /// Third step, after the batch is on disk: the changes become visible.
+    pub fn apply(&self, receipt: Receipt) -> Result<()> {
+        self.table.apply(self, receipt.blocks)
+    }
+}
+
+/// What [`StagedState::write_into`] wrote.
+pub struct Receipt {
+    blocks: Vec<(Vec<u8>, usize)>,
+}
+
+/// Hot and cold rows together. Columns of either may be missing when it found nothing.
+fn both(mut hot: Stored, cold: Stored) -> Result<Stored> {
+    if cold.positions.is_empty() {
+        return Ok(hot);
+    }
+    if hot.positions.is_empty() {
+        return Ok(cold);
+    }
+    hot.positions.extend(cold.positions);
+    let joined = hot.columns.iter().zip(&cold.columns).map(|(a, b)| arrow::compute::concat(&[a.as_ref(), b.as_ref()]));
+    Ok(Stored { columns: joined.collect::<Result<_, _>>()?, positions: hot.positions })
+}
+
+const KEYS: &str = "alluvium.keys";
+
+/// The schema as pinned: nullability and metadata of the query do not matter to what is kept.
+fn pinned(schema: &Schema, keys: usize) -> SchemaRef {
+    let fields = schema.fields().iter().map(|field| Field::new(field.name(), field.data_type().clone(), true));
+    let metadata = [(KEYS.to_string(), keys.to_string())].into();
+    Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), metadata))
+}
+
+fn key_count(operator: u32, schema: &Schema) -> Result<usize> {
+    let keys = schema.metadata().get(KEYS).and_then(|text| text.parse().ok());
+    keys.filter(|keys| *keys <= schema.fields().len()).ok_or_else(|| codec::corrupt(operator, "its schema"))
+}
+
+fn differs(operator: u32, stored: &Schema, wanted: &Schema) -> Error {
+    let list = |schema: &Schema| -> Vec<String> {
+        let keys = key_count(operator, schema).unwrap_or(0);
+        let name = |(at, field): (usize, &Arc<Field>)| {
+            format!("{} {} {}", if at < keys { "key" } else { "value" }, field.name(), field.data_type())
+        };
+        schema.fields().iter().enumerate().map(name).collect()
+    };
+    let (stored, wanted) = (list(stored), list(wanted));
+    let missing = |from: &[String], other: &[String]| {
+        let missing: Vec<&str> = from.iter().filter(|field| !other.contains(field)).map(String::as_str).collect();
+        if missing.is_empty() { "the same columns in another order".to_string() } else { missing.join(", ") }
+    };
+    Error::Environment(Box::new(
+        Diagnostic::new(
+            "STATE_SCHEMA",
+            format!(
+                "the state of operator {operator} does not fit the query: it keeps {}; the query needs {}",
+                missing(&stored, &wanted),
+                missing(&wanted, &stored)
+            ),
+        )
+        .help("keep the grouping columns and aggregates as they were, or use CREATE OR REPLACE to start over"),
+    ))
+}

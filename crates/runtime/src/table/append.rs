@@ -1,0 +1,94 @@
+//! Rows into an existing table, and the loop that gets a commit its version among other writers.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use datafusion::execution::SendableRecordBatchStream;
+
+use super::actions::{self, Action};
+use super::commit::{self, Operation};
+use super::features;
+use super::files::{Layout, Staged};
+use super::head::Head;
+use super::log::{Log, Outcome, blocking};
+use crate::clock::now_ms;
+use crate::error::{Error, Result};
+use crate::sink::Written;
+
+/// INSERT INTO, INSERT OVERWRITE, TRUNCATE and the rows of CREATE TABLE AS: one commit.
+pub async fn append(path: &Path, partitions: Vec<SendableRecordBatchStream>, operation: Operation) -> Result<Written> {
+    let mut head = Head::open(path).await?;
+    check(&head, operation.replaces_rows())?;
+    let generation = head.generation();
+    let layout = Arc::new(Layout::new(path, head.metadata())?);
+    let staged = Staged::write(layout, partitions).await?;
+    publish_until_done(&mut head, staged, |head, staged| {
+        if head.generation() != generation {
+            return Err(changed_meanwhile());
+        }
+        Ok(lines(head, staged, &operation))
+    })
+    .await
+}
+
+/// Whether this engine may write to the table at all.
+pub fn check(head: &Head, removes: bool) -> Result<()> {
+    features::writable(head.protocol(), head.metadata(), &head.schema())?;
+    if removes { features::removable(head.metadata()) } else { Ok(()) }
+}
+
+/// A commit of `staged` on top of `head`.
+pub fn lines(head: &Head, staged: &Staged, operation: &Operation) -> Vec<Action> {
+    let now = now_ms();
+    let removes: Vec<_> = match operation.replaces_rows() {
+        true => head.files().map(|file| Action::remove(file.removed(now))).collect(),
+        false => Vec::new(),
+    };
+    let metrics = commit::metrics(operation, staged, removes.len());
+    let mut lines = vec![Action::commit_info(commit::info(operation, head.metadata(), Some(head.version()), &metrics))];
+    if let Operation::StreamingUpdate { query_id, epoch, .. } = operation {
+        let txn = actions::Transaction { app_id: query_id.clone(), version: *epoch as i64, last_updated: Some(now) };
+        lines.push(Action::txn(txn));
+    }
+    lines.extend(removes);
+    lines.extend(staged.adds().map(Action::add));
+    lines
+}
+
+/// Publishes on top of the newest version, planning anew after each lost race; takes the files away when `plan`
+/// gives up. The data files and the commit's bytes are made durable at the same time.
+pub async fn publish_until_done(
+    head: &mut Head,
+    staged: Staged,
+    mut plan: impl FnMut(&Head, &Staged) -> Result<Vec<Action>>,
+) -> Result<Written> {
+    let began = Instant::now();
+    let mut synced = false;
+    loop {
+        head.update().await?;
+        let actions = match plan(head, &staged) {
+            Ok(actions) => actions,
+            Err(error) => {
+                staged.discard();
+                return Err(error);
+            }
+        };
+        let version = head.version() + 1;
+        let log = Arc::new(Log::of(head.path()));
+        let bytes = actions::render(&actions)?;
+        let preparing = log.clone();
+        let prepare = blocking(move || preparing.prepare(&bytes));
+        let prepared = if synced { prepare.await? } else { tokio::try_join!(prepare, staged.sync())?.0 };
+        synced = true;
+        if blocking(move || log.publish(prepared, version)).await? == Outcome::Published {
+            let publish_us = began.elapsed().as_micros() as u64;
+            return Ok(Written { rows: staged.rows(), version: Some(version), publish_us });
+        }
+    }
+}
+
+/// Schema, properties or features of the table changed while rows for it were being written.
+pub fn changed_meanwhile() -> Error {
+    Error::environment("TABLE_CHANGED", "the table's schema or properties were changed by another writer while rows were being written to it")
+}

@@ -1,0 +1,376 @@
+//! Data files of a commit that is not there yet: streams of rows in, durable Parquet files and their adds out.
+//!
+//! The streams run side by side. A stream that ends early hands its few rows over, so that little data becomes one
+//! file; what is more than that is written as it comes. Files nobody commits are harmless: no reader sees them.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::execution::SendableRecordBatchStream;
+use futures::StreamExt;
+use indexmap::IndexMap;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::Compression;
+use parquet::file::properties::WriterProperties;
+use tokio::task::JoinSet;
+
+use super::actions::{AddFile, Metadata};
+use super::conform::Conform;
+use super::log::{blocking, create_directories, sync_directory};
+use super::partition::{self, Values};
+use super::statistics::{self, NanWatch};
+use super::{commit, location, schema};
+use crate::error::{Error, Result};
+
+/// From here on a stream writes files of its own.
+const OWN_FILE_ROWS: usize = 32_768;
+const OWN_FILE_BYTES: usize = 8 << 20;
+/// A file that is larger than this is closed and another one begun.
+const FILE_BYTES: usize = 256 << 20;
+/// Encoded bytes a row group holds in memory before it is written out.
+const ROW_GROUP_BYTES: usize = 32 << 20;
+/// Rows of all partitions a stream holds back, and partitions it keeps files open for.
+const HELD_BYTES: usize = 64 << 20;
+const OPEN_FILES: usize = 64;
+
+/// Where and how a table's files are written.
+#[derive(Debug)]
+pub struct Layout {
+    root: PathBuf,
+    schema: SchemaRef,
+    file_schema: SchemaRef,
+    partition_names: Vec<String>,
+    partition_columns: Vec<usize>,
+    file_columns: Vec<usize>,
+    statistics_columns: usize,
+}
+
+impl Layout {
+    /// The layout of the table with this metadata.
+    pub fn new(root: &Path, metadata: &Metadata) -> Result<Self> {
+        let schema = schema::from_json(&metadata.schema_string)?;
+        let partition_columns =
+            metadata.partition_columns.iter().map(|name| schema.index_of(name)).collect::<Result<Vec<_>, _>>()?;
+        let file_columns: Vec<_> = (0..schema.fields().len()).filter(|at| !partition_columns.contains(at)).collect();
+        // Field metadata (comments) belongs to the log, not into every file.
+        let file_fields: Vec<_> =
+            file_columns.iter().map(|at| schema.field(*at).clone().with_metadata(Default::default())).collect();
+        let statistics_columns = match metadata.configuration.get("delta.dataSkippingNumIndexedCols").map(|n| n.parse::<i64>()) {
+            Some(Ok(-1)) => usize::MAX,
+            Some(Ok(columns)) => columns.max(0) as usize,
+            _ => 32,
+        };
+        Ok(Layout {
+            root: root.to_owned(),
+            file_schema: Arc::new(Schema::new(file_fields)),
+            partition_names: metadata.partition_columns.clone(),
+            partition_columns,
+            file_columns,
+            statistics_columns,
+            schema,
+        })
+    }
+
+    /// The table's columns.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// A directory of one partition, relative to the table; empty without PARTITIONED BY.
+    fn directory(&self, values: &Values) -> String {
+        let parts = self.partition_names.iter().zip(values);
+        parts.map(|(name, value)| location::partition_directory(name, value.as_deref()) + "/").collect()
+    }
+}
+
+/// Files that are written and belong to no version yet.
+#[derive(Debug, Default)]
+pub struct Staged {
+    files: Vec<StagedFile>,
+    root: PathBuf,
+}
+
+#[derive(Debug)]
+struct StagedFile {
+    add: AddFile,
+    path: PathBuf,
+    rows: u64,
+}
+
+impl Staged {
+    /// Writes the rows of all streams. On failure the files written so far are taken away.
+    pub async fn write(layout: Arc<Layout>, partitions: Vec<SendableRecordBatchStream>) -> Result<Staged> {
+        let mut staged = Staged { files: Vec::new(), root: layout.root.clone() };
+        match staged.collect(&layout, partitions).await {
+            Ok(()) => Ok(staged),
+            Err(error) => {
+                staged.discard();
+                Err(error)
+            }
+        }
+    }
+
+    async fn collect(&mut self, layout: &Arc<Layout>, partitions: Vec<SendableRecordBatchStream>) -> Result<()> {
+        let mut rest: IndexMap<Values, Pile> = IndexMap::new();
+        let mut running = JoinSet::new();
+        let alone = partitions.len() == 1;
+        for stream in partitions {
+            let drain = Drain { layout: layout.clone(), files: Vec::new(), piles: IndexMap::new(), held: 0 };
+            if alone {
+                self.take(drain.run(stream).await, &mut rest)?;
+            } else {
+                running.spawn(drain.run(stream));
+            }
+        }
+        let mut failure = None;
+        while let Some(ended) = running.join_next().await {
+            let ended = match ended {
+                Ok(drained) => self.take(drained, &mut rest),
+                Err(error) if error.is_cancelled() => Ok(()),
+                Err(error) => Err(Error::internal(format!("writing data files ended early: {error}"))),
+            };
+            if let Err(error) = ended {
+                running.abort_all();
+                failure.get_or_insert(error);
+            }
+        }
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        let mut last = Drain { layout: layout.clone(), files: Vec::new(), piles: rest, held: 0 };
+        let written = last.write_all();
+        self.files.append(&mut last.files);
+        written
+    }
+
+    fn take(&mut self, drained: (Drain, Result<()>), rest: &mut IndexMap<Values, Pile>) -> Result<()> {
+        let (drain, result) = drained;
+        self.files.extend(drain.files);
+        result?;
+        for (values, pile) in drain.piles {
+            let all = rest.entry(values).or_default();
+            all.rows += pile.rows;
+            all.batches.extend(pile.batches);
+        }
+        Ok(())
+    }
+
+    /// The adds of a commit.
+    pub fn adds(&self) -> impl Iterator<Item = AddFile> + '_ {
+        self.files.iter().map(|file| file.add.clone())
+    }
+
+    /// How many.
+    pub fn files(&self) -> u64 {
+        self.files.len() as u64
+    }
+
+    /// Rows in all of them.
+    pub fn rows(&self) -> u64 {
+        self.files.iter().map(|file| file.rows).sum()
+    }
+
+    /// Bytes of all of them.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.add.size).sum()
+    }
+
+    /// Makes the files and their names durable. The files are synced side by side: a journal is flushed once for all.
+    pub async fn sync(&self) -> Result<()> {
+        let mut running = JoinSet::new();
+        for file in &self.files {
+            let path = file.path.clone();
+            running.spawn(blocking(move || {
+                File::open(&path).and_then(|file| file.sync_all()).map_err(|error| Error::io("sync", &path, &error))
+            }));
+        }
+        let directories: BTreeSet<_> = self.files.iter().filter_map(|file| file.path.parent()).map(Path::to_owned).collect();
+        for directory in directories {
+            running.spawn(blocking(move || sync_directory(&directory)));
+        }
+        while let Some(done) = running.join_next().await {
+            done.map_err(|error| Error::internal(format!("a sync ended early: {error}")))??;
+        }
+        Ok(())
+    }
+
+    /// Takes the files away again.
+    pub fn discard(self) {
+        for file in self.files {
+            // One that cannot be removed stays as an orphan, which VACUUM takes.
+            let _ = std::fs::remove_file(file.path);
+        }
+    }
+}
+
+/// Rows of one partition that are not in a closed file yet.
+#[derive(Default)]
+struct Pile {
+    batches: Vec<RecordBatch>,
+    rows: usize,
+    bytes: usize,
+    open: Option<OpenFile>,
+}
+
+/// One stream being written.
+struct Drain {
+    layout: Arc<Layout>,
+    files: Vec<StagedFile>,
+    piles: IndexMap<Values, Pile>,
+    held: usize,
+}
+
+impl Drain {
+    /// Reads the stream to its end. The files are given back in any case, so that they can be taken away.
+    async fn run(mut self, stream: SendableRecordBatchStream) -> (Self, Result<()>) {
+        let result = self.read(stream).await;
+        (self, result)
+    }
+
+    async fn read(&mut self, mut stream: SendableRecordBatchStream) -> Result<()> {
+        let conform = Conform::plan(&stream.schema(), &self.layout.schema)?;
+        while let Some(batch) = stream.next().await {
+            let batch = batch?;
+            if batch.num_rows() == 0 {
+                continue;
+            }
+            let batch = conform.apply(&batch)?;
+            for (values, part) in partition::split(batch, &self.layout.partition_columns, &self.layout.file_columns)? {
+                self.add(values, part)?;
+            }
+        }
+        self.close_open_files()
+    }
+
+    fn add(&mut self, values: Values, batch: RecordBatch) -> Result<()> {
+        let bytes = batch.get_array_memory_size();
+        let pile = self.piles.entry(values.clone()).or_default();
+        pile.rows += batch.num_rows();
+        pile.bytes += bytes;
+        pile.batches.push(batch);
+        self.held += bytes;
+        if pile.open.is_some() || pile.rows >= OWN_FILE_ROWS || pile.bytes >= OWN_FILE_BYTES {
+            self.flush(&values)?;
+        }
+        if self.held > HELD_BYTES
+            && let Some(largest) = self.piles.iter().max_by_key(|(_, pile)| pile.bytes).map(|(values, _)| values.clone())
+        {
+            self.flush(&largest)?;
+        }
+        if self.piles.values().filter(|pile| pile.open.is_some()).count() > OPEN_FILES {
+            self.close_open_files()?;
+        }
+        Ok(())
+    }
+
+    /// Moves a pile's batches into its file.
+    fn flush(&mut self, values: &Values) -> Result<()> {
+        let Some(pile) = self.piles.get_mut(values) else { return Ok(()) };
+        let mut open = match pile.open.take() {
+            Some(open) => open,
+            None => OpenFile::create(&self.layout, values)?,
+        };
+        for batch in pile.batches.drain(..) {
+            open.write(&batch)?;
+        }
+        self.held = self.held.saturating_sub(pile.bytes);
+        (pile.rows, pile.bytes) = (0, 0);
+        if open.bytes() > FILE_BYTES {
+            self.files.push(open.close(&self.layout, values)?);
+        } else {
+            pile.open = Some(open);
+        }
+        Ok(())
+    }
+
+    fn close_open_files(&mut self) -> Result<()> {
+        for (values, pile) in &mut self.piles {
+            if let Some(open) = pile.open.take() {
+                self.files.push(open.close(&self.layout, values)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything that is left, each partition in one file.
+    fn write_all(&mut self) -> Result<()> {
+        let left: Vec<_> = self.piles.iter().filter(|(_, pile)| pile.rows > 0).map(|(values, _)| values.clone()).collect();
+        for values in left {
+            self.flush(&values)?;
+            self.close_open_files()?;
+        }
+        Ok(())
+    }
+}
+
+/// A Parquet file being written.
+struct OpenFile {
+    relative: String,
+    path: PathBuf,
+    writer: ArrowWriter<File>,
+    rows: u64,
+    nans: NanWatch,
+}
+
+impl OpenFile {
+    fn create(layout: &Layout, values: &Values) -> Result<Self> {
+        let name = format!("part-00000-{}-c000.snappy.parquet", uuid::Uuid::new_v4());
+        let relative = layout.directory(values) + &name;
+        let path = layout.root.join(&relative);
+        if let Some(directory) = path.parent() {
+            create_directories(directory)?;
+        }
+        let file = File::create_new(&path).map_err(|error| Error::io("create", &path, &error))?;
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::SNAPPY)
+            .set_created_by(commit::ENGINE.to_owned())
+            .build();
+        let writer = ArrowWriter::try_new(file, layout.file_schema.clone(), Some(properties));
+        let writer = writer.map_err(|error| parquet_failed("create", &path, error))?;
+        Ok(OpenFile { relative, path, writer, rows: 0, nans: NanWatch::default() })
+    }
+
+    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.nans.look(batch);
+        self.rows += batch.num_rows() as u64;
+        let written = self.writer.write(batch).and_then(|()| {
+            if self.writer.in_progress_size() > ROW_GROUP_BYTES { self.writer.flush() } else { Ok(()) }
+        });
+        written.map_err(|error| parquet_failed("write", &self.path, error))
+    }
+
+    fn bytes(&self) -> usize {
+        self.writer.bytes_written() + self.writer.in_progress_size()
+    }
+
+    fn close(mut self, layout: &Layout, values: &Values) -> Result<StagedFile> {
+        let footer = self.writer.finish().map_err(|error| parquet_failed("write", &self.path, error))?;
+        let about = std::fs::metadata(&self.path).map_err(|error| Error::io("look at", &self.path, &error))?;
+        let modified = about.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let add = AddFile {
+            path: location::encode(&self.relative),
+            partition_values: layout.partition_names.iter().cloned().zip(values.iter().cloned()).collect(),
+            size: about.len(),
+            modification_time: modified.map_or(0, |since| since.as_millis() as i64),
+            data_change: true,
+            stats: Some(statistics::of_file(&layout.file_schema, &footer, layout.statistics_columns, &self.nans)),
+            deletion_vector: None,
+        };
+        Ok(StagedFile { add, path: self.path, rows: self.rows })
+    }
+}
+
+/// The operating system's word where there is one: a full disk is not a fault of the data.
+fn parquet_failed(doing: &str, path: &Path, error: parquet::errors::ParquetError) -> Error {
+    if let parquet::errors::ParquetError::External(inner) = &error
+        && let Some(io) = inner.downcast_ref::<std::io::Error>()
+    {
+        return Error::io(doing, path, io);
+    }
+    Error::environment("IO", format!("cannot {doing} `{}`: {error}", path.display()))
+}
