@@ -65,7 +65,8 @@ crash:
 real:
 	@$(PREPARE) && .ci/phase 'real data' cargo test -p alluvium --test real_data -- --nocapture
 
-interop: demo
+interop:
+	@$(PREPARE) && .ci/phase 'build' cargo build -p alluvium
 	@test -x $(INTEROP_VENV)/bin/python || python3 -m venv $(INTEROP_VENV)
 	@.ci/phase 'PyPI packages' $(INTEROP_VENV)/bin/pip install --quiet deltalake polars duckdb pyarrow
 	@.ci/phase 'reading back' $(INTEROP_VENV)/bin/python crates/cli/tests/interop/read_back.py $(PROGRAM)

@@ -78,9 +78,8 @@ pub fn terminal() -> Result<(File, OwnedFd)> {
     let (mut ours, mut theirs) = (-1, -1);
     let mut size = libc::winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: the descriptors and the size are live locals; name and settings may be null.
-    let opened = unsafe {
-        libc::openpty(&mut ours, &mut theirs, std::ptr::null_mut(), std::ptr::null_mut(), &mut size)
-    };
+    let opened =
+        unsafe { libc::openpty(&mut ours, &mut theirs, std::ptr::null_mut(), std::ptr::null_mut(), &mut size) };
     if opened != 0 {
         return Err(std::io::Error::last_os_error().into());
     }
@@ -94,7 +93,8 @@ mod tests {
 
     #[test]
     fn a_child_that_works_is_charged_for_it() -> Result<()> {
-        let (status, usage) = run(Command::new("sh").args(["-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; exit 3"]))?;
+        let (status, usage) =
+            run(Command::new("sh").args(["-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; exit 3"]))?;
         assert_eq!(status.code(), Some(3));
         assert!(usage.cpu_s > 0.0 && usage.wall_s >= usage.cpu_s * 0.5, "{usage:?}");
         assert!(usage.peak_bytes > 100_000, "{usage:?}");

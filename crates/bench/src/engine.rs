@@ -128,14 +128,10 @@ impl EpochTime {
             let value = fields.get(name).and_then(Value::as_u64);
             value.ok_or_else(|| Error::from(format!("SHOW EPOCHS has no number `{name}`: {row}")))
         };
-        let phases = fields.iter().filter(|(name, _)| name.ends_with("_ms") && !name.starts_with("total"));
-        let total_ms = match fields.get("total_ms").and_then(Value::as_f64) {
-            Some(total) => total,
-            None => phases.filter_map(|(_, value)| value.as_f64()).sum(),
-        };
+        let total_ms = fields.get("duration_ms").and_then(Value::as_f64);
         Ok(EpochTime {
             epoch: number("epoch")?,
-            total_ms,
+            total_ms: total_ms.ok_or_else(|| format!("SHOW EPOCHS has no `duration_ms`: {row}"))?,
             rows_in: number("rows_in")?,
             table_version: fields.get("table_version").and_then(Value::as_u64),
         })

@@ -86,7 +86,11 @@ fn run(command: Command) -> Result<bool> {
             for workload in chosen {
                 match workload.run(&bench) {
                     Ok(report) => {
-                        if json { println!("{}", report.to_json()) } else { println!("{}", report.to_text()) }
+                        if json {
+                            println!("{}", report.to_json())
+                        } else {
+                            println!("{}", report.to_text())
+                        }
                         all_well &= report.all_met() || !strict;
                     }
                     // One workload that fails must not hide the figures of the others.

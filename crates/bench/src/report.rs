@@ -152,7 +152,8 @@ impl Report {
         let mut figures = Map::new();
         for (name, sample, unit, bar) in &self.figures {
             let (least, most) = sample.range();
-            let mut figure = json!({"median": sample.median(), "min": least, "max": most, "n": sample.len(), "unit": unit});
+            let mut figure =
+                json!({"median": sample.median(), "min": least, "max": most, "n": sample.len(), "unit": unit});
             if let Some(bar) = bar {
                 let (kind, limit) = match bar {
                     Bar::AtLeast(limit) => ("at_least", limit),

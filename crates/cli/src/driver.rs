@@ -5,15 +5,17 @@
 
 use std::collections::HashMap;
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use alluvium_parser::{Diagnostic, Piece, Place, SourceText, Statement, StatementKind, parse_statement, substitute};
+use alluvium_parser::{Piece, Place, SourceText, Statement, StatementKind, parse_piece, substitute};
 use tokio::sync::{OnceCell, mpsc};
+use tokio::task::JoinError;
 
 use crate::args::Common;
-use crate::engine::{Error, Live, Outcome, Result, Rows, Session, SessionOptions};
-use crate::interrupt::{Interrupt, Interrupts};
+use crate::engine::{Error, Notice, Outcome, Result, Rows, Session, SessionOptions};
+use crate::interrupt::Interrupts;
 use crate::output::Output;
 use crate::print::{Format, Style, Summary, Zone, counted, writer};
 use crate::report::{Reporter, no_source};
@@ -24,33 +26,44 @@ const ROWS_MAX: usize = 40;
 /// A session that is opened when it is first needed. Clones share it.
 #[derive(Clone)]
 pub struct LazySession {
-    options: Arc<SessionOptions>,
+    warehouse: PathBuf,
+    interactive: bool,
+    settings: Vec<(String, String)>,
+    notices: mpsc::UnboundedSender<Notice>,
     cell: Arc<OnceCell<Session>>,
 }
 
 impl LazySession {
     /// A session to be, whose notices go to `reporter`. Must be made inside the runtime.
     pub fn new(common: &Common, interactive: bool, reporter: &Reporter) -> LazySession {
-        let (sender, mut receiver) = mpsc::unbounded_channel();
+        let (notices, mut receiver) = mpsc::unbounded_channel();
         let reporter = reporter.clone();
-        // Ends when the session, which owns the sender, is gone.
+        // Ends when the session and all who could open it are gone.
         tokio::spawn(async move {
             while let Some(notice) = receiver.recv().await {
                 reporter.notice(notice);
             }
         });
-        let options = SessionOptions {
+        LazySession {
             warehouse: common.warehouse.clone(),
             interactive,
             settings: common.settings.clone(),
-            progress: Some(sender),
-        };
-        LazySession { options: Arc::new(options), cell: Arc::new(OnceCell::new()) }
+            notices,
+            cell: Arc::default(),
+        }
     }
 
     /// The open session; a failure to open it is tried again next time.
     pub async fn get(&self) -> Result<&Session> {
-        self.cell.get_or_try_init(|| Session::open((*self.options).clone())).await
+        let open = || {
+            Session::open(SessionOptions {
+                warehouse: self.warehouse.clone(),
+                interactive: self.interactive,
+                settings: self.settings.clone(),
+                progress: Some(self.notices.clone()),
+            })
+        };
+        self.cell.get_or_try_init(open).await
     }
 
     /// The session if it is open.
@@ -77,8 +90,6 @@ pub struct Driver {
     pub interactive: bool,
     /// Whether the line under a result tells the time.
     pub timing: bool,
-    /// SIGTERM came: leave.
-    pub terminated: bool,
     quiet: bool,
 }
 
@@ -91,17 +102,17 @@ impl Driver {
             variables: common.variables.iter().cloned().collect(),
             output: Output::new(),
             reporter,
-            interrupts: Interrupts::listen(),
+            interrupts: Interrupts::listen(interactive),
             format: common.format,
             interactive,
             timing: true,
-            terminated: false,
             quiet: common.quiet,
         }
     }
 
-    /// Runs one statement and reports its error. The code is what the process would end with.
-    pub async fn run(&mut self, piece: &Piece, file: Option<&str>) -> std::result::Result<(), u8> {
+    /// Runs one statement and reports its error, whose place is one in `source`. The code is what the process
+    /// would end with.
+    pub async fn run(&mut self, piece: &Piece, source: &SourceText) -> std::result::Result<(), u8> {
         let result = self.statement(piece).await;
         self.reporter.end_progress();
         let flushed = self.output.flush().map_err(|error| output_failed(&error));
@@ -112,15 +123,14 @@ impl Driver {
                 Err(Error::Interrupted.exit_code())
             }
             Err(error) => {
-                self.reporter.error(&error.diagnostic(), &source_of(piece, file));
+                self.reporter.error(&error.diagnostic(), source);
                 Err(error.exit_code())
             }
         }
     }
 
     async fn statement(&mut self, piece: &Piece) -> Result<()> {
-        let replaced = substitute(piece, &self.variables)?;
-        let statement = replaced.parse()?;
+        let statement = parse_piece(&substitute(piece, &self.variables)?)?;
         if let StatementKind::SetVar { name, value } = &statement.kind {
             self.variables.insert(name.value.clone(), value.value.clone());
             return Ok(());
@@ -128,7 +138,7 @@ impl Driver {
         let started = Instant::now();
         match self.execute(statement).await? {
             Outcome::Rows(rows) => self.rows(rows, started).await,
-            Outcome::Live(live) => self.live(live).await,
+            Outcome::Live(live) => crate::repl::live::show(self, live).await,
             Outcome::Done(text) => {
                 self.reporter.end_progress();
                 self.reporter.info(&text);
@@ -143,23 +153,17 @@ impl Driver {
         let mut task = tokio::spawn(async move { session.get().await?.execute(&statement).await });
         let result = tokio::select! {
             result = &mut task => result,
-            interrupt = self.interrupts.next() => {
-                self.note(interrupt);
+            () = self.interrupts.next() => {
                 task.abort();
                 // Dropped at its next wait, which loses nothing; whoever cannot wait for that presses again.
                 tokio::select! {
                     _ = &mut task => {}
-                    _ = self.interrupts.next() => std::process::exit(130),
+                    () = self.interrupts.next() => std::process::exit(130),
                 }
                 return Err(Error::Interrupted);
             }
         };
-        result.unwrap_or_else(|error| Err(Error::internal(format!("the statement ended abnormally: {error}"))))
-    }
-
-    /// Remembers what a signal asks for beyond the statement at hand.
-    pub fn note(&mut self, interrupt: Interrupt) {
-        self.terminated |= interrupt == Interrupt::Process;
+        result.unwrap_or_else(|error| Err(abnormal_end(error)))
     }
 
     async fn rows(&mut self, mut rows: Rows, started: Instant) -> Result<()> {
@@ -168,10 +172,7 @@ impl Driver {
         while !self.output.is_closed() {
             let batch = tokio::select! {
                 batch = rows.next() => batch,
-                interrupt = self.interrupts.next() => {
-                    self.note(interrupt);
-                    return Err(Error::Interrupted);
-                }
+                () = self.interrupts.next() => return Err(Error::Interrupted),
             };
             let Some(batch) = batch else { break };
             let batch = batch?;
@@ -192,7 +193,7 @@ impl Driver {
         let mut text = counted(summary.rows, "row");
         let mut shown = Vec::new();
         if summary.rows_shown < summary.rows {
-            shown.push(format!("{} shown", counted(summary.rows_shown, "row")));
+            shown.push(format!("{} shown", summary.rows_shown));
         }
         if summary.columns_shown < summary.columns {
             shown.push(format!("{} of {} columns shown", summary.columns_shown, summary.columns));
@@ -211,10 +212,6 @@ impl Driver {
         }
     }
 
-    async fn live(&mut self, live: Live) -> Result<()> {
-        crate::repl::live::show(self, live).await
-    }
-
     /// How results look now: the terminal may have changed its size since the last one.
     pub fn style(&self) -> Style {
         let terminal = self.output.terminal();
@@ -223,7 +220,7 @@ impl Driver {
             width: terminal.map(|(width, _)| width.max(20)),
             rows_max: (self.interactive && terminal.is_some()).then_some(ROWS_MAX),
             types: self.interactive,
-            zone: Zone::default(),
+            zone: self.session.opened().map_or(Zone::Utc, |session| Zone::named(&session.time_zone())),
         }
     }
 
@@ -232,11 +229,15 @@ impl Driver {
         let Some(session) = self.session.opened().cloned() else { return Ok(()) };
         let streams = session.background_streams().await;
         if !streams.is_empty() {
-            self.reporter.info(&format!("stopping {}: {}", counted(streams.len() as u64, "stream"), streams.join(", ")));
+            self.reporter.info(&format!(
+                "stopping {}: {}",
+                counted(streams.len() as u64, "stream"),
+                streams.join(", ")
+            ));
         }
         let result = tokio::select! {
             result = session.stop_all() => result,
-            _ = self.interrupts.next() => std::process::exit(130),
+            () = self.interrupts.next() => std::process::exit(130),
         };
         self.reporter.end_progress();
         result.map_err(|error| self.fail(&error))
@@ -252,22 +253,21 @@ impl Driver {
     }
 }
 
-/// `Piece` to `Statement`.
-trait Parse {
-    fn parse(&self) -> Result<Statement, Diagnostic>;
+/// A panic in the engine.
+fn abnormal_end(error: JoinError) -> Error {
+    let panic = error.try_into_panic();
+    let said = panic.as_ref().ok().and_then(|panic| {
+        panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied())
+    });
+    Error::internal(format!("the statement ended abnormally: {}", said.unwrap_or("for no known reason")))
 }
 
-impl Parse for Piece {
-    fn parse(&self) -> Result<Statement, Diagnostic> {
-        parse_statement(&self.text, self.start)
-    }
-}
-
-/// The statement's own lines, for an error's picture. What stood before it on its first line is blank.
-pub fn source_of(piece: &Piece, file: Option<&str>) -> SourceText {
+/// The statement's own lines, for an error's picture where the whole text is not at hand. What stood before it
+/// on its first line is blank.
+pub fn source_of(piece: &Piece) -> SourceText {
     let Place { line, column } = piece.start;
     let before = " ".repeat(usize::try_from(column.saturating_sub(1)).unwrap_or(0));
-    SourceText { file: file.map(str::to_owned), text: format!("{before}{}", piece.text), first_line: line }
+    SourceText { file: None, text: format!("{before}{}", piece.text), first_line: line }
 }
 
 /// Standard output could not be written to: a full disk behind a redirection, most often.

@@ -1,4 +1,4 @@
-//! Ctrl-C and the polite signal of service managers.
+//! Ctrl-C, and in scripts the polite signal of service managers.
 
 use std::future::pending;
 
@@ -10,29 +10,21 @@ pub struct Interrupts {
     terminate: Option<Signal>,
 }
 
-/// Which one came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Interrupt {
-    /// Ctrl-C: stop what runs.
-    Statement,
-    /// SIGTERM: leave.
-    Process,
-}
-
 impl Interrupts {
-    /// Starts listening. Must run inside the runtime.
-    pub fn listen() -> Interrupts {
+    /// Starts listening. Must run inside the runtime. At the prompt SIGTERM keeps ending the process, since
+    /// nobody would be listening while a line is typed.
+    pub fn listen(interactive: bool) -> Interrupts {
         Interrupts {
             interrupt: signal(SignalKind::interrupt()).ok(),
-            terminate: signal(SignalKind::terminate()).ok(),
+            terminate: if interactive { None } else { signal(SignalKind::terminate()).ok() },
         }
     }
 
     /// Waits for the next one. May be dropped while it waits; no signal is lost.
-    pub async fn next(&mut self) -> Interrupt {
+    pub async fn next(&mut self) {
         tokio::select! {
-            () = received(&mut self.interrupt) => Interrupt::Statement,
-            () = received(&mut self.terminate) => Interrupt::Process,
+            () = received(&mut self.interrupt) => {}
+            () = received(&mut self.terminate) => {}
         }
     }
 }

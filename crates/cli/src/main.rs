@@ -42,9 +42,7 @@ fn main() -> ExitCode {
     let code = match cli.command {
         Some(Command::Test(test)) => slt::run(&runtime, &test, &cli.common),
         Some(Command::Run { scripts }) => runtime.block_on(script::run_files(&cli.common, &scripts)),
-        None if !cli.statements.is_empty() => {
-            runtime.block_on(script::run_command(&cli.common, &cli.statements))
-        }
+        None if !cli.statements.is_empty() => runtime.block_on(script::run_command(&cli.common, &cli.statements)),
         None if std::io::stdin().is_terminal() => runtime.block_on(repl::run(&cli.common)),
         None => runtime.block_on(script::run_stdin(&cli.common)),
     };

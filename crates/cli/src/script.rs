@@ -6,11 +6,11 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use alluvium_parser::{Diagnostic, Piece, Splitter};
+use alluvium_parser::{Diagnostic, Piece, SourceText, Splitter};
 use tokio::sync::mpsc;
 
 use crate::args::Common;
-use crate::driver::Driver;
+use crate::driver::{Driver, source_of};
 use crate::engine::Error;
 use crate::print::counted;
 use crate::report::no_source;
@@ -22,15 +22,17 @@ pub async fn run_files(common: &Common, paths: &[PathBuf]) -> u8 {
     let mut texts = Vec::new();
     for path in paths {
         match read(path) {
-            Ok(text) => texts.push((path.display().to_string(), text)),
-            Err((diagnostic, code)) => {
+            Ok(text) => texts.push(SourceText { file: Some(path.display().to_string()), text, first_line: 1 }),
+            Err(failure) => {
+                let (diagnostic, code) = *failure;
                 script.driver.reporter.error(&diagnostic, &no_source());
                 return code;
             }
         }
     }
-    for (file, text) in &texts {
-        if script.text(text, Some(file)).await.is_err() {
+    for source in &texts {
+        if script.text(source).await.is_err() {
+            script.stopped = true;
             break;
         }
     }
@@ -41,7 +43,9 @@ pub async fn run_files(common: &Common, paths: &[PathBuf]) -> u8 {
 pub async fn run_command(common: &Common, statements: &[String]) -> u8 {
     let mut script = Script::new(common);
     for text in statements {
-        if script.text(text, None).await.is_err() {
+        let source = SourceText { file: None, text: text.clone(), first_line: 1 };
+        if script.text(&source).await.is_err() {
+            script.stopped = true;
             break;
         }
     }
@@ -51,8 +55,7 @@ pub async fn run_command(common: &Common, statements: &[String]) -> u8 {
 /// `alluvium < SCRIPT.sql`: each statement runs as soon as its semicolon has arrived.
 pub async fn run_stdin(common: &Common) -> u8 {
     let mut script = Script::new(common);
-    // Without a stop `stdin` has ended; with one, the process ends and the reading thread with it.
-    let _ = script.stdin().await;
+    script.stopped = script.stdin().await.is_err();
     script.end().await
 }
 
@@ -64,18 +67,20 @@ struct Script {
     driver: Driver,
     timeout: Option<Duration>,
     code: u8,
+    /// Stopped before its end; background streams are not waited for.
+    stopped: bool,
 }
 
 impl Script {
     fn new(common: &Common) -> Script {
-        Script { driver: Driver::new(common, false), timeout: common.timeout, code: 0 }
+        Script { driver: Driver::new(common, false), timeout: common.timeout, code: 0, stopped: false }
     }
 
-    async fn text(&mut self, text: &str, file: Option<&str>) -> Result<(), Stop> {
+    async fn text(&mut self, source: &SourceText) -> Result<(), Stop> {
         let mut splitter = Splitter::new();
-        splitter.push(text);
+        splitter.push(&source.text);
         while let Some(piece) = splitter.next().or_else(|| splitter.finish()) {
-            self.piece(&piece, file).await?;
+            self.piece(&piece, source).await?;
         }
         Ok(())
     }
@@ -85,12 +90,12 @@ impl Script {
         let mut splitter = Splitter::new();
         let mut decoder = Decoder::default();
         loop {
-            while let Some(piece) = splitter.next() {
-                self.piece(&piece, None).await?;
+            for piece in splitter.by_ref() {
+                self.piece(&piece, &source_of(&piece)).await?;
             }
             let chunk = tokio::select! {
                 chunk = chunks.recv() => chunk,
-                _ = self.driver.interrupts.next() => {
+                () = self.driver.interrupts.next() => {
                     self.code = 130;
                     return Err(Stop);
                 }
@@ -111,7 +116,7 @@ impl Script {
             return self.refuse(&diagnostic, 1);
         }
         while let Some(piece) = splitter.finish() {
-            self.piece(&piece, None).await?;
+            self.piece(&piece, &source_of(&piece)).await?;
         }
         Ok(())
     }
@@ -122,13 +127,13 @@ impl Script {
         Err(Stop)
     }
 
-    async fn piece(&mut self, piece: &Piece, file: Option<&str>) -> Result<(), Stop> {
+    async fn piece(&mut self, piece: &Piece, source: &SourceText) -> Result<(), Stop> {
         // Opened before the first statement, so that `--set on_error = continue` counts for that one too.
         if let Err(error) = self.driver.session.get().await {
             self.code = self.driver.fail(&error);
             return Err(Stop);
         }
-        let Err(code) = self.driver.run(piece, file).await else { return Ok(()) };
+        let Err(code) = self.driver.run(piece, source).await else { return Ok(()) };
         let goes_on = self.driver.session.opened().is_some_and(|session| session.on_error_continue());
         self.code = if code == 130 { code } else { self.code.max(code) };
         if goes_on && code != 130 { Ok(()) } else { Err(Stop) }
@@ -136,7 +141,7 @@ impl Script {
 
     /// After the last statement: waits for the streams it started if all went well, stops them, gives the code.
     async fn end(mut self) -> u8 {
-        if self.code == 0 {
+        if !self.stopped {
             self.wait_for_streams().await;
         }
         if let Err(code) = self.driver.stop_streams().await {
@@ -169,28 +174,28 @@ impl Script {
         let interrupts = &mut self.driver.interrupts;
         tokio::select! {
             result = session.wait_for_streams() => if let Err(error) = result {
-                self.code = self.driver.fail(&error);
+                self.code = self.code.max(self.driver.fail(&error));
             },
-            _ = interrupts.next() => self.code = 130,
+            () = interrupts.next() => self.code = 130,
             () = timeout => {}
         }
     }
 }
 
 /// A script's text, or what to say and the code to end with. A name that does not exist is bad usage.
-fn read(path: &Path) -> Result<String, (Diagnostic, u8)> {
+fn read(path: &Path) -> Result<String, Box<(Diagnostic, u8)>> {
     let bytes = std::fs::read(path).map_err(|error| {
         if error.kind() == std::io::ErrorKind::NotFound {
             let message = format!("there is no script `{}`", path.display());
-            return (Diagnostic::new("SCRIPT_NOT_FOUND", message), 2);
+            return Box::new((Diagnostic::new("SCRIPT_NOT_FOUND", message), 2));
         }
         let error = Error::io("read", path, &error);
-        (error.diagnostic(), error.exit_code())
+        Box::new((error.diagnostic(), error.exit_code()))
     })?;
     String::from_utf8(bytes).map_err(|error| {
         let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
         let message = format!("`{}` is not UTF-8 text: line {line} has other bytes", path.display());
-        (Diagnostic::new("INVALID_UTF8", message).help("save the script as UTF-8"), 1)
+        Box::new((Diagnostic::new("INVALID_UTF8", message).help("save the script as UTF-8"), 1))
     })
 }
 
@@ -275,7 +280,7 @@ mod tests {
         assert_eq!(read(&directory.path().join("none.sql")).unwrap_err().1, 2);
         let path = directory.path().join("latin.sql");
         std::fs::write(&path, b"SELECT 1;\nSELECT '\xe9';\n").unwrap();
-        let (diagnostic, code) = read(&path).unwrap_err();
+        let (diagnostic, code) = *read(&path).unwrap_err();
         assert_eq!(code, 1);
         assert!(diagnostic.message.contains("line 2"), "{}", diagnostic.message);
     }

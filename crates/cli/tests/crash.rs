@@ -173,9 +173,8 @@ impl Dice {
 #[test]
 fn kills_at_random_moments_lose_nothing_and_double_nothing() {
     let kills = from_environment("ALLUVIUM_CRASH_KILLS").unwrap_or(8);
-    let seed = from_environment("ALLUVIUM_CRASH_SEED").unwrap_or_else(|| {
-        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().subsec_nanos().into()
-    });
+    let seed = from_environment("ALLUVIUM_CRASH_SEED")
+        .unwrap_or_else(|| SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().subsec_nanos().into());
     println!("{kills} kills; to replay: ALLUVIUM_CRASH_SEED={seed} ALLUVIUM_CRASH_KILLS={kills}");
     let mut dice = Dice { seed, thrown: 0 };
     let (engine, mut input) = (Engine::new(), Input::new(200));
@@ -234,7 +233,10 @@ fn kills_at_random_moments_lose_nothing_and_double_nothing() {
         let sql = format!("SELECT * FROM {table}");
         assert!(engine.lines(&sql) == undisturbed.lines(&sql), "{table} differs from an undisturbed run, seed {seed}");
     }
-    println!("{kills} kills in {rounds} rounds, {moved} of them between commits; {} rows, all there once", input.rows());
+    println!(
+        "{kills} kills in {rounds} rounds, {moved} of them between commits; {} rows, all there once",
+        input.rows()
+    );
 }
 
 fn versions(engine: &Engine) -> (Option<u64>, Option<u64>) {

@@ -88,7 +88,8 @@ impl Retail {
             let pieces: i64 = record[quantity].parse().unwrap();
             self.rows += 1;
             self.quantity += pieces;
-            *self.revenue.entry(record[country].clone()).or_default() += i128::from(pieces) * millionths(&record[price]);
+            *self.revenue.entry(record[country].clone()).or_default() +=
+                i128::from(pieces) * millionths(&record[price]);
         }
     }
 

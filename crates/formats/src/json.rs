@@ -93,7 +93,7 @@ impl JsonDecoder {
 fn one(assembler: &mut Assembler<'_>, table: &mut FieldTable, rows: &mut Rows) -> Result<(), Broken> {
     let start = assembler.cursor.pos;
     let row = rows.len();
-    assembler.record(table, &mut rows.columns, &mut rows.unmatched, row)?;
+    assembler.record(table, &mut rows.columns, row)?;
     assembler.write_rescued(&mut rows.rescued);
     let ending = if assembler.misfit { Ending::Misfit } else { Ending::Whole };
     let raw = &assembler.cursor.input[start..assembler.cursor.pos];
@@ -157,7 +157,7 @@ impl RecordDecoder for JsonDecoder {
     }
 
     fn unmatched_fields(&self) -> Vec<String> {
-        self.rows.unmatched.names()
+        self.scratch.unmatched.names()
     }
 }
 

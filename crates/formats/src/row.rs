@@ -38,7 +38,6 @@ pub(crate) struct Rows {
     pub rescues: bool,
     /// The row's rescued values; decoders append, `close` takes.
     pub rescued: RescueObject,
-    pub unmatched: UnmatchedNames,
     /// The file being read.
     pub path: String,
     /// Records of this file met so far.
@@ -121,7 +120,6 @@ impl Rows {
             fields,
             rescues,
             rescued: RescueObject::default(),
-            unmatched: UnmatchedNames::default(),
             path: String::new(),
             record: 0,
             tolerant: rescue_index.is_some(),

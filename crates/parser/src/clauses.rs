@@ -66,7 +66,9 @@ impl Clauses {
                 continue;
             }
             let first = cursor.at;
-            let Some((words, clause)) = CLAUSES.iter().find(|(words, _)| cursor.take(words)) else { return Ok(clauses) };
+            let Some((words, clause)) = CLAUSES.iter().find(|(words, _)| cursor.take(words)) else {
+                return Ok(clauses);
+            };
             clauses.once(words, cursor.span_from(first))?;
             clauses.clause(cursor, *clause, first, streaming)?;
         }
@@ -75,7 +77,17 @@ impl Clauses {
     /// The words that may follow what was read.
     pub(crate) fn words(&self, streaming: bool) -> &'static [&'static str] {
         if streaming {
-            &["AS", "FROM", "PARTITIONED BY", "LOCATION", "COMMENT", "TBLPROPERTIES", "OUTPUT MODE", "TRIGGER", "CHECKPOINT LOCATION"]
+            &[
+                "AS",
+                "FROM",
+                "PARTITIONED BY",
+                "LOCATION",
+                "COMMENT",
+                "TBLPROPERTIES",
+                "OUTPUT MODE",
+                "TRIGGER",
+                "CHECKPOINT LOCATION",
+            ]
         } else {
             &["AS", "USING", "PARTITIONED BY", "LOCATION", "COMMENT", "TBLPROPERTIES"]
         }
@@ -90,7 +102,13 @@ impl Clauses {
         Ok(())
     }
 
-    fn clause(&mut self, cursor: &mut Cursor<'_>, clause: Clause, first: usize, streaming: bool) -> Result<(), Diagnostic> {
+    fn clause(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        clause: Clause,
+        first: usize,
+        streaming: bool,
+    ) -> Result<(), Diagnostic> {
         let needs_stream = matches!(clause, Clause::OutputMode | Clause::Trigger | Clause::CheckpointLocation);
         if needs_stream && !streaming {
             let words = cursor.typed(first..cursor.at).to_uppercase();
@@ -128,7 +146,11 @@ impl Clauses {
         let format = cursor.simple_name("a table format")?.parts.concat();
         if !format.eq_ignore_ascii_case("delta") {
             let what = format!("USING {}", format.to_uppercase());
-            self.refuse(&what, "tables are Delta tables; COPY (query) TO 'path' STORED AS … writes other formats", cursor.span_from(first));
+            self.refuse(
+                &what,
+                "tables are Delta tables; COPY (query) TO 'path' STORED AS … writes other formats",
+                cursor.span_from(first),
+            );
         }
         Ok(())
     }
@@ -171,7 +193,9 @@ impl Clauses {
             let words: Vec<&str> = words.split(' ').collect();
             cursor.is(&words)
         });
-        let Some(what) = what else { return Err(cursor.expected_word(&["EXPECT", "CHECK", "PRIMARY KEY", "FOREIGN KEY"])) };
+        let Some(what) = what else {
+            return Err(cursor.expected_word(&["EXPECT", "CHECK", "PRIMARY KEY", "FOREIGN KEY"]));
+        };
         skip_item(cursor)?;
         self.refuse(what, "leave the constraint out, and filter with WHERE", cursor.span_from(first));
         Ok(true)
@@ -208,7 +232,11 @@ impl Clauses {
             } else if cursor.take(&["NULL"]) {
             } else if cursor.take(&["COMMENT"]) {
                 comment = Some(cursor.string("the comment, a string")?);
-            } else if cursor.is(&["GENERATED"]) || cursor.is(&["DEFAULT"]) || cursor.is(&["PRIMARY"]) || cursor.is(&["CONSTRAINT"]) {
+            } else if cursor.is(&["GENERATED"])
+                || cursor.is(&["DEFAULT"])
+                || cursor.is(&["PRIMARY"])
+                || cursor.is(&["CONSTRAINT"])
+            {
                 let what = cursor.typed(first..first + 1).to_uppercase();
                 skip_item(cursor)?;
                 self.refuse(&format!("{what} on a column"), "compute the column in the query", cursor.span_from(first));

@@ -119,7 +119,9 @@ fn table(cursor: &mut Cursor<'_>, form: CreateForm, or: Span) -> Result<Statemen
         return Ok(StatementKind::NotYet { what, help, span });
     }
     if query.is_none() && clauses.columns.is_empty() && clauses.location.is_none() {
-        return Err(cursor.expected("columns or AS query").help("write CREATE TABLE t (a INT, b STRING) or CREATE TABLE t AS SELECT …"));
+        return Err(cursor
+            .expected("columns or AS query")
+            .help("write CREATE TABLE t (a INT, b STRING) or CREATE TABLE t AS SELECT …"));
     }
     Ok(StatementKind::CreateTable(Box::new(CreateTable {
         name,
@@ -134,7 +136,12 @@ fn table(cursor: &mut Cursor<'_>, form: CreateForm, or: Span) -> Result<Statemen
 }
 
 /// Behind VIEW.
-fn view(cursor: &mut Cursor<'_>, or_replace: bool, temporary: bool, streaming: bool) -> Result<StatementKind, Diagnostic> {
+fn view(
+    cursor: &mut Cursor<'_>,
+    or_replace: bool,
+    temporary: bool,
+    streaming: bool,
+) -> Result<StatementKind, Diagnostic> {
     let span = cursor.span();
     let if_not_exists = cursor.take(&["IF", "NOT", "EXISTS"]);
     if if_not_exists && or_replace {

@@ -15,8 +15,10 @@ use crate::words::near;
 
 /// Words that cannot be an unquoted object name where a name is expected: taking them would hide a
 /// forgotten name.
-const NEVER_NAMES: &[&str] =
-    &["AS", "BY", "FROM", "GROUP", "HAVING", "IF", "JOIN", "ON", "ORDER", "SELECT", "SET", "TO", "UNION", "VALUES", "WHERE", "WITH"];
+const NEVER_NAMES: &[&str] = &[
+    "AS", "BY", "FROM", "GROUP", "HAVING", "IF", "JOIN", "ON", "ORDER", "SELECT", "SET", "TO", "UNION", "VALUES",
+    "WHERE", "WITH",
+];
 
 /// A position in tokens `at..end` of a statement.
 #[derive(Clone)]
@@ -308,9 +310,10 @@ impl<'a> Cursor<'a> {
         let first = self.at;
         let mut text = String::new();
         self.take(&["INTERVAL"]);
+        let literal = self.at;
         while let Some(token) = self.peek() {
             match &token.token {
-                Token::SingleQuotedString(part) if text.is_empty() => text.push_str(part),
+                Token::SingleQuotedString(part) if self.at == literal => text.push_str(part),
                 Token::Number(number, _) => text = format!("{text} {number}"),
                 Token::Minus => text.push('-'),
                 Token::Word(word) if !text.is_empty() && word.quote_style.is_none() && is_unit(&word.value) => {
@@ -320,7 +323,7 @@ impl<'a> Cursor<'a> {
             }
             self.at += 1;
         }
-        if text.is_empty() {
+        if self.at == literal {
             return Err(self.expected("an interval such as '10 seconds'"));
         }
         let span = self.span_from(first);

@@ -22,13 +22,7 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// An error without a place yet.
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Diagnostic {
-            code,
-            message: message.into(),
-            span: Span::UNKNOWN,
-            label: String::new(),
-            help: Vec::new(),
-        }
+        Diagnostic { code, message: message.into(), span: Span::UNKNOWN, label: String::new(), help: Vec::new() }
     }
 
     /// Sets the place.

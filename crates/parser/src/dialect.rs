@@ -74,6 +74,10 @@ impl Dialect for AlluviumDialect {
         true
     }
 
+    fn supports_parens_around_table_factor(&self) -> bool {
+        true
+    }
+
     fn supports_values_as_table_factor(&self) -> bool {
         true
     }

@@ -337,7 +337,8 @@ impl Lexer<'_> {
             self.walk.next();
         }
         let Some(data_type) = cast else {
-            let token = if name { Token::make_word(&format!("{text}{letters}"), None) } else { Token::Number(text, long) };
+            let token =
+                if name { Token::make_word(&format!("{text}{letters}"), None) } else { Token::Number(text, long) };
             self.push(token, start, from);
             return Ok(());
         };

@@ -9,6 +9,7 @@
 mod clauses;
 mod create;
 mod cursor;
+mod depth;
 mod diagnostic;
 mod dialect;
 mod interval;

@@ -5,18 +5,25 @@ use crate::cursor::Cursor;
 use crate::statement::StatementKind;
 
 const WITH_OVERWRITE: &str = "INSERT OVERWRITE t SELECT … replaces a table's rows";
-const WITH_DELTA_TOOL: &str = "the table is a Delta table: any other Delta engine can do this while no stream writes to it";
+const WITH_DELTA_TOOL: &str =
+    "the table is a Delta table: any other Delta engine can do this while no stream writes to it";
 const ONE_SCHEMA: &str = "all tables and views live in one schema; leave the schema's name out";
 const RECREATE: &str = "make a table with the wanted columns and properties and INSERT INTO it";
 
 /// First words and the way out; longer forms before their beginnings.
 const FORMS: &[(&[&str], &str)] = &[
-    (&["COPY", "INTO"], "CREATE STREAMING TABLE … FROM cloud_files(…) loads each file once, and REFRESH loads what is new"),
+    (
+        &["COPY", "INTO"],
+        "CREATE STREAMING TABLE … FROM cloud_files(…) loads each file once, and REFRESH loads what is new",
+    ),
     (&["PREVIEW"], "SELECT * FROM read_files('path', format => '…') LIMIT 10 reads without ingesting"),
     (&["VERIFY", "STREAM"], "compare the table with its query over read_files(…), by EXCEPT"),
     (&["SHOW", "FILES"], "cloud_files_state('t') has one row per file: SELECT * FROM cloud_files_state('t')"),
     (&["ALTER", "STREAM"], "STOP STREAM t, then START STREAM t TRIGGER … changes the trigger"),
-    (&["ALTER", "STREAMING", "TABLE"], "CREATE OR REFRESH STREAMING TABLE changes the query and keeps table and checkpoint"),
+    (
+        &["ALTER", "STREAMING", "TABLE"],
+        "CREATE OR REFRESH STREAMING TABLE changes the query and keeps table and checkpoint",
+    ),
     (&["ALTER", "TABLE"], RECREATE),
     (&["ALTER", "VIEW"], "CREATE OR REPLACE VIEW changes the query"),
     (&["ALTER", "SCHEMA"], ONE_SCHEMA),
@@ -24,7 +31,10 @@ const FORMS: &[(&[&str], &str)] = &[
     (&["DELETE", "FROM"], WITH_OVERWRITE),
     (&["UPDATE"], WITH_OVERWRITE),
     (&["MERGE", "INTO"], WITH_OVERWRITE),
-    (&["TRUNCATE", "TABLE"], "INSERT OVERWRITE t SELECT * FROM t WHERE false empties a table; REFRESH TABLE t FULL a streaming one"),
+    (
+        &["TRUNCATE", "TABLE"],
+        "INSERT OVERWRITE t SELECT * FROM t WHERE false empties a table; REFRESH TABLE t FULL a streaming one",
+    ),
     (&["OPTIMIZE"], WITH_DELTA_TOOL),
     (&["VACUUM"], WITH_DELTA_TOOL),
     (&["RESTORE"], "INSERT OVERWRITE t SELECT * FROM t VERSION AS OF n brings earlier rows back"),
@@ -39,13 +49,25 @@ const FORMS: &[(&[&str], &str)] = &[
     (&["USE"], ONE_SCHEMA),
     (&["CREATE", "FLOW"], "write one CREATE STREAMING TABLE per flow, or one query with UNION ALL"),
     (&["DROP", "FLOW"], "DROP STREAMING TABLE stops a stream and removes its table"),
-    (&["APPLY", "CHANGES"], "keep the changes as they come in a streaming table and pick the last of each key when you query it"),
-    (&["CREATE", "MATERIALIZED", "VIEW"], "CREATE STREAMING TABLE … OUTPUT MODE COMPLETE keeps an aggregate up to date"),
-    (&["CREATE", "OR", "REPLACE", "MATERIALIZED", "VIEW"], "CREATE STREAMING TABLE … OUTPUT MODE COMPLETE keeps an aggregate up to date"),
+    (
+        &["APPLY", "CHANGES"],
+        "keep the changes as they come in a streaming table and pick the last of each key when you query it",
+    ),
+    (
+        &["CREATE", "MATERIALIZED", "VIEW"],
+        "CREATE STREAMING TABLE … OUTPUT MODE COMPLETE keeps an aggregate up to date",
+    ),
+    (
+        &["CREATE", "OR", "REPLACE", "MATERIALIZED", "VIEW"],
+        "CREATE STREAMING TABLE … OUTPUT MODE COMPLETE keeps an aggregate up to date",
+    ),
     (&["DROP", "MATERIALIZED", "VIEW"], "materialized views do not exist yet"),
     (&["REFRESH", "MATERIALIZED", "VIEW"], "REFRESH STREAMING TABLE runs a stream"),
     (&["CREATE", "FUNCTION"], "write the expression out, or put it into a view"),
-    (&["CREATE", "EXTERNAL", "TABLE"], "CREATE TABLE t (…) LOCATION 'uri' makes a Delta table at a place; json.`path`, csv.`path` read files"),
+    (
+        &["CREATE", "EXTERNAL", "TABLE"],
+        "CREATE TABLE t (…) LOCATION 'uri' makes a Delta table at a place; json.`path`, csv.`path` read files",
+    ),
     (&["ANALYZE", "TABLE"], "no statistics need to be computed"),
     (&["CACHE", "TABLE"], "CREATE TABLE t AS query keeps a result"),
     (&["UNCACHE", "TABLE"], "nothing is cached"),
@@ -60,7 +82,9 @@ const FORMS: &[(&[&str], &str)] = &[
 
 /// The refusal, if the statement here is one of those.
 pub(crate) fn not_yet(cursor: &Cursor<'_>) -> Option<StatementKind> {
-    let (words, help) = FORMS.iter().find(|(words, _)| cursor.is(words) && cursor.peek_at(words.len()).is_some() || is_whole(cursor, words))?;
+    let (words, help) = FORMS
+        .iter()
+        .find(|(words, _)| cursor.is(words) && cursor.peek_at(words.len()).is_some() || is_whole(cursor, words))?;
     let last = Cursor { at: cursor.at + words.len(), ..cursor.clone() };
     Some(StatementKind::NotYet { what: words.join(" "), help: (*help).to_owned(), span: last.span_from(cursor.at) })
 }

@@ -87,7 +87,8 @@ fn kind(cursor: &mut Cursor<'_>) -> Result<StatementKind, Diagnostic> {
         "RESET" => settings::reset(cursor),
         _ => {
             cursor.at = first;
-            let begins_query = matches!(word.as_str(), "SELECT" | "WITH" | "VALUES") || cursor.is_symbol(&Token::LParen);
+            let begins_query =
+                matches!(word.as_str(), "SELECT" | "WITH" | "VALUES") || cursor.is_symbol(&Token::LParen);
             if begins_query { top_query(cursor) } else { Err(unknown(cursor)) }
         }
     }
@@ -111,7 +112,9 @@ fn top_query(cursor: &mut Cursor<'_>) -> Result<StatementKind, Diagnostic> {
     let available_now = last_words(3, &["TRIGGER", "AVAILABLE", "NOW"]);
     if last_words(2, &["TRIGGER", "ONCE"]) {
         let at = Cursor { at: end - 2, ..cursor.clone() };
-        return Err(at.expected("the end of the query").help("behind a SELECT stands TRIGGER AVAILABLE NOW or nothing"));
+        return Err(at
+            .expected("the end of the query")
+            .help("behind a SELECT stands TRIGGER AVAILABLE NOW or nothing"));
     }
     let mut body = Cursor { end: if available_now { end - 3 } else { end }, ..cursor.clone() };
     let query = query(&mut body, false)?;
@@ -153,13 +156,15 @@ fn insert(cursor: &mut Cursor<'_>) -> Result<StatementKind, Diagnostic> {
         (&["BY", "NAME"], "INSERT … BY NAME"),
         (&["REPLACE", "WHERE"], "INSERT … REPLACE WHERE"),
     ] {
-        let span = cursor.span();
+        let first = cursor.at;
         if cursor.take(words) {
+            let span = cursor.span_from(first);
             let help = "name the columns: INSERT INTO t (a, b) SELECT …".to_owned();
             return Ok(StatementKind::NotYet { what: what.to_owned(), help, span });
         }
     }
-    let begins_query = |word: &str| ["SELECT", "WITH", "VALUES", "FROM"].iter().any(|first| first.eq_ignore_ascii_case(word));
+    let begins_query =
+        |word: &str| ["SELECT", "WITH", "VALUES", "FROM"].iter().any(|first| first.eq_ignore_ascii_case(word));
     let inner = cursor.peek_at(1);
     let has_columns = cursor.is_symbol(&Token::LParen)
         && inner.is_some_and(|inner| inner.token != Token::LParen && !inner.bare_word().is_some_and(begins_query));
@@ -204,6 +209,14 @@ fn explain(cursor: &mut Cursor<'_>) -> Result<StatementKind, Diagnostic> {
         return Err(cursor.expected("a query or CREATE STREAMING TABLE"));
     }
     let span = cursor.span();
+    let refuse = || {
+        let error = syntax("only what runs a query has a plan", span);
+        Err(error.help("EXPLAIN takes a query or CREATE STREAMING TABLE"))
+    };
+    // Before it is read: EXPLAIN inside EXPLAIN would recurse as often as it is written.
+    if cursor.is(&["EXPLAIN"]) {
+        return refuse();
+    }
     let statement = statement(cursor)?;
     match statement.kind {
         StatementKind::Query { .. }
@@ -213,7 +226,7 @@ fn explain(cursor: &mut Cursor<'_>) -> Result<StatementKind, Diagnostic> {
         | StatementKind::Insert { .. }
         | StatementKind::CopyTo { .. }
         | StatementKind::NotYet { .. } => Ok(StatementKind::Explain { verbose, statement: Box::new(statement) }),
-        _ => Err(syntax("only what runs a query has a plan", span).help("EXPLAIN takes a query or CREATE STREAMING TABLE")),
+        _ => refuse(),
     }
 }
 

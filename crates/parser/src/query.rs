@@ -5,6 +5,7 @@ use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use crate::cursor::Cursor;
+use crate::depth::{check_depth, too_complex};
 use crate::diagnostic::Diagnostic;
 use crate::dialect::AlluviumDialect;
 use crate::lexer::{Lexeme, syntax, with_span};
@@ -16,20 +17,34 @@ use crate::words::near;
 /// sqlparser's own limit; each level of ours costs it several.
 const RECURSION_MAX: usize = 400;
 
-/// Brackets and CASEs inside one another.
-const DEPTH_MAX: usize = 60;
-
-/// `(` right behind `(`: sqlparser tries each both as a subquery and as a join, which doubles its work.
-const PARENS_IN_A_ROW_MAX: usize = 12;
-
-/// Operators in one bracket between two commas: the syntax tree is as deep as this.
-const OPERATORS_MAX: usize = 2000;
-
 /// Words that one meets behind a query's relation, for `did you mean`.
 const CLAUSE_WORDS: &[&str] = &[
-    "SELECT", "FROM", "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "OFFSET", "JOIN", "UNION", "INTERSECT", "EXCEPT",
-    "WATERMARK", "WINDOW", "DEDUPLICATE", "TRIGGER", "BETWEEN", "DISTINCT", "LEFT", "RIGHT", "INNER", "CROSS",
+    "SELECT",
+    "FROM",
+    "WHERE",
+    "GROUP",
+    "HAVING",
+    "ORDER",
+    "LIMIT",
+    "OFFSET",
+    "JOIN",
+    "UNION",
+    "INTERSECT",
+    "EXCEPT",
+    "WATERMARK",
+    "WINDOW",
+    "DEDUPLICATE",
+    "TRIGGER",
+    "BETWEEN",
+    "DISTINCT",
+    "LEFT",
+    "RIGHT",
+    "INNER",
+    "CROSS",
 ];
+
+/// Words of clauses that some write behind the query.
+const STREAM_WORDS: &[&str] = &["AVAILABLE", "CHECKPOINT", "MODE", "ONCE", "OUTPUT", "PROCESSING", "TRIGGER"];
 
 /// Reads the tokens from the cursor to its end as one query. With `shorthand`, what stands here is `FROM …`
 /// and means `SELECT * FROM …`.
@@ -169,58 +184,17 @@ fn complain(body: &Cursor<'_>, place: Option<Place>, message: impl Fn(&str) -> S
     let error = syntax(message(&at.found()), at.span());
     let suspects = [Some(index), index.checked_sub(1)].into_iter().flatten();
     let words = suspects.filter_map(|index| body.tokens.get(index)?.bare_word());
-    let guess = words.filter(|word| word.len() > 3).find_map(|word| Some((word, near(word, CLAUSE_WORDS.iter().copied())?)));
+    let guess =
+        words.filter(|word| word.len() > 3).find_map(|word| Some((word, near(word, CLAUSE_WORDS.iter().copied())?)));
     match guess {
         Some((word, close)) => error.help(format!("did you mean {close} instead of `{word}`?")),
-        None if at.is(&["TRIGGER"]) || at.is(&["OUTPUT"]) || at.is(&["CHECKPOINT"]) || at.is(&["AVAILABLE"]) => {
-            error.help("OUTPUT MODE, TRIGGER and CHECKPOINT LOCATION stand before AS, not behind the query")
-        }
+        None if STREAM_WORDS.iter().any(|word| at.is(&[word])) => error
+            .help("OUTPUT MODE, TRIGGER and CHECKPOINT LOCATION belong to CREATE STREAMING TABLE and stand before AS")
+            .help("behind a SELECT on its own, TRIGGER AVAILABLE NOW may stand"),
         None => error,
     }
 }
 
 fn whole(body: &Cursor<'_>) -> Span {
     Cursor { at: body.end, ..body.clone() }.span_from(body.at)
-}
-
-fn too_complex(span: Span) -> Diagnostic {
-    Diagnostic::new("TOO_COMPLEX", "this is nested too deep")
-        .at(span)
-        .help("give parts of the query a name with WITH or CREATE TEMP VIEW")
-}
-
-/// Refuses what would exhaust the stack, or sqlparser's patience.
-fn check_depth(body: &Cursor<'_>) -> Result<(), Diagnostic> {
-    let mut operators = vec![0_usize];
-    let mut parens_in_a_row = 0;
-    for token in body.tokens.get(body.at..body.end).unwrap_or(&[]) {
-        parens_in_a_row = if token.token == Token::LParen { parens_in_a_row + 1 } else { 0 };
-        match &token.token {
-            Token::LParen | Token::LBracket | Token::LBrace => operators.push(0),
-            Token::RParen | Token::RBracket | Token::RBrace => {
-                operators.pop();
-                if operators.is_empty() {
-                    operators.push(0);
-                }
-            }
-            Token::Comma => operators.iter_mut().last().into_iter().for_each(|count| *count = 0),
-            Token::Number(..) | Token::SingleQuotedString(_) => {}
-            Token::Word(_) if token.is("CASE") => operators.push(0),
-            Token::Word(_) if token.is("END") && operators.len() > 1 => drop(operators.pop()),
-            Token::Word(word) if word.quote_style.is_some() || !is_operator(&word.value) => {}
-            _ => operators.iter_mut().last().into_iter().for_each(|count| *count += 1),
-        }
-        let count = operators.last().copied().unwrap_or(0);
-        if operators.len() > DEPTH_MAX || parens_in_a_row > PARENS_IN_A_ROW_MAX || count > OPERATORS_MAX {
-            return Err(too_complex(token.span));
-        }
-    }
-    Ok(())
-}
-
-fn is_operator(word: &str) -> bool {
-    const OPERATORS: &[&str] = &[
-        "AND", "OR", "NOT", "IS", "IN", "LIKE", "RLIKE", "ILIKE", "BETWEEN", "DIV", "UNION", "INTERSECT", "EXCEPT", "MINUS",
-    ];
-    OPERATORS.iter().any(|operator| operator.eq_ignore_ascii_case(word))
 }

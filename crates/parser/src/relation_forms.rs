@@ -36,7 +36,8 @@ pub(crate) fn relation_form(cursor: &mut Cursor<'_>) -> Result<Option<Form>, Dia
         return table_function(cursor, &function, false).map(|kind| Some((kind, None)));
     }
     if let Some((format, path)) = path(cursor) {
-        let name = Name { parts: vec![format.value.clone(), path.value.clone()], span: cursor.span_from(cursor.at - 3) };
+        let name =
+            Name { parts: vec![format.value.clone(), path.value.clone()], span: cursor.span_from(cursor.at - 3) };
         return Ok(Some(match version(cursor, &name)? {
             Some(kind) => (kind, None),
             None => (RelationKind::Path { format, path }, None),
@@ -80,6 +81,10 @@ fn stream_source(cursor: &mut Cursor<'_>) -> Result<Form, Diagnostic> {
         return Ok((RelationKind::StreamPath { format, path, options: Vec::new() }, None));
     }
     let name = cursor.name("a table name after STREAM")?;
+    if cursor.is_symbol(&Token::LParen) {
+        return Err(syntax(format!("{}(…) cannot be read as a stream", name.parts.join(".")), name.span)
+            .help(format!("the functions that can are {CLOUD_FILES} and {READ_FILES}")));
+    }
     let alias = last_token(cursor);
     let first = cursor.at;
     if version(cursor, &name)?.is_some() {
@@ -107,11 +112,10 @@ fn table_function(cursor: &mut Cursor<'_>, function: &str, stream: bool) -> Resu
     match function {
         "cloud_files" => cloud_files(cursor),
         "read_files" => read_files(cursor, stream),
-        "cloud_files_state" if stream => Err(syntax(
-            "cloud_files_state is read once and is not a stream",
-            cursor.span_from(first),
-        )
-        .help("leave STREAM out")),
+        "cloud_files_state" if stream => {
+            Err(syntax("cloud_files_state is read once and is not a stream", cursor.span_from(first))
+                .help("leave STREAM out"))
+        }
         "cloud_files_state" => cloud_files_state(cursor),
         other => {
             cursor.skip_parens()?;
@@ -189,7 +193,8 @@ fn read_files(cursor: &mut Cursor<'_>, streaming: bool) -> Result<RelationKind, 
         };
         match target {
             Some(Some(_)) => {
-                return Err(syntax(format!("`{}` is given twice", key.value), key.span).help(format!("the form is {READ_FILES}")));
+                return Err(syntax(format!("`{}` is given twice", key.value), key.span)
+                    .help(format!("the form is {READ_FILES}")));
             }
             Some(target) => *target = Some(value),
             None => options.push(OptionEntry { key, value }),
@@ -227,7 +232,8 @@ fn cloud_files_state(cursor: &mut Cursor<'_>) -> Result<RelationKind, Diagnostic
 /// Takes ``format.`path` `` or `format.'path'`.
 fn path(cursor: &mut Cursor<'_>) -> Option<(Text, Text)> {
     let format = cursor.peek()?;
-    let known = format.bare_word().is_some_and(|word| PATH_FORMATS.iter().any(|known| known.eq_ignore_ascii_case(word)));
+    let known =
+        format.bare_word().is_some_and(|word| PATH_FORMATS.iter().any(|known| known.eq_ignore_ascii_case(word)));
     if !known || cursor.peek_at(1)?.token != Token::Period {
         return None;
     }
@@ -275,7 +281,8 @@ fn at_as_of(cursor: &Cursor<'_>) -> Option<(usize, bool)> {
 /// Takes `@v3`, `VERSION AS OF n`, `TIMESTAMP AS OF 'ts'`.
 fn version(cursor: &mut Cursor<'_>, name: &Name) -> Result<Option<RelationKind>, Diagnostic> {
     if cursor.take_symbol(&Token::AtSign) {
-        let number = cursor.peek().and_then(Lexeme::bare_word).and_then(|word| word.strip_prefix(['v', 'V'])?.parse().ok());
+        let number =
+            cursor.peek().and_then(Lexeme::bare_word).and_then(|word| word.strip_prefix(['v', 'V'])?.parse().ok());
         let Some(version) = number else {
             return Err(malformed(cursor, "a version such as `v3`", "t@v3 or t VERSION AS OF 3"));
         };
@@ -286,7 +293,9 @@ fn version(cursor: &mut Cursor<'_>, name: &Name) -> Result<Option<RelationKind>,
     cursor.at += words;
     if !is_version {
         cursor.take(&["TIMESTAMP"]);
-        let timestamp = cursor.string("").map_err(|_| malformed(cursor, "a timestamp", "t TIMESTAMP AS OF '2024-01-31 12:00:00'"))?;
+        let timestamp = cursor
+            .string("")
+            .map_err(|_| malformed(cursor, "a timestamp", "t TIMESTAMP AS OF '2024-01-31 12:00:00'"))?;
         return Ok(Some(RelationKind::Timestamp { name: name.clone(), timestamp }));
     }
     let quoted = match cursor.peek().map(|token| &token.token) {

@@ -4,7 +4,7 @@
 //! else `stream`, `watermark` and the others are ordinary words. Levels of brackets are followed one by one,
 //! since EXTRACT(DAY FROM x) has a FROM as well.
 
-use sqlparser::keywords::RESERVED_FOR_TABLE_ALIAS;
+use sqlparser::keywords::{RESERVED_FOR_COLUMN_ALIAS, RESERVED_FOR_TABLE_ALIAS};
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use crate::cursor::Cursor;
@@ -44,6 +44,14 @@ struct Level {
     table_next: bool,
     /// The brackets are a table themselves: a subquery, a join, a table function.
     is_table: bool,
+    /// Rows of VALUES stand here, with commas between them.
+    values: bool,
+}
+
+impl Level {
+    /// Brackets that are no table, and the query as a whole.
+    const PLAIN: Level =
+        Level { clause: Clause::Select, query: false, table_next: false, is_table: false, values: false };
 }
 
 /// Cuts the relations out of the tokens from the cursor to its end.
@@ -52,7 +60,7 @@ pub(crate) fn cut_relations(cursor: Cursor<'_>, shorthand: bool) -> Result<Rewri
     if shorthand {
         out.tokens.extend(select_all(cursor.span()));
     }
-    let top = Level { clause: Clause::Select, query: shorthand, table_next: false, is_table: false };
+    let top = Level { query: shorthand, ..Level::PLAIN };
     let mut cutter = Cutter { first: cursor.at, cursor, levels: Vec::new(), level: top, out };
     while !cutter.cursor.is_done() {
         if cutter.level.table_next && cutter.table()? {
@@ -79,16 +87,15 @@ impl<'a> Cutter<'a> {
         let Some(token) = self.cursor.peek() else { return Ok(()) };
         match &token.token {
             Token::LParen => {
-                let level = Level {
-                    clause: if self.level.table_next { Clause::From } else { Clause::Select },
-                    query: false,
-                    table_next: self.level.table_next,
-                    is_table: self.level.table_next,
-                };
-                self.open(level);
+                let table = Level { clause: Clause::From, table_next: true, is_table: true, ..Level::PLAIN };
+                self.open(if self.level.table_next { table } else { Level::PLAIN });
             }
             Token::RParen => return self.close(),
-            Token::Comma => self.level.table_next = self.level.clause == Clause::From,
+            Token::Comma => {
+                let row_next = self.cursor.peek_at(1).is_some_and(|next| next.token == Token::LParen);
+                self.level.values &= row_next;
+                self.level.table_next = self.level.clause == Clause::From && !self.level.values;
+            }
             Token::SingleQuotedString(_) => return self.string(),
             Token::Word(word) if word.quote_style.is_none() && !self.after_dot() => return self.word(token),
             _ => self.level.table_next = false,
@@ -142,14 +149,18 @@ impl<'a> Cutter<'a> {
         let by_next = self.cursor.peek_at(1).is_some_and(|next| next.is("BY"));
         let call = self.cursor.peek_at(1).is_some_and(|next| next.token == Token::LParen);
         let mut table_next = false;
+        self.level.values = word == "VALUES";
         match word.as_str() {
             "SELECT" => (self.level.query, self.level.clause) = (true, Clause::Select),
-            "WITH" | "VALUES" if self.level.table_next => self.level.clause = Clause::Select,
+            "WITH" if self.level.table_next => self.level.clause = Clause::Select,
             "FROM" if self.begins_from_clause() => {
                 self.level.clause = Clause::From;
                 table_next = true;
             }
-            "JOIN" if self.level.clause == Clause::From => table_next = true,
+            "JOIN" if self.level.query || self.level.clause == Clause::From => {
+                self.level.clause = Clause::From;
+                table_next = true;
+            }
             "LATERAL" if self.level.table_next => table_next = true,
             "UNION" | "INTERSECT" | "EXCEPT" | "MINUS" if self.level.clause != Clause::Select => {
                 self.level.clause = Clause::Select;
@@ -159,6 +170,13 @@ impl<'a> Cutter<'a> {
             "WINDOW" => self.leave_from(!call),
             "DEDUPLICATE" if by_next && self.level.clause != Clause::Select => return self.deduplicate(),
             "INTERVAL" if self.interval() => return Ok(()),
+            "INTERVAL" if !self.begins_interval() => {
+                self.level.table_next = false;
+                self.cursor.next();
+                let column = token.bare_word().unwrap_or("");
+                self.out.tokens.push(with_span(Token::make_word(column, Some('`')), token.span));
+                return Ok(());
+            }
             _ => {
                 if let Some(data_type) = spark_type(&word).filter(|_| self.is_cast_type()) {
                     self.cursor.next();
@@ -192,6 +210,21 @@ impl<'a> Cutter<'a> {
         })
     }
 
+    /// Whether a literal can stand behind the word INTERVAL here; otherwise it is a column's name.
+    fn begins_interval(&self) -> bool {
+        match self.cursor.peek_at(1) {
+            Some(Lexeme {
+                token: Token::SingleQuotedString(_) | Token::Number(..) | Token::Minus | Token::LParen,
+                ..
+            }) => true,
+            Some(next) => next.bare_word().is_some_and(|word| {
+                !RESERVED_FOR_COLUMN_ALIAS.iter().any(|reserved| reserved.to_string().eq_ignore_ascii_case(word))
+                    && !next.is("AS")
+            }),
+            None => false,
+        }
+    }
+
     /// `INTERVAL 10 MINUTES`, `INTERVAL 1 HOUR 30 MINUTES`: the literal becomes a string, which sqlparser and
     /// DataFusion both read. False when what follows is something else.
     fn interval(&mut self) -> bool {
@@ -202,7 +235,9 @@ impl<'a> Cutter<'a> {
             let sign = if look.take_symbol(&Token::Minus) { "-" } else { "" };
             let number = match look.peek().map(|token| &token.token) {
                 Some(Token::Number(number, _)) => number.clone(),
-                Some(Token::SingleQuotedString(number)) if number.trim().parse::<f64>().is_ok() => number.trim().to_owned(),
+                Some(Token::SingleQuotedString(number)) if number.trim().parse::<f64>().is_ok() => {
+                    number.trim().to_owned()
+                }
                 _ => break,
             };
             let unit = look.peek_at(1).and_then(Lexeme::bare_word).filter(|unit| is_unit(unit));
@@ -267,7 +302,7 @@ impl<'a> Cutter<'a> {
                 self.pass();
             }
             self.pass();
-            self.open(Level { clause: Clause::Select, query: false, table_next: false, is_table: true });
+            self.open(Level { is_table: true, ..Level::PLAIN });
             return Ok(());
         }
         let _ = take_alias(&mut look);

@@ -29,7 +29,15 @@ pub(crate) fn show(cursor: &mut Cursor<'_>) -> Result<StatementKind, Diagnostic>
         StatementKind::ShowTblProperties { name: cursor.name("a table name")? }
     } else {
         return Err(cursor.expected_word(&[
-            "STREAMS", "EPOCHS", "FILES", "TABLES", "VIEWS", "COLUMNS", "CREATE TABLE", "TBLPROPERTIES", "DATABASES",
+            "STREAMS",
+            "EPOCHS",
+            "FILES",
+            "TABLES",
+            "VIEWS",
+            "COLUMNS",
+            "CREATE TABLE",
+            "TBLPROPERTIES",
+            "DATABASES",
         ]));
     };
     cursor.finish(&[])?;

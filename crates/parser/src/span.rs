@@ -22,8 +22,7 @@ pub struct Span {
 
 impl Span {
     /// The span that covers nothing known.
-    pub const UNKNOWN: Span =
-        Span { start: Place { line: 0, column: 0 }, end: Place { line: 0, column: 0 } };
+    pub const UNKNOWN: Span = Span { start: Place { line: 0, column: 0 }, end: Place { line: 0, column: 0 } };
 
     /// Whether this span points anywhere.
     pub fn is_known(&self) -> bool {

@@ -217,8 +217,9 @@ fn refuse_not_yet(query: &Query) -> Result<(), Diagnostic> {
     }
     for relation in &query.relations {
         if let Some(watermark) = &relation.watermark {
-            return Err(not_yet("WATERMARK", watermark.span)
-                .help("leave it out: aggregates work in OUTPUT MODE COMPLETE, and everything else needs no watermark"));
+            return Err(not_yet("WATERMARK", watermark.span).help(
+                "leave it out: aggregates work in OUTPUT MODE COMPLETE, and everything else needs no watermark",
+            ));
         }
         if let RelationKind::NotYet { what } = &relation.kind {
             return Err(not_yet(what, relation.span));
@@ -270,10 +271,7 @@ impl ContextProvider for Context<'_> {
         let Some(function) = self.state.table_functions().get(&name.to_lowercase()) else {
             return plan_err!("table function `{name}` not found");
         };
-        let args = args
-            .into_iter()
-            .map(|arg| simplified(arg, self.state))
-            .collect::<PlanResult<Vec<_>>>()?;
+        let args = args.into_iter().map(|arg| simplified(arg, self.state)).collect::<PlanResult<Vec<_>>>()?;
         let args = datafusion::catalog::TableFunctionArgs::new(&args, self.state);
         Ok(provider_as_source(function.create_table_provider_with_args(args)?))
     }

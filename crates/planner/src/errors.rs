@@ -6,7 +6,7 @@
 use alluvium_parser::{Diagnostic, Place, Query, Span};
 use datafusion::common::{Column, DataFusionError, SchemaError, Spans};
 
-use crate::near::near;
+use crate::near::nearest as near;
 use crate::strict::not_yet;
 
 /// `error` as the user of `query` should read it.

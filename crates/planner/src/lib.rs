@@ -3,7 +3,23 @@
 //! This crate decides what a query means over streams and what is refused. It starts nothing, reads no file,
 //! asks no clock and keeps no state: whatever needs input or output is resolved by the caller first.
 
+pub mod bind;
+#[cfg(test)]
+mod bind_tests;
+pub mod ddl;
+mod errors;
+mod explain;
+#[cfg(test)]
+mod fixtures;
+pub mod functions;
+mod names;
+pub mod near;
 pub mod node;
 pub mod options;
-pub mod relation;
+mod places;
 pub mod plan;
+pub mod relation;
+mod scope;
+pub mod settings;
+pub mod streaming;
+mod strict;

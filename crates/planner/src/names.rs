@@ -11,8 +11,10 @@ use std::ops::ControlFlow;
 use alluvium_parser::{Diagnostic, Span};
 use sqlparser::ast::{self, Ident, Spanned, VisitMut, VisitorMut};
 
-use crate::bind::{key_of, parts_of, special_index};
+use crate::bind::{key_of, parts_of};
+use crate::functions::spellings;
 use crate::relation::METADATA_COLUMN;
+use crate::scope::{InScope, Scope, plain_column, same, spelled};
 use crate::strict::not_yet;
 
 /// What is known of a relation.
@@ -35,141 +37,6 @@ struct Names {
     ctes: Vec<(String, Known)>,
 }
 
-/// A relation of a FROM clause.
-#[derive(Debug, Clone)]
-struct InScope {
-    qualifier: Vec<String>,
-    columns: Vec<String>,
-    hidden: bool,
-}
-
-/// Where names of one query block are looked up.
-#[derive(Debug, Default)]
-struct Scope<'p> {
-    relations: Vec<InScope>,
-    /// Columns that JOIN … USING made one.
-    merged: Vec<String>,
-    /// Names given in the select list.
-    outputs: Vec<String>,
-    /// ORDER BY looks at the select list first, GROUP BY and HAVING last.
-    outputs_first: bool,
-    parent: Option<&'p Scope<'p>>,
-}
-
-fn same(left: &str, right: &str) -> bool {
-    left.eq_ignore_ascii_case(right) || left.to_lowercase() == right.to_lowercase()
-}
-
-fn spelled<'n>(names: &'n [String], typed: &str) -> Option<&'n String> {
-    names.iter().find(|name| *name == typed).or_else(|| names.iter().find(|name| same(name, typed)))
-}
-
-impl Scope<'_> {
-    /// Rewrites a bare name. Errors when two relations have it.
-    fn bare(&self, ident: &mut Ident) -> Result<bool, Diagnostic> {
-        if self.outputs_first && self.rewrite_output(ident) {
-            return Ok(true);
-        }
-        let owners: Vec<&InScope> =
-            self.relations.iter().filter(|relation| spelled(&relation.columns, &ident.value).is_some()).collect();
-        let merged = self.merged.iter().any(|name| same(name, &ident.value));
-        if owners.len() > 1 && !merged {
-            return Err(self.ambiguous(ident, &owners));
-        }
-        if let Some(name) = owners.first().and_then(|owner| spelled(&owner.columns, &ident.value)) {
-            ident.value = name.clone();
-            return Ok(true);
-        }
-        if self.rewrite_output(ident) {
-            return Ok(true);
-        }
-        match self.parent {
-            Some(parent) => parent.bare(ident),
-            None => Ok(false),
-        }
-    }
-
-    fn rewrite_output(&self, ident: &mut Ident) -> bool {
-        match spelled(&self.outputs, &ident.value) {
-            Some(name) => {
-                ident.value = name.clone();
-                true
-            }
-            None => false,
-        }
-    }
-
-    fn ambiguous(&self, ident: &Ident, owners: &[&InScope]) -> Diagnostic {
-        let ways: Vec<String> = owners
-            .iter()
-            .filter_map(|owner| owner.qualifier.last())
-            .map(|qualifier| match special_index(qualifier) {
-                Some(_) => "an alias, then `alias.column`".to_string(),
-                None => format!("`{qualifier}.{}`", ident.value),
-            })
-            .collect();
-        Diagnostic::new(
-            "AMBIGUOUS_REFERENCE",
-            format!("column `{}` is in more than one relation of FROM", ident.value),
-        )
-        .at(ident.span.into())
-        .help(format!("write {}", ways.join(" or ")))
-    }
-
-    /// Rewrites `t.c`, `s.t.c`, `c.field` (and deeper fields behind them). True when `t` or `c` was found.
-    fn compound(&self, idents: &mut [Ident]) -> Result<bool, Diagnostic> {
-        if self.qualified(idents, 1) || (idents.len() > 2 && self.qualified(idents, 2)) {
-            return Ok(true);
-        }
-        let Some(first) = idents.first_mut() else { return Ok(false) };
-        let here = self.relations.iter().any(|relation| spelled(&relation.columns, &first.value).is_some());
-        if here || spelled(&self.outputs, &first.value).is_some() {
-            return self.bare(first);
-        }
-        match self.parent {
-            Some(parent) => parent.compound(idents),
-            None => Ok(false),
-        }
-    }
-
-    /// Tries the first `parts` identifiers as a relation and the next one as its column.
-    fn qualified(&self, idents: &mut [Ident], parts: usize) -> bool {
-        for relation in &self.relations {
-            let Some(skip) = relation.qualifier.len().checked_sub(parts) else { continue };
-            let qualifier = &relation.qualifier[skip..];
-            let typed = idents[..parts].iter().zip(qualifier).all(|(ident, part)| same(&ident.value, part));
-            let Some(column) = idents.get(parts) else { continue };
-            let Some(column) = spelled(&relation.columns, &column.value).filter(|_| typed) else { continue };
-            for (ident, part) in idents.iter_mut().zip(qualifier) {
-                ident.value = part.clone();
-            }
-            idents[parts].value = column.clone();
-            return true;
-        }
-        false
-    }
-
-    /// `_metadata.file_path` of the one relation that has it.
-    fn file_path(&self, at: Span) -> Result<ast::Expr, Diagnostic> {
-        let with_files: Vec<&InScope> = self.relations.iter().filter(|relation| relation.hidden).collect();
-        match (with_files.as_slice(), self.parent) {
-            ([relation], _) => {
-                let mut idents: Vec<Ident> = relation.qualifier.last().into_iter().map(Ident::new).collect();
-                idents.push(Ident::new(METADATA_COLUMN));
-                idents.push(Ident::new("file_path"));
-                Ok(ast::Expr::CompoundIdentifier(idents))
-            }
-            ([], Some(parent)) => parent.file_path(at),
-            ([], None) => Err(Diagnostic::new("NO_FILE_RELATION", "input_file_name() needs files in the same FROM")
-                .at(at)
-                .help("read them with cloud_files(…), read_files(…) or json.`path` here, or pass the name on as a column")),
-            _ => Err(Diagnostic::new("AMBIGUOUS_REFERENCE", "input_file_name() could mean more than one relation of FROM")
-                .at(at)
-                .help("give the relations aliases and write `alias._metadata.file_path`")),
-        }
-    }
-}
-
 impl Names {
     /// Rewrites a query and gives the names of its columns.
     fn query(&mut self, query: &mut ast::Query, parent: Option<&Scope<'_>>) -> Result<Vec<String>, Diagnostic> {
@@ -183,8 +50,7 @@ impl Names {
             ast::SetExpr::Select(select) => self.select(select, query.order_by.as_mut(), parent)?,
             other => {
                 let outputs = self.body(other, parent)?;
-                let scope =
-                    Scope { outputs: outputs.clone(), outputs_first: true, parent, ..Scope::default() };
+                let scope = Scope { outputs: outputs.clone(), outputs_first: true, parent, ..Scope::default() };
                 self.visit(&mut query.order_by, &scope)?;
                 outputs
             }
@@ -266,8 +132,9 @@ impl Names {
                 Some(ast::JoinConstraint::Natural) => {
                     let hidden = |relations: &[InScope]| relations.iter().any(|relation| relation.hidden);
                     if hidden(&scope.relations[..before]) && hidden(&scope.relations[before..]) {
-                        return Err(not_yet("NATURAL JOIN of two file relations", at)
-                            .help("name the columns with USING (…)"));
+                        return Err(
+                            not_yet("NATURAL JOIN of two file relations", at).help("name the columns with USING (…)")
+                        );
                     }
                     let (left, right) = scope.relations.split_at(before);
                     let common: Vec<String> = left
@@ -280,13 +147,23 @@ impl Names {
                 }
                 Some(ast::JoinConstraint::None) | None => {}
             }
+            use ast::JoinOperator as Op;
+            match &join.join_operator {
+                Op::Semi(_) | Op::LeftSemi(_) | Op::Anti(_) | Op::LeftAnti(_) => scope.relations.truncate(before),
+                Op::RightSemi(_) | Op::RightAnti(_) => {
+                    scope.relations.drain(..before);
+                }
+                _ => {}
+            }
         }
         Ok(())
     }
 
     fn relation(&mut self, factor: &mut ast::TableFactor, scope: &mut Scope<'_>) -> Result<(), Diagnostic> {
         let (known, name, alias) = match factor {
-            ast::TableFactor::Table { name, alias, args: None, .. } => (self.table(name), parts_of(name), alias.as_ref()),
+            ast::TableFactor::Table { name, alias, args: None, .. } => {
+                (self.table(name), parts_of(name), alias.as_ref())
+            }
             ast::TableFactor::Derived { subquery, alias, lateral, .. } => {
                 let outer = if *lateral { Some(&*scope) } else { scope.parent };
                 let columns = self.query(subquery, outer)?;
@@ -549,17 +426,6 @@ fn merge_using(columns: &mut [ast::ObjectName], scope: &mut Scope<'_>, before: u
     }
 }
 
-/// Whether `t.c` is a column of a relation, not a field of a struct.
-fn plain_column(idents: &[Ident], scope: &Scope<'_>) -> bool {
-    let [qualifier @ .., column] = idents else { return false };
-    scope.relations.iter().any(|relation| {
-        let skip = relation.qualifier.len().saturating_sub(qualifier.len());
-        relation.qualifier.len() >= qualifier.len()
-            && relation.qualifier[skip..].iter().zip(qualifier).all(|(known, typed)| known == &typed.value)
-            && relation.columns.contains(&column.value)
-    })
-}
-
 /// The name Spark gives a column that has none.
 fn spark_name(expr: &ast::Expr) -> String {
     match expr {
@@ -586,15 +452,13 @@ struct Rewriter<'a, 's, 'p> {
 impl Rewriter<'_, '_, '_> {
     fn expr(&mut self, expr: &mut ast::Expr) -> Result<(), Diagnostic> {
         match expr {
-            ast::Expr::Identifier(ident) => {
-                if !self.parameters.contains(&ident.value) {
-                    self.scope.bare(ident)?;
-                }
+            ast::Expr::Identifier(ident) if !self.parameters.contains(&ident.value) => {
+                self.scope.bare(ident)?;
             }
-            ast::Expr::CompoundIdentifier(idents) => {
-                if !idents.first().is_some_and(|first| self.parameters.contains(&first.value)) {
-                    self.scope.compound(idents)?;
-                }
+            ast::Expr::CompoundIdentifier(idents)
+                if idents.first().is_none_or(|first| !self.parameters.contains(&first.value)) =>
+            {
+                self.scope.compound(idents)?;
             }
             ast::Expr::Lambda(lambda) => match &lambda.params {
                 ast::OneOrManyWithParens::One(one) => self.parameters.push(one.name.value.clone()),
@@ -604,10 +468,10 @@ impl Rewriter<'_, '_, '_> {
             },
             ast::Expr::Function(function) => {
                 let at = Span::from(function.name.span());
-                match function.name.to_string().to_lowercase().as_str() {
-                    "input_file_name" => *expr = self.scope.file_path(at)?,
-                    "explode" => function.name = ast::ObjectName::from(vec![Ident::new("unnest")]),
-                    _ => {}
+                if function.name.to_string().eq_ignore_ascii_case("input_file_name") {
+                    *expr = self.scope.file_path(at)?;
+                } else if let Some(respelled) = spellings::respelled(function) {
+                    *expr = respelled;
                 }
             }
             _ => {}

@@ -82,7 +82,8 @@ impl UserDefinedLogicalNodeCore for StreamAggregateNode {
         })
     }
 
+    /// Nothing beyond what its own expressions read: every output column is computed by one of them.
     fn necessary_children_exprs(&self, _output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
-        None
+        Some(vec![Vec::new()])
     }
 }

@@ -1,4 +1,12 @@
-//! Typed options of streaming relations.
+//! Typed options of streaming relations: parsed once, here, and never looked up by text again.
+//!
+//! An option is carried out, or refused: by the nearest known name when nobody knows it, by its own name when this
+//! release does not carry it out. Options of file formats are not known here; they are passed on.
+
+use alluvium_parser::{Diagnostic, OptionEntry};
+
+use crate::ddl;
+use crate::near::nearest;
 
 /// Discovery and schema options of a file relation (`cloudFiles.*` and the generic ones).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,4 +51,399 @@ pub enum StartingVersion {
     Latest,
     /// This commit and what follows.
     At(u64),
+}
+
+/// An option as the manual shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OptionDoc {
+    /// Its name, without `cloudFiles.`.
+    pub name: &'static str,
+    /// What holds without it.
+    pub default: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+}
+
+const fn doc(name: &'static str, default: &'static str, meaning: &'static str) -> OptionDoc {
+    OptionDoc { name, default, meaning }
+}
+
+/// Options of `cloud_files(…)` and `read_files(…)` that are carried out, besides those of the format.
+pub const FILES_OPTIONS: &[OptionDoc] = &[
+    doc("fileNamePattern", "", "the same as pathGlobFilter"),
+    doc("format", "", "the files' format; must agree with the second argument of cloud_files"),
+    doc("includeExistingFiles", "true", "whether files that are there at the first start are read; fixed then"),
+    doc("inferColumnTypes", "false (read_files: true)", "infer column types; otherwise text formats give STRING"),
+    doc("maxBytesPerTrigger", "", "an epoch ends with the file that crosses this size: 1048576, 10mb, 1g"),
+    doc("maxFilesPerTrigger", "1000", "most files of one epoch"),
+    doc("pathGlobFilter", "", "glob on the file name: only files that match are read"),
+    doc("schema", "", "the columns as DDL: id BIGINT, name STRING; nothing is inferred then"),
+    doc("schemaEvolutionMode", "", "what unknown fields do: rescue, none, addNewColumns, failOnNewColumns"),
+    doc("schemaHints", "", "types of single columns as DDL, over what is inferred"),
+    doc("useStrictGlobber", "false (read_files: true)", "whether * in the path stays inside one directory"),
+    doc("validateOptions", "true", "unknown options are errors; false is refused"),
+];
+
+/// Options of `STREAM t WITH (…)` that are carried out.
+pub const TABLE_STREAM_OPTIONS: &[OptionDoc] = &[
+    doc("ignoreDeletes", "false", "tolerate commits that only remove files"),
+    doc("maxBytesPerTrigger", "", "an epoch ends with the file that crosses this size: 1048576, 10mb, 1g"),
+    doc("maxFilesPerTrigger", "1000", "most files of one epoch"),
+    doc("skipChangeCommits", "false", "skip commits that change or remove rows, their new rows included"),
+    doc("startingVersion", "", "first version to read, inclusive, or latest; without it the whole table first"),
+];
+
+/// Known to Auto Loader under `cloudFiles.`, not carried out here.
+const FILES_NOT_YET: &[&str] = &[
+    "allowOverwrites",
+    "backfillInterval",
+    "cleanSource",
+    "cleanSource.moveDestination",
+    "cleanSource.retentionDuration",
+    "maxFileAge",
+    "partitionColumns",
+    "schemaLocation",
+    "useIncrementalListing",
+    "useNotifications",
+    "useManagedFileEvents",
+    "listOnStart",
+    "fetchParallelism",
+    "pathRewrites",
+    "region",
+    "queueUrl",
+    "roleArn",
+    "resourceGroup",
+    "subscriptionId",
+    "tenantId",
+    "clientId",
+    "clientSecret",
+    "connectionString",
+    "queueName",
+    "projectId",
+    "client",
+    "clientEmail",
+    "privateKey",
+    "privateKeyId",
+    "subscription",
+];
+
+/// Generic options of file reads (no prefix), not carried out here.
+const GENERIC_NOT_YET: &[&str] = &[
+    "recursiveFileLookup",
+    "modifiedAfter",
+    "modifiedBefore",
+    "ignoreCorruptFiles",
+    "ignoreMissingFiles",
+    "ignoredPathSegmentRegex",
+    "badRecordsPath",
+    "basePath",
+    "latestFirst",
+    "fileNameOnly",
+];
+
+const TABLE_NOT_YET: &[&str] = &[
+    "startingTimestamp",
+    "ignoreChanges",
+    "ignoreFileDeletion",
+    "failOnDataLoss",
+    "excludeRegex",
+    "readChangeFeed",
+    "readChangeData",
+    "schemaTrackingLocation",
+    "withEventTimeOrder",
+];
+
+const EVOLUTION_MODES: [&str; 4] = ["addNewColumns", "failOnNewColumns", "none", "rescue"];
+
+impl FilesOptions {
+    /// Takes the options of a file relation apart: these, and what is left for the format, in typed order.
+    ///
+    /// `read_files` is true for `read_files(…)` and its different defaults. Names count without case, with and
+    /// without `cloudFiles.`.
+    ///
+    /// # Errors
+    /// UNKNOWN_OPTION (of `cloudFiles.*`), NOT_SUPPORTED_YET, INVALID_OPTION, DUPLICATE_OPTION, each at the option.
+    pub fn parse(entries: &[OptionEntry], read_files: bool) -> Result<(FilesOptions, Vec<OptionEntry>), Diagnostic> {
+        let mut options = FilesOptions {
+            max_files_per_trigger: None,
+            max_bytes_per_trigger: None,
+            include_existing_files: true,
+            path_glob_filter: None,
+            infer_column_types: read_files,
+            schema: None,
+            schema_hints: None,
+            schema_evolution_mode: None,
+        };
+        let mut rest = Vec::new();
+        let mut seen = Vec::new();
+        for entry in entries {
+            let (name, prefixed) = bare_name(&entry.key.value);
+            let known = FILES_OPTIONS.iter().any(|option| option.name.eq_ignore_ascii_case(name));
+            if known {
+                once(entry, name, &mut seen)?;
+                options.set(name, entry)?;
+            } else if let Some(option) = listed(FILES_NOT_YET, name) {
+                return Err(not_carried_out(option, entry));
+            } else if prefixed {
+                let names = FILES_OPTIONS.iter().map(|option| option.name).chain(FILES_NOT_YET.iter().copied());
+                return Err(unknown(entry, name, names));
+            } else if let Some(option) = listed(GENERIC_NOT_YET, name) {
+                if accepts_default(option, &entry.value.value) {
+                    continue;
+                }
+                return Err(not_carried_out(option, entry));
+            } else {
+                rest.push(entry.clone());
+            }
+        }
+        Ok((options, rest))
+    }
+
+    fn set(&mut self, name: &str, entry: &OptionEntry) -> Result<(), Diagnostic> {
+        let text = || entry.value.value.trim().to_string();
+        match name.to_lowercase().as_str() {
+            "maxfilespertrigger" => self.max_files_per_trigger = Some(count(entry)?),
+            "maxbytespertrigger" => self.max_bytes_per_trigger = Some(bytes(entry)?),
+            "includeexistingfiles" => self.include_existing_files = flag(entry)?,
+            "pathglobfilter" | "filenamepattern" => self.path_glob_filter = Some(text()),
+            "infercolumntypes" => self.infer_column_types = flag(entry)?,
+            "schema" => {
+                ddl::parse_ddl(&text()).map_err(|refusal| refusal.at_least(entry.value.span))?;
+                self.schema = Some(text());
+            }
+            "schemahints" => {
+                ddl::parse_ddl(&text()).map_err(|refusal| refusal.at_least(entry.value.span))?;
+                self.schema_hints = Some(text());
+            }
+            "schemaevolutionmode" => self.schema_evolution_mode = Some(one_of(entry, &EVOLUTION_MODES)?.to_string()),
+            "validateoptions" if !flag(entry)? => {
+                return Err(not_carried_out("validateOptions = false", entry)
+                    .help("leave it out: an unknown option is always an error"));
+            }
+            // Of the relation, not of discovery: the caller reads `format` and `useStrictGlobber` itself.
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// The `format` (or `cloudFiles.format`) among options, if it is there.
+pub fn format_option(entries: &[OptionEntry]) -> Option<&OptionEntry> {
+    entries.iter().find(|entry| bare_name(&entry.key.value).0.eq_ignore_ascii_case("format"))
+}
+
+impl TableStreamOptions {
+    /// Options of `STREAM t WITH (…)`. A key without a value means true.
+    ///
+    /// # Errors
+    /// UNKNOWN_OPTION, NOT_SUPPORTED_YET, INVALID_OPTION, DUPLICATE_OPTION, each at the option.
+    pub fn parse(entries: &[OptionEntry]) -> Result<TableStreamOptions, Diagnostic> {
+        let mut options = TableStreamOptions {
+            max_files_per_trigger: None,
+            max_bytes_per_trigger: None,
+            starting_version: None,
+            skip_change_commits: false,
+            ignore_deletes: false,
+        };
+        let mut seen = Vec::new();
+        for entry in entries {
+            let name = entry.key.value.as_str();
+            once(entry, name, &mut seen)?;
+            match name.to_lowercase().as_str() {
+                "maxfilespertrigger" => options.max_files_per_trigger = Some(count(entry)?),
+                "maxbytespertrigger" => options.max_bytes_per_trigger = Some(bytes(entry)?),
+                "startingversion" => options.starting_version = Some(starting_version(entry)?),
+                "skipchangecommits" => options.skip_change_commits = flag(entry)?,
+                "ignoredeletes" => options.ignore_deletes = flag(entry)?,
+                _ => {
+                    if let Some(option) = listed(TABLE_NOT_YET, name) {
+                        return Err(not_carried_out(option, entry));
+                    }
+                    let names = TABLE_STREAM_OPTIONS.iter().map(|option| option.name);
+                    return Err(unknown(entry, name, names.chain(TABLE_NOT_YET.iter().copied())));
+                }
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// The name without `cloudFiles.`, and whether it had it.
+fn bare_name(key: &str) -> (&str, bool) {
+    let prefix = "cloudFiles.";
+    match key.get(..prefix.len()) {
+        Some(start) if start.eq_ignore_ascii_case(prefix) => (&key[prefix.len()..], true),
+        _ => (key, false),
+    }
+}
+
+fn listed(names: &'static [&'static str], name: &str) -> Option<&'static str> {
+    names.iter().copied().find(|known| known.eq_ignore_ascii_case(name))
+}
+
+/// Values that ask for what happens anyway.
+fn accepts_default(option: &str, value: &str) -> bool {
+    match option {
+        "recursiveFileLookup" => value.eq_ignore_ascii_case("true"),
+        "ignoreCorruptFiles" | "ignoreMissingFiles" | "latestFirst" | "fileNameOnly" => {
+            value.eq_ignore_ascii_case("false")
+        }
+        _ => false,
+    }
+}
+
+fn once(entry: &OptionEntry, name: &str, seen: &mut Vec<String>) -> Result<(), Diagnostic> {
+    let lower = name.to_lowercase();
+    if seen.contains(&lower) {
+        return Err(Diagnostic::new("DUPLICATE_OPTION", format!("option `{name}` is there twice")).at(entry.key.span));
+    }
+    seen.push(lower);
+    Ok(())
+}
+
+fn unknown<'n>(entry: &OptionEntry, name: &str, names: impl Iterator<Item = &'n str>) -> Diagnostic {
+    let diagnostic =
+        Diagnostic::new("UNKNOWN_OPTION", format!("there is no option `{}`", entry.key.value)).at(entry.key.span);
+    match nearest(name, names) {
+        Some(other) => diagnostic.help(format!("did you mean `{other}`?")),
+        None => diagnostic,
+    }
+}
+
+fn not_carried_out(option: &str, entry: &OptionEntry) -> Diagnostic {
+    Diagnostic::new("NOT_SUPPORTED_YET", format!("option `{option}` is not carried out yet")).at(entry.key.span).help(
+        match option {
+            "schemaLocation" => "leave it out: the schema is kept with the stream's checkpoint",
+            _ => "leave it out",
+        },
+    )
+}
+
+fn invalid(entry: &OptionEntry, accepted: &str) -> Diagnostic {
+    Diagnostic::new(
+        "INVALID_OPTION",
+        format!("option `{}`: `{}` is not {accepted}", entry.key.value, entry.value.value),
+    )
+    .at(entry.value.span)
+}
+
+fn flag(entry: &OptionEntry) -> Result<bool, Diagnostic> {
+    match entry.value.value.trim().to_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(invalid(entry, "`true` or `false`")),
+    }
+}
+
+fn count(entry: &OptionEntry) -> Result<u64, Diagnostic> {
+    match entry.value.value.trim().parse::<u64>() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err(invalid(entry, "a whole number from 1")),
+    }
+}
+
+/// A size: bytes, or a number with b, k, m, g, t, each with or without b behind it, in powers of 1024.
+fn bytes(entry: &OptionEntry) -> Result<u64, Diagnostic> {
+    parse_bytes(&entry.value.value)
+        .filter(|size| *size > 0)
+        .ok_or_else(|| invalid(entry, "a size such as `1048576`, `10mb` or `1g`"))
+}
+
+/// Bytes of `10mb` and its like; None when it is not a size.
+pub(crate) fn parse_bytes(text: &str) -> Option<u64> {
+    let text = text.trim().to_lowercase();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let number: u64 = text[..digits].parse().ok()?;
+    let shift = match text[digits..].trim() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => return None,
+    };
+    number.checked_mul(1 << shift)
+}
+
+fn one_of<'n>(entry: &OptionEntry, accepted: &[&'n str]) -> Result<&'n str, Diagnostic> {
+    let typed = entry.value.value.trim();
+    accepted.iter().copied().find(|name| name.eq_ignore_ascii_case(typed)).ok_or_else(|| {
+        let diagnostic = invalid(entry, &format!("one of {}", accepted.join(", ")));
+        match nearest(typed, accepted.iter().copied()) {
+            Some(other) => diagnostic.help(format!("did you mean `{other}`?")),
+            None => diagnostic,
+        }
+    })
+}
+
+fn starting_version(entry: &OptionEntry) -> Result<StartingVersion, Diagnostic> {
+    let typed = entry.value.value.trim();
+    if typed.eq_ignore_ascii_case("latest") {
+        return Ok(StartingVersion::Latest);
+    }
+    typed.parse().map(StartingVersion::At).map_err(|_| invalid(entry, "a version number or `latest`"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use alluvium_parser::{OptionEntry, Span, Text};
+
+    use super::*;
+
+    fn entries(pairs: &[(&str, &str)]) -> Vec<OptionEntry> {
+        let text = |value: &str| Text { value: value.into(), span: Span::UNKNOWN };
+        pairs.iter().map(|(key, value)| OptionEntry { key: text(key), value: text(value) }).collect()
+    }
+
+    #[test]
+    fn prefix_and_case_do_not_matter_and_format_options_are_passed_on() {
+        let (options, rest) = FilesOptions::parse(
+            &entries(&[
+                ("cloudFiles.maxFilesPerTrigger", "7"),
+                ("MAXBYTESPERTRIGGER", "10mb"),
+                ("CLOUDFILES.inferColumnTypes", "TRUE"),
+                ("multiLine", "true"),
+                ("cloudFiles.format", "json"),
+            ]),
+            false,
+        )
+        .unwrap();
+        assert_eq!(options.max_files_per_trigger, Some(7));
+        assert_eq!(options.max_bytes_per_trigger, Some(10 << 20));
+        assert!(options.infer_column_types);
+        assert_eq!(rest.len(), 1);
+        assert_eq!(rest[0].key.value, "multiLine");
+    }
+
+    #[test]
+    fn every_refusal_has_its_code() {
+        let code = |pair: (&str, &str)| FilesOptions::parse(&entries(&[pair]), false).unwrap_err().code;
+        assert_eq!(code(("cloudFiles.maxFilePerTrigger", "7")), "UNKNOWN_OPTION");
+        assert_eq!(code(("cloudFiles.maxFilesPerTrigger", "0")), "INVALID_OPTION");
+        assert_eq!(code(("maxBytesPerTrigger", "ten")), "INVALID_OPTION");
+        assert_eq!(code(("includeExistingFiles", "maybe")), "INVALID_OPTION");
+        assert_eq!(code(("cloudFiles.schemaEvolutionMode", "rescu")), "INVALID_OPTION");
+        assert_eq!(code(("cloudFiles.cleanSource", "DELETE")), "NOT_SUPPORTED_YET");
+        assert_eq!(code(("cloudFiles.schemaLocation", "x")), "NOT_SUPPORTED_YET");
+        assert_eq!(code(("modifiedAfter", "2020-01-01")), "NOT_SUPPORTED_YET");
+        assert_eq!(code(("schema", "a IMT")), "UNSUPPORTED_DATATYPE");
+        let twice = entries(&[("maxFilesPerTrigger", "1"), ("cloudFiles.maxFilesPerTrigger", "2")]);
+        assert_eq!(FilesOptions::parse(&twice, false).unwrap_err().code, "DUPLICATE_OPTION");
+        let near = FilesOptions::parse(&entries(&[("cloudFiles.maxFilePerTrigger", "7")]), false).unwrap_err();
+        assert_eq!(near.help, ["did you mean `maxFilesPerTrigger`?"]);
+    }
+
+    #[test]
+    fn table_options() {
+        let options =
+            TableStreamOptions::parse(&entries(&[("startingVersion", "latest"), ("skipchangecommits", "true")]))
+                .unwrap();
+        assert_eq!(options.starting_version, Some(StartingVersion::Latest));
+        assert!(options.skip_change_commits && !options.ignore_deletes);
+        let code = |pair: (&str, &str)| TableStreamOptions::parse(&entries(&[pair])).unwrap_err().code;
+        assert_eq!(code(("startingVersion", "-1")), "INVALID_OPTION");
+        assert_eq!(code(("readChangeFeed", "true")), "NOT_SUPPORTED_YET");
+        assert_eq!(code(("skipChanges", "true")), "UNKNOWN_OPTION");
+    }
 }

@@ -72,6 +72,8 @@ pub struct FilesSpec {
     pub data_schema: SchemaRef,
     /// No schema was given: it was inferred (and may evolve).
     pub inferred: bool,
+    /// `*` in the path stays within one directory name.
+    pub strict_globs: bool,
 }
 
 /// New rows of a Delta table, as a stream.
@@ -105,11 +107,22 @@ pub struct StaticRelation {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StaticReference {
     /// A Delta table, always at its latest version.
-    Delta { location: String },
+    Delta {
+        /// Directory or URL of the table.
+        location: String,
+    },
     /// A Delta table at one version.
-    DeltaVersion { location: String, version: u64 },
+    DeltaVersion {
+        /// Directory or URL of the table.
+        location: String,
+        /// The version.
+        version: u64,
+    },
     /// Files, listed anew each time.
-    Files { path: String },
+    Files {
+        /// Path or URL as typed.
+        path: String,
+    },
     /// Something that does not change (VALUES, system tables).
     Fixed,
 }

@@ -239,7 +239,11 @@ impl Strict {
             }
             ast::TableFactor::NestedJoin { table_with_joins: _, alias }
             | ast::TableFactor::UNNEST {
-                alias, array_exprs: _, with_offset: _, with_offset_alias: _, with_ordinality: _
+                alias,
+                array_exprs: _,
+                with_offset: _,
+                with_offset_alias: _,
+                with_ordinality: _,
             } => self.alias(alias.as_ref()),
             ast::TableFactor::Function { lateral: _, name: _, args: _, with_ordinality, alias } => {
                 self.alias(alias.as_ref())?;

@@ -65,9 +65,6 @@ pub struct StreamEntry {
     pub checkpoint: PathBuf,
     /// The CREATE statement, parsed again at each start.
     pub statement: String,
-    /// Trigger set since by START STREAM, as SQL; None: the statement's.
-    #[serde(default)]
-    pub running: bool,
 }
 
 /// A view.
@@ -81,6 +78,11 @@ impl Entry {
     /// A new entry of this moment.
     pub fn new(name: &str, object: Object) -> Self {
         Entry { format: FORMAT, name: name.to_string(), created_ms: crate::clock::now_ms(), object }
+    }
+
+    /// The same object's entry with another content.
+    pub fn with(&self, object: Object) -> Self {
+        Entry { object, ..self.clone() }
     }
 
     /// Where its data lies, for tables.

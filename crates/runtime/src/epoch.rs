@@ -13,7 +13,7 @@ use alluvium_planner::plan::StreamingPlan;
 use alluvium_planner::relation::{SourceSpec, StaticReference, StaticRelation, StreamRelation};
 use alluvium_planner::streaming::with_epoch_timestamp;
 use datafusion::catalog::TableProvider;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::Transformed;
 use datafusion::datasource::{DefaultTableSource, empty::EmptyTable, provider_as_source};
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::{LogicalPlan, TableScan};
@@ -170,10 +170,9 @@ impl Pipeline {
         let mut latest = HashMap::new();
         for location in static_locations(&self.plan.plan)? {
             let path = table::table_path(&location)?;
-            let known = self.statics.get(&location).filter(|(version, _)| !table::has_version(&path, version + 1));
-            let provider = match known {
-                Some((_, provider)) => provider.clone(),
-                None => {
+            let provider = match self.statics.get(&location) {
+                Some((version, provider)) if !table::has_version(&path, version + 1) => provider.clone(),
+                _ => {
                     let version = table::latest_version(&path).await?;
                     let provider = table::provider(&path, Some(version)).await?;
                     self.statics.insert(location.clone(), (version, provider.clone()));
@@ -191,7 +190,7 @@ fn millis(duration: std::time::Duration) -> f64 {
 }
 
 /// The relation a scan stands for.
-fn relation<T: 'static>(scan: &TableScan) -> Option<&T> {
+fn relation<T: TableProvider + 'static>(scan: &TableScan) -> Option<&T> {
     let source: &dyn datafusion::logical_expr::TableSource = scan.source.as_ref();
     let default = source.downcast_ref::<DefaultTableSource>()?;
     default.table_provider.downcast_ref::<T>()

@@ -49,13 +49,6 @@ pub struct Style {
     pub zone: Zone,
 }
 
-impl Style {
-    /// Everything, without regard to a terminal.
-    pub fn plain(format: Format) -> Style {
-        Style { format, width: None, rows_max: None, types: false, zone: Zone::Utc }
-    }
-}
-
 /// What was written of one result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {

@@ -17,6 +17,11 @@ fn numbers(count: i64) -> RecordBatch {
     RecordBatch::try_from_iter([("n", values)]).unwrap()
 }
 
+/// Everything, without regard to a terminal.
+fn plain_style(format: Format) -> Style {
+    Style { format, width: None, rows_max: None, types: false, zone: Zone::Utc }
+}
+
 fn print(style: &Style, batches: &[RecordBatch]) -> (String, Summary) {
     let mut writer = writer(style, &batches[0].schema());
     let mut out = Vec::new();
@@ -28,35 +33,28 @@ fn print(style: &Style, batches: &[RecordBatch]) -> (String, Summary) {
 }
 
 fn plain(format: Format, batches: &[RecordBatch]) -> String {
-    print(&Style::plain(format), batches).0
+    print(&plain_style(format), batches).0
 }
 
 #[test]
 fn table() {
     let expected = "\
-┌──────────┬─────┐
-│ name     │ age │
-├──────────┼─────┤
-│ Ada      │  36 │
-│ NULL     │   7 │
+┌──────────┬──────┐
+│ name     │  age │
+├──────────┼──────┤
+│ Ada      │   36 │
+│ NULL     │    7 │
 │          │ NULL │
-│ a|b, \"c\" │ 100 │
-│ d        │     │
-└──────────┴─────┘
+│ a|b, \"c\" │  100 │
+│ d        │      │
+└──────────┴──────┘
 ";
-    let expected = expected.replace("┬─────┐", "┬──────┐").replace("┼─────┤", "┼──────┤").replace("┴─────┘", "┴──────┘");
-    let expected = expected
-        .replace("│ age │", "│  age │")
-        .replace("│  36 │", "│   36 │")
-        .replace("│   7 │", "│    7 │")
-        .replace("│ 100 │", "│  100 │")
-        .replace("│     │", "│      │");
     assert_eq!(plain(Format::Table, &[people()]), expected);
 }
 
 #[test]
 fn table_with_types_and_a_gap() {
-    let style = Style { rows_max: Some(4), types: true, ..Style::plain(Format::Table) };
+    let style = Style { rows_max: Some(4), types: true, ..plain_style(Format::Table) };
     let expected = "\
 ┌────────┐
 │      n │
@@ -83,7 +81,7 @@ fn table_with_types_and_a_gap() {
 fn narrow_terminals_shorten_the_widest_and_then_leave_out_the_middle() {
     let text = |value: &str| Arc::new(StringArray::from(vec![value])) as ArrayRef;
     let batch = RecordBatch::try_from_iter([("a", text("short")), ("b", text("a rather long value"))]).unwrap();
-    let style = Style { width: Some(26), ..Style::plain(Format::Table) };
+    let style = Style { width: Some(26), ..plain_style(Format::Table) };
     let expected = "\
 ┌───────┬────────────────┐
 │ a     │ b              │
@@ -95,7 +93,7 @@ fn narrow_terminals_shorten_the_widest_and_then_leave_out_the_middle() {
 
     let wide = (0..9).map(|index| (format!("column{index}"), text("x")));
     let wide = RecordBatch::try_from_iter(wide).unwrap();
-    let style = Style { width: Some(40), ..Style::plain(Format::Table) };
+    let style = Style { width: Some(40), ..plain_style(Format::Table) };
     let expected = "\
 ┌─────────┬─────────┬───┬─────────┐
 │ column0 │ column1 │ … │ column8 │
@@ -113,15 +111,13 @@ fn wide_letters_and_control_characters_keep_the_box_straight() {
     let values: ArrayRef = Arc::new(StringArray::from(vec!["日本", "a\tb\u{1b}[0m"]));
     let batch = RecordBatch::try_from_iter([("v", values)]).unwrap();
     let expected = "\
-┌────────────────┐
-│ v              │
-├────────────────┤
-│ 日本           │
+┌───────────────┐
+│ v             │
+├───────────────┤
+│ 日本          │
 │ a\\tb\\u{1b}[0m │
-└────────────────┘
+└───────────────┘
 ";
-    let expected = expected.replace("────────────────", "───────────────").replace("│ v              │", "│ v             │");
-    let expected = expected.replace("│ 日本           │", "│ 日本          │");
     assert_eq!(plain(Format::Table, &[batch]), expected);
 }
 
@@ -157,20 +153,13 @@ fn json_and_ndjson() {
 #[test]
 fn markdown() {
     let expected = "\
-| name              |  age |
-|-------------------|-----:|
-| Ada               |   36 |
-| NULL              |    7 |
-|                   | NULL |
-| a\\|b, \"c\"<br>d    |  100 |
+| name           |  age |
+|----------------|-----:|
+| Ada            |   36 |
+| NULL           |    7 |
+|                | NULL |
+| a\\|b, \"c\"<br>d |  100 |
 ";
-    let expected = expected
-        .replace("| name              |", "| name           |")
-        .replace("|-------------------|", "|----------------|")
-        .replace("| Ada               |", "| Ada            |")
-        .replace("| NULL              |", "| NULL           |")
-        .replace("|                   |", "|                |")
-        .replace("d    |", "d |");
     assert_eq!(plain(Format::Markdown, &[people()]), expected);
 }
 

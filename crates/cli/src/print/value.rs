@@ -25,7 +25,6 @@ pub enum Zone {
 
 impl Zone {
     /// A zone by its name; what nobody knows is shown as UTC.
-    #[allow(dead_code, reason = "waits for a session that tells its zone")]
     pub fn named(name: &str) -> Zone {
         match Tz::from_str(name) {
             Ok(_) if matches!(name.to_ascii_uppercase().as_str(), "UTC" | "Z" | "GMT" | "+00:00") => Zone::Utc,

@@ -97,11 +97,8 @@ fn bytes_in_hex_and_base64() {
 
 #[test]
 fn nested_values() {
-    let list = ListArray::from_iter_primitive::<Int32Type, _, _>(vec![
-        Some(vec![Some(1), Some(2), None]),
-        None,
-        Some(vec![]),
-    ]);
+    let list =
+        ListArray::from_iter_primitive::<Int32Type, _, _>(vec![Some(vec![Some(1), Some(2), None]), None, Some(vec![])]);
     assert_eq!(text(&list), ["[1, 2, null]", "NULL", "[]"]);
     assert_eq!(json(&list), ["[1,2,null]", "null", "[]"]);
 

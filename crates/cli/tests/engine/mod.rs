@@ -139,7 +139,10 @@ impl Log {
                 if let Some(add) = action.get("add") {
                     let statistics: Value = serde_json::from_str(add["stats"].as_str().unwrap()).unwrap();
                     let file = (add["size"].as_u64().unwrap(), statistics["numRecords"].as_u64().unwrap());
-                    assert!(live.insert(add["path"].as_str().unwrap().to_string(), file).is_none(), "added twice: {add}");
+                    assert!(
+                        live.insert(add["path"].as_str().unwrap().to_string(), file).is_none(),
+                        "added twice: {add}"
+                    );
                 }
                 if let Some(remove) = action.get("remove") {
                     assert!(live.remove(remove["path"].as_str().unwrap()).is_some(), "was not there: {remove}");

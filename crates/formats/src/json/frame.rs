@@ -161,7 +161,10 @@ impl Framer {
     fn value(&mut self, input: &[u8], pos: usize, eof: bool) -> Frame {
         match self.end_of_value(&input[pos..]) {
             Some(end) => self.framed(pos..pos + end),
-            None if eof => self.framed(pos..input.len()),
+            None if eof => {
+                self.state = State::Top;
+                self.framed(pos..input.len())
+            }
             None => Frame::More(pos),
         }
     }

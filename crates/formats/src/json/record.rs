@@ -2,7 +2,7 @@
 //!
 //! Recursion follows the columns' types, never the text: what has no column is skipped without recursion.
 
-use crate::column::{Column, Data};
+use crate::column::{Column, Data, Texts};
 use crate::json::cursor::{Cursor, Syntax, Text, unescape};
 use crate::json::fields::FieldTable;
 use crate::rescue::{RescueObject, write_string};
@@ -47,6 +47,7 @@ pub(crate) struct Scratch {
     paths: Vec<Text>,
     path: Vec<Step>,
     text: Vec<u8>,
+    pub unmatched: UnmatchedNames,
 }
 
 /// Reads records of one text.
@@ -101,7 +102,7 @@ impl<'a> Assembler<'a> {
                         // The same field again: the last one counts.
                         column.truncate(row);
                     }
-                    let fit = self.value(column, name)?;
+                    let fit = self.value(column, Step::Field(name))?;
                     if fit == Fit::Not {
                         column.push_null();
                     }
@@ -146,7 +147,7 @@ impl<'a> Assembler<'a> {
 
     /// Reads one value into its column.
     #[inline]
-    fn value(&mut self, column: &mut Column, name: Text) -> Result<Fit, Syntax> {
+    fn value(&mut self, column: &mut Column, step: Step) -> Result<Fit, Syntax> {
         let cursor = &mut self.cursor;
         let byte = cursor.peek();
         if byte == b'n' && cursor.eat_word(b"null") {
@@ -206,28 +207,28 @@ impl<'a> Assembler<'a> {
                 cursor.skip()?;
                 Ok(Fit::Not)
             }
-            _ => self.nested(column, byte, name),
+            _ => self.nested(column, byte, step),
         }
     }
 
-    fn nested(&mut self, column: &mut Column, byte: u8, name: Text) -> Result<Fit, Syntax> {
+    fn nested(&mut self, column: &mut Column, byte: u8, step: Step) -> Result<Fit, Syntax> {
         match (&mut column.data, byte) {
             (Data::Struct { table, children, len, .. }, b'{') => {
-                self.scratch.path.push(Step::Field(name));
+                self.scratch.path.push(step);
                 self.object(table, children, *len)?;
                 self.scratch.path.pop();
                 *len += 1;
                 Ok(Fit::Whole)
             }
             (Data::List { child, ends, .. }, b'[') => {
-                self.enter_list(name, Step::Element);
-                self.elements(child, name)?;
+                self.enter_list(step);
+                self.elements(child)?;
                 ends.push(child.len() as i32);
                 Ok(self.leave_list())
             }
             (Data::Map { keys, values, ends, .. }, b'{') => {
-                self.enter_list(name, Step::Value);
-                self.pairs(keys, values, name)?;
+                self.enter_list(step);
+                self.pairs(keys, values)?;
                 ends.push(keys.len() as i32);
                 Ok(self.leave_list())
             }
@@ -238,39 +239,34 @@ impl<'a> Assembler<'a> {
         }
     }
 
-    fn enter_list(&mut self, name: Text, step: Step) {
+    fn enter_list(&mut self, step: Step) {
         self.lists += 1;
-        self.scratch.path.push(Step::Field(name));
         self.scratch.path.push(step);
     }
 
     /// Inside an outer list the misfit is the outer list's to report.
     fn leave_list(&mut self) -> Fit {
-        self.scratch.path.truncate(self.scratch.path.len().saturating_sub(2));
+        self.scratch.path.pop();
         self.lists -= 1;
         if self.lists == 0 && std::mem::take(&mut self.list_misfit) { Fit::Partly } else { Fit::Whole }
     }
 
-    fn elements(&mut self, child: &mut Column, name: Text) -> Result<(), Syntax> {
+    fn elements(&mut self, child: &mut Column) -> Result<(), Syntax> {
         self.cursor.pos += 1;
         self.cursor.whitespace()?;
         if self.cursor.eat(b']') {
             return Ok(());
         }
         loop {
-            self.inner_value(child, name)?;
-            self.cursor.whitespace()?;
+            self.inner_value(child, Step::Element)?;
+            self.cursor.element_end()?;
             if self.cursor.eat(b']') {
                 return Ok(());
             }
-            if !self.cursor.eat(b',') {
-                return self.cursor.error("expected `,` or `]`");
-            }
-            self.cursor.whitespace()?;
         }
     }
 
-    fn pairs(&mut self, keys: &mut crate::column::Texts, values: &mut Column, name: Text) -> Result<(), Syntax> {
+    fn pairs(&mut self, keys: &mut Texts, values: &mut Column) -> Result<(), Syntax> {
         self.cursor.pos += 1;
         self.cursor.whitespace()?;
         if self.cursor.eat(b'}') {
@@ -280,7 +276,7 @@ impl<'a> Assembler<'a> {
             let key = self.cursor.name()?;
             keys.push(text(self.cursor.input, key, &mut self.scratch.text));
             self.cursor.colon()?;
-            self.inner_value(values, name)?;
+            self.inner_value(values, Step::Value)?;
             self.cursor.whitespace()?;
             if self.cursor.eat(b'}') {
                 return Ok(());
@@ -293,8 +289,8 @@ impl<'a> Assembler<'a> {
     }
 
     #[inline]
-    fn inner_value(&mut self, column: &mut Column, name: Text) -> Result<(), Syntax> {
-        if self.value(column, name)? == Fit::Not {
+    fn inner_value(&mut self, column: &mut Column, step: Step) -> Result<(), Syntax> {
+        if self.value(column, step)? == Fit::Not {
             column.push_null();
             self.list_misfit = true;
         }
@@ -376,7 +372,7 @@ impl<'a> Assembler<'a> {
             dotted.push(b'.');
         }
         dotted.extend_from_slice(text(input, name, &mut self.scratch.text));
-        self.unmatched.add(&dotted);
+        self.scratch.unmatched.add(&dotted);
         self.note(name, start);
     }
 

@@ -52,25 +52,57 @@ fn syntax_errors_say_what_where_and_what_was_meant() {
     let table = [
         ("SELCT 1", "expected a statement, found `SELCT`", 1, "SELECT"),
         ("FROB 1", "expected a statement, found `FROB`", 1, "begins with"),
-        ("CREATE STREMING TABLE t AS SELECT 1", "expected STREAMING TABLE, TABLE, VIEW or TEMP VIEW, found `STREMING`", 8, "STREAMING"),
-        ("CREATE STREAMING TABLE t OUTPUT MODE COMPLET AS SELECT 1", "expected APPEND, COMPLETE or UPDATE, found `COMPLET`", 38, "COMPLETE"),
+        (
+            "CREATE STREMING TABLE t AS SELECT 1",
+            "expected STREAMING TABLE, TABLE, VIEW or TEMP VIEW, found `STREMING`",
+            8,
+            "STREAMING",
+        ),
+        (
+            "CREATE STREAMING TABLE t OUTPUT MODE COMPLET AS SELECT 1",
+            "expected APPEND, COMPLETE or UPDATE, found `COMPLET`",
+            38,
+            "COMPLETE",
+        ),
         ("CREATE STREAMING TABLE t COMMENT 'a' COMMENT 'b' AS SELECT 1", "COMMENT is given twice", 38, "at most once"),
         ("CREATE TABLE t (a INT) OUTPUT MODE APPEND", "OUTPUT MODE belongs to a stream", 24, "STREAMING TABLE"),
         ("CREATE OR REPLACE TABLE IF NOT EXISTS t (a INT)", "IF NOT EXISTS contradicts OR REPLACE", 8, "choose"),
         ("SELECT * FROM t WHER x = 1", "`x` is not expected here", 22, "WHERE"),
         ("SELECT * FORM t", "`FORM` is not expected here", 10, "FROM"),
         ("SELECT a FROM cloud_files('/x')", "expected `,` and the format, found `)`", 31, "cloud_files('path'"),
-        ("SELECT a FROM STREAM read_files('/x', format 'json')", "expected `=>` after `format`, found `'json'`", 46, "read_files("),
+        (
+            "SELECT a FROM STREAM read_files('/x', format 'json')",
+            "expected `=>` after `format`, found `'json'`",
+            46,
+            "read_files(",
+        ),
         ("SELECT a FROM STREAM (SELECT 1)", "STREAM takes a table, and this is a query", 23, "TEMP VIEW"),
         ("SELECT a FROM STREAM t@v3", "a stream reads every version of a table, not one", 23, "STREAM"),
         ("SELECT 'abc", "this string has no end", 8, "'"),
-        ("SELECT `abc", "this quoted name has no end", 8, "`"),
+        ("SELECT `abc", "this quoted name has no end", 8, "back-tick"),
         ("SELECT 1 /* abc", "this comment has no end", 10, "*/"),
         ("SELECT a.b.c FROM t; SELECT 2", "expected one statement, found two", 20, "one after"),
         ("DROP TABLE a.b.c", "`a.b.c` has too many parts", 12, "schema.table"),
         ("CREATE STREAMING TABLE AS SELECT 1", "expected a table name, found `AS`", 24, "back-ticks"),
-        ("CREATE STREAMING TABLE t AS SELECT * FROM STREAM u OUTPUT MODE COMPLETE", "`OUTPUT` is not expected here", 52, "before AS"),
-        ("SHOW STREAM", "expected STREAMS, EPOCHS, FILES, TABLES, VIEWS, COLUMNS, CREATE TABLE, TBLPROPERTIES or DATABASES, found `STREAM`", 6, "STREAMS"),
+        (
+            "CREATE STREAMING TABLE t AS SELECT * FROM STREAM u OUTPUT MODE COMPLETE",
+            "`OUTPUT` is not expected here",
+            52,
+            "before AS",
+        ),
+        (
+            "SELECT * FROM STREAM t TRIGGER PROCESSING TIME '1 second'",
+            "`PROCESSING` is not expected here",
+            32,
+            "AVAILABLE NOW",
+        ),
+        ("SELECT * FROM STREAM range(10)", "range(…) cannot be read as a stream", 22, "cloud_files"),
+        (
+            "SHOW STREAM",
+            "expected STREAMS, EPOCHS, FILES, TABLES, VIEWS, COLUMNS, CREATE TABLE, TBLPROPERTIES or DATABASES, found `STREAM`",
+            6,
+            "STREAMS",
+        ),
     ];
     for (text, message, column, help) in table {
         let error = refused(text);
@@ -82,7 +114,15 @@ fn syntax_errors_say_what_where_and_what_was_meant() {
 
 #[test]
 fn errors_at_the_end_stand_behind_the_last_token() {
-    for text in ["SELECT * FROM", "SELECT (1 + ", "DROP TABLE", "CREATE STREAMING TABLE t", "INSERT INTO t", "SET a =", "SELECT 1 +"] {
+    for text in [
+        "SELECT * FROM",
+        "SELECT (1 + ",
+        "DROP TABLE",
+        "CREATE STREAMING TABLE t",
+        "INSERT INTO t",
+        "SET a =",
+        "SELECT 1 +",
+    ] {
         let error = refused(text);
         assert!(error.message.ends_with("found the end of the statement"), "{text}: {error}");
         let end = text.trim_end().len() as u64 + 1;
@@ -107,6 +147,37 @@ fn depth_ends_in_an_error() {
     for text in [parens, calls, nots, minus, sums, unions, cases, types, fields, casts, tables, explains] {
         let error = refused(&text);
         assert!(error.span.is_known());
+    }
+}
+
+/// Some words make sqlparser call itself for what follows, without counting.
+#[test]
+fn no_word_overflows_the_stack_when_repeated() {
+    let symbols = [
+        "-", "+", "~", "!", "@", "[", "{", "(", "?", ":", ".", ",", "<", "x ->", "a =>", "'a'", "1", "x::", "x.",
+        "x AS",
+    ];
+    for word in crate::sqlparser::keywords::ALL_KEYWORDS.iter().chain(&symbols).chain(crate::KEYWORDS) {
+        let many = format!("{word} ").repeat(100);
+        for prefix in ["", "SELECT ", "SELECT * FROM ", "SELECT * FROM t WHERE ", "CREATE TABLE t (a ", "WITH a AS "] {
+            // Whether it parses matters less than that it ends.
+            drop(parse_statement(&format!("{prefix}{many}"), START));
+        }
+    }
+}
+
+/// Two words or symbols in turn, below the limits on any single one.
+#[test]
+fn no_pair_overflows_the_stack_when_repeated() {
+    let words =
+        ["INTERVAL", "DATE", "NOT", "CASE", "EXISTS", "PRIOR", "LATERAL", "SELECT", "ARRAY", "x", "(", "-", "->"];
+    for first in words {
+        for second in words {
+            let many = format!("{first} {second} ").repeat(1500);
+            for prefix in ["SELECT ", "SELECT * FROM "] {
+                drop(parse_statement(&format!("{prefix}{many}"), START));
+            }
+        }
     }
 }
 

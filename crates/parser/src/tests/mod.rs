@@ -12,7 +12,8 @@ use crate::{Diagnostic, Place, Query, Span, Statement, StatementKind, parse_stat
 const START: Place = Place { line: 1, column: 1 };
 
 fn parse(text: &str) -> Statement {
-    parse_statement(text, START).unwrap_or_else(|error| panic!("{text}\n{error} at {}\n{:?}", error.span.start, error.help))
+    parse_statement(text, START)
+        .unwrap_or_else(|error| panic!("{text}\n{error} at {}\n{:?}", error.span.start, error.help))
 }
 
 fn kind(text: &str) -> StatementKind {

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use super::*;
 use crate::{SourceText, Splitter, parse_piece, substitute};
 
 const SEEDS: &[&str] = &[
@@ -20,8 +19,46 @@ const SEEDS: &[&str] = &[
 ];
 
 const SPLINTERS: &[&str] = &[
-    "(", ")", "((((", "'", "\"", "`", ";", ",", ".", "@v1", "=>", "::", "<", ">", "--", "/*", "*/", "\\", "${", "}", "é", "\u{1f4a5}", "\t", "\n",
-    " STREAM ", " FROM ", " JOIN ", " SELECT ", " INTERVAL ", " WATERMARK ", " AS ", " OF ", " CASE ", " END ", " NOT ", " UNION ", "1", "-", "e9", "99999999999999999999",
+    "(",
+    ")",
+    "((((",
+    "'",
+    "\"",
+    "`",
+    ";",
+    ",",
+    ".",
+    "@v1",
+    "=>",
+    "::",
+    "<",
+    ">",
+    "--",
+    "/*",
+    "*/",
+    "\\",
+    "${",
+    "}",
+    "é",
+    "\u{1f4a5}",
+    "\t",
+    "\n",
+    " STREAM ",
+    " FROM ",
+    " JOIN ",
+    " SELECT ",
+    " INTERVAL ",
+    " WATERMARK ",
+    " AS ",
+    " OF ",
+    " CASE ",
+    " END ",
+    " NOT ",
+    " UNION ",
+    "1",
+    "-",
+    "e9",
+    "99999999999999999999",
 ];
 
 /// Marsaglia's xorshift: the same numbers on every run.

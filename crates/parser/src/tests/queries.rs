@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::{RelationKind, Relation};
+use crate::{Relation, RelationKind};
 
 /// The query as sqlparser prints it, and one line for each relation.
 fn shown(text: &str) -> (String, Vec<String>) {
@@ -66,7 +66,11 @@ fn relations_are_cut_out() {
             &["streaming read_files /in json maxFilesPerTrigger=1 cloudFiles.x=true"],
         ),
         ("SELECT * FROM STREAM(read_files('/in'))", "SELECT * FROM __relation_0", &["streaming read_files /in ?"]),
-        ("SELECT * FROM read_files('/in', FORMAT => 'csv', header => true)", "SELECT * FROM __relation_0", &["read_files /in csv header=true"]),
+        (
+            "SELECT * FROM read_files('/in', FORMAT => 'csv', header => true)",
+            "SELECT * FROM __relation_0",
+            &["read_files /in csv header=true"],
+        ),
         ("SELECT * FROM json.`/a/b c.json`", "SELECT * FROM __relation_0", &["json /a/b c.json"]),
         ("SELECT * FROM delta.`/a` AS d", "SELECT * FROM __relation_0 AS d", &["delta /a"]),
         ("SELECT * FROM STREAM delta.`/a`", "SELECT * FROM __relation_0", &["stream delta /a"]),
@@ -74,7 +78,11 @@ fn relations_are_cut_out() {
         ("SELECT * FROM t VERSION AS OF 3 x", "SELECT * FROM __relation_0 AS x", &["t version 3"]),
         ("SELECT * FROM s.t FOR VERSION AS OF '3'", "SELECT * FROM __relation_0 AS t", &["s.t version 3"]),
         ("SELECT * FROM t TIMESTAMP AS OF '2024-01-01'", "SELECT * FROM __relation_0 AS t", &["t at 2024-01-01"]),
-        ("SELECT * FROM t@v12 JOIN u ON t.a = u.a", "SELECT * FROM __relation_0 AS t JOIN u ON t.a = u.a", &["t version 12"]),
+        (
+            "SELECT * FROM t@v12 JOIN u ON t.a = u.a",
+            "SELECT * FROM __relation_0 AS t JOIN u ON t.a = u.a",
+            &["t version 12"],
+        ),
         ("SELECT * FROM cloud_files_state('t')", "SELECT * FROM __relation_0", &["state of t"]),
         ("SELECT * FROM cloud_files_state(TABLE(s.t))", "SELECT * FROM __relation_0", &["state of s.t"]),
         ("SELECT * FROM table_changes('t', 1, 2) c", "SELECT * FROM __relation_0 AS c", &["not yet table_changes(…)"]),
@@ -117,6 +125,13 @@ fn relations_are_found_wherever_a_table_can_stand() {
         ("SELECT EXTRACT(DAY FROM stream) FROM STREAM u", 1),
         ("SELECT * EXCEPT (a) FROM STREAM u", 1),
         ("SELECT x FROM STREAM u GROUP BY x HAVING count(*) > 1 ORDER BY x LIMIT 3", 1),
+        ("SELECT * FROM VALUES (1, x), (2, y) AS v (a, b), STREAM t", 1),
+        ("SELECT * FROM (VALUES (1), (2)) v (a) JOIN STREAM t ON true", 1),
+        ("SELECT * FROM VALUES (1) v NATURAL JOIN STREAM t FULL OUTER JOIN STREAM u USING (a, b)", 2),
+        ("SELECT * FROM a JOIN b ON CASE WHEN limit = 1 THEN true END JOIN STREAM c ON a.order = c.x, STREAM d", 2),
+        ("SELECT * FROM a JOIN STREAM f ON true LATERAL VIEW explode(b) e AS c, d WHERE x", 1),
+        ("SELECT * FROM a PIVOT (sum(x) FOR y IN ('a', 'b')) JOIN STREAM f ON true", 1),
+        ("SELECT sum(a) OVER (PARTITION BY b ORDER BY c) FROM (((STREAM a JOIN b ON true))) JOIN t@v1 ON true", 2),
         ("SELECT * FROM LATERAL (SELECT * FROM STREAM u) l", 1),
         ("SELECT stream, watermark FROM t watermark WHERE stream > 1", 0),
         ("SELECT s.stream FROM s GROUP BY stream", 0),
@@ -137,29 +152,65 @@ fn relations_are_found_wherever_a_table_can_stand() {
 fn what_sqlparser_must_read() {
     let table = [
         ("SELECT 7 DIV 2 + 1", "SELECT 7 DIV 2 + 1"),
-        ("SELECT INTERVAL 10 MINUTES, INTERVAL '10 minutes', INTERVAL 1 HOUR -30 MINUTES", "SELECT INTERVAL '10 MINUTES', INTERVAL '10 minutes', INTERVAL '1 HOUR -30 MINUTES'"),
+        (
+            "SELECT INTERVAL 10 MINUTES, INTERVAL '10 minutes', INTERVAL 1 HOUR -30 MINUTES",
+            "SELECT INTERVAL '10 MINUTES', INTERVAL '10 minutes', INTERVAL '1 HOUR -30 MINUTES'",
+        ),
         ("SELECT INTERVAL '10' MINUTE + x", "SELECT INTERVAL '10 MINUTE' + x"),
-        ("SELECT interval FROM t", "SELECT interval FROM t"),
-        ("SELECT r'a\\d', \"it's\", 'a\\tb', 'it''s', 'a' 'b', '50\\%'", "SELECT 'a\\d', 'it''s', 'a\tb', 'it''s', 'ab', '50\\%'"),
+        (
+            "SELECT interval, t.interval FROM t WHERE interval > 1",
+            "SELECT `interval`, t.interval FROM t WHERE `interval` > 1",
+        ),
+        (
+            "SELECT r'a\\d', \"it's\", 'a\\tb', 'it''s', 'a' 'b', '50\\%'",
+            "SELECT 'a\\d', 'it''s', 'a\tb', 'it''s', 'ab', '50\\%'",
+        ),
         ("SELECT `a b`.`c``d` FROM `x y`", "SELECT `a b`.`c``d` FROM `x y`"),
-        ("SELECT map('a', 1), array(1, 2)[0], named_struct('a', 1).a", "SELECT map('a', 1), array(1, 2)[0], named_struct('a', 1).a"),
+        (
+            "SELECT map('a', 1), array(1, 2)[0], named_struct('a', 1).a",
+            "SELECT map('a', 1), array(1, 2)[0], named_struct('a', 1).a",
+        ),
         ("SELECT col:path.to.field, a:b::INT FROM t", "SELECT col:path.to.field, a:b::INT FROM t"),
-        ("SELECT CAST(a AS LONG), b::SHORT, try_cast(c AS BYTE) FROM t", "SELECT CAST(a AS BIGINT), b::SMALLINT, TRY_CAST(c AS TINYINT) FROM t"),
-        ("SELECT CAST(a AS MAP<STRING, ARRAY<INT>>) FROM t", "SELECT CAST(a AS MAP<STRING, ARRAY<INT>>) FROM t"),
+        (
+            "SELECT CAST(a AS LONG), b::SHORT, try_cast(c AS BYTE) FROM t",
+            "SELECT CAST(a AS BIGINT), b::SMALLINT, TRY_CAST(c AS TINYINT) FROM t",
+        ),
+        ("SELECT CAST(a AS MAP<STRING, ARRAY<INT>>) FROM t", "SELECT CAST(a AS Map(STRING, ARRAY<INT>)) FROM t"),
         ("SELECT 1L, 1.5D, .5, 1e3, 2E-2", "SELECT 1L, CAST(1.5 AS DOUBLE), .5, 1e3, 2E-2"),
         ("SELECT * FROM 2022_orders", "SELECT * FROM 2022_orders"),
         ("SELECT transform(a, x -> x + 1) FROM t", "SELECT transform(a, x -> x + 1) FROM t"),
-        ("SELECT count(*) FILTER (WHERE a > 1) FROM t GROUP BY ALL", "SELECT count(*) FILTER (WHERE a > 1) FROM t GROUP BY ALL"),
-        ("SELECT * FROM a LEFT SEMI JOIN b ON a.x = b.x LEFT ANTI JOIN c ON a.x == c.x", "SELECT * FROM a LEFT SEMI JOIN b ON a.x = b.x LEFT ANTI JOIN c ON a.x == c.x"),
-        ("SELECT window(ts, '10 minutes').start AS s, x FROM t GROUP BY window(ts, '10 minutes'), x", "SELECT window(ts, '10 minutes').start AS s, x FROM t GROUP BY window(ts, '10 minutes'), x"),
+        (
+            "SELECT count(*) FILTER (WHERE a > 1) FROM t GROUP BY ALL",
+            "SELECT count(*) FILTER (WHERE a > 1) FROM t GROUP BY ALL",
+        ),
+        (
+            "SELECT * FROM a LEFT SEMI JOIN b ON a.x = b.x LEFT ANTI JOIN c ON a.x == c.x",
+            "SELECT * FROM a LEFT SEMI JOIN b ON a.x = b.x LEFT ANTI JOIN c ON a.x = c.x",
+        ),
+        (
+            "SELECT window(ts, '10 minutes').start AS s, x FROM t GROUP BY window(ts, '10 minutes'), x",
+            "SELECT window(ts, '10 minutes').start AS s, x FROM t GROUP BY window(ts, '10 minutes'), x",
+        ),
         ("SELECT * FROM t LATERAL VIEW explode(a) e AS b", "SELECT * FROM t LATERAL VIEW explode(a) e AS b"),
-        ("SELECT row_number() OVER (PARTITION BY a ORDER BY b DESC NULLS LAST) FROM t QUALIFY 1 = 1", "SELECT row_number() OVER (PARTITION BY a ORDER BY b DESC NULLS LAST) FROM t QUALIFY 1 = 1"),
+        (
+            "SELECT row_number() OVER (PARTITION BY a ORDER BY b DESC NULLS LAST) FROM t QUALIFY 1 = 1",
+            "SELECT row_number() OVER (PARTITION BY a ORDER BY b DESC NULLS LAST) FROM t QUALIFY 1 = 1",
+        ),
         ("VALUES (1, 2), (3, 4)", "VALUES (1, 2), (3, 4)"),
-        ("SELECT CASE WHEN NOT a THEN 1 ELSE 2 END, !b, a <=> b FROM t", "SELECT CASE WHEN NOT a THEN 1 ELSE 2 END, !b, a <=> b FROM t"),
-        ("SELECT DATE '2024-01-01', TIMESTAMP '2024-01-01 00:00:00'", "SELECT DATE '2024-01-01', TIMESTAMP '2024-01-01 00:00:00'"),
+        (
+            "SELECT CASE WHEN NOT a THEN 1 ELSE 2 END, !b, a <=> b FROM t",
+            "SELECT CASE WHEN NOT a THEN 1 ELSE 2 END, !b, a <=> b FROM t",
+        ),
+        (
+            "SELECT DATE '2024-01-01', TIMESTAMP '2024-01-01 00:00:00'",
+            "SELECT DATE '2024-01-01', TIMESTAMP '2024-01-01 00:00:00'",
+        ),
         ("SELECT größe FROM t -- end", "SELECT größe FROM t"),
         ("SELECT /* a ; */ 1", "SELECT 1"),
-        ("SELECT a RLIKE '^x' FROM t WHERE b NOT LIKE 'c%' AND d BETWEEN 1 AND 2", "SELECT a RLIKE '^x' FROM t WHERE b NOT LIKE 'c%' AND d BETWEEN 1 AND 2"),
+        (
+            "SELECT a RLIKE '^x' FROM t WHERE b NOT LIKE 'c%' AND d BETWEEN 1 AND 2",
+            "SELECT a RLIKE '^x' FROM t WHERE b NOT LIKE 'c%' AND d BETWEEN 1 AND 2",
+        ),
         ("SELECT * FROM t TABLESAMPLE (10 PERCENT)", "SELECT * FROM t TABLESAMPLE (10 PERCENT)"),
     ];
     for (text, expected) in table {
@@ -182,13 +233,15 @@ fn query_clauses_not_carried_out_are_remembered() {
     let without_where = query("SELECT * FROM t DEDUPLICATE BY (a)");
     assert_eq!(without_where.ast.to_string(), "SELECT * FROM t");
     let marked = query("SELECT * FROM (SELECT * FROM STREAM t) s WATERMARK ts DELAY OF INTERVAL 1 MINUTE");
-    assert_eq!(marked.ast.to_string(), "SELECT * FROM (SELECT * FROM __relation_0 AS t) AS s");
+    assert_eq!(marked.ast.to_string(), "SELECT * FROM (SELECT * FROM __relation_0 AS t) s");
     assert_eq!(marked.not_yet.len(), 1);
 }
 
 #[test]
 fn trigger_behind_a_query() {
-    let StatementKind::Query { query, available_now } = kind("SELECT * FROM STREAM t TRIGGER AVAILABLE NOW") else { panic!() };
+    let StatementKind::Query { query, available_now } = kind("SELECT * FROM STREAM t TRIGGER AVAILABLE NOW") else {
+        panic!()
+    };
     assert!(available_now);
     assert_eq!(query.text, "SELECT * FROM STREAM t");
     assert_eq!(query.span, span(1, 23));
@@ -198,7 +251,8 @@ fn trigger_behind_a_query() {
 #[test]
 fn spans_are_absolute() {
     let start = Place { line: 7, column: 5 };
-    let statement = parse_statement("SELECT *\n  FROM STREAM t WATERMARK ts\n DELAY OF INTERVAL 1 MINUTE", start).unwrap();
+    let statement =
+        parse_statement("SELECT *\n  FROM STREAM t WATERMARK ts\n DELAY OF INTERVAL 1 MINUTE", start).unwrap();
     assert_eq!(statement.span, Span { start, end: Place { line: 9, column: 28 } });
     let StatementKind::Query { query, .. } = statement.kind else { panic!() };
     let at = |line, from, to| Span { start: Place { line, column: from }, end: Place { line, column: to } };

@@ -54,7 +54,8 @@ fn vars(pairs: &[(&str, &str)]) -> HashMap<String, String> {
 
 #[test]
 fn variables_are_replaced_and_places_kept() {
-    let piece = Piece::new("SELECT '${dir}/x', ${n}${empty}, nope nope2 nope3 -- ${comment}", Place { line: 3, column: 1 });
+    let piece =
+        Piece::new("SELECT '${dir}/x', ${n}${empty}, nope nope2 nope3 -- ${comment}", Place { line: 3, column: 1 });
     let known = vars(&[("dir", "/a/long/path"), ("n", "1"), ("empty", "")]);
     let replaced = substitute(&piece, &known).unwrap();
     assert_eq!(replaced.text, "SELECT '/a/long/path/x', 1, nope nope2 nope3 -- ${comment}");

@@ -23,13 +23,14 @@ fn a_streaming_table_with_everything() {
     assert_eq!(table.name.parts, ["s", "t"]);
     assert_eq!(table.form, CreateForm::IfNotExists);
     let types: Vec<String> = table.columns.iter().map(|column| column.data_type.to_string()).collect();
-    assert_eq!(types, ["INT", "MAP<STRING, ARRAY<BIGINT>>", "STRUCT<x INT, y STRING>", "DECIMAL(10,2)"]);
+    assert_eq!(types, ["INT", "Map(STRING, ARRAY<BIGINT>)", "STRUCT<x INT, y STRING>", "DECIMAL(10,2)"]);
     assert!(table.columns[0].not_null && !table.columns[1].not_null);
     assert_eq!(table.columns[0].comment.as_ref().unwrap().value, "key");
     assert_eq!(table.checkpoint_location.unwrap().value, "/cp");
     assert_eq!(table.trigger.unwrap().trigger, Trigger::ProcessingTime(Duration::from_secs(10)));
     assert_eq!(table.output_mode.unwrap().0, OutputMode::Complete);
-    let properties: Vec<_> = table.properties.iter().map(|entry| (entry.key.value.as_str(), entry.value.value.as_str())).collect();
+    let properties: Vec<_> =
+        table.properties.iter().map(|entry| (entry.key.value.as_str(), entry.value.value.as_str())).collect();
     assert_eq!(properties, [("a", "b"), ("delta.appendOnly", "true")]);
     assert_eq!(table.comment.unwrap().value, "it's");
     assert_eq!(table.location.unwrap().value, "file:///x");
@@ -46,7 +47,9 @@ fn short_forms_of_a_streaming_table() {
     assert!(matches!(table.query.relations[0].kind, RelationKind::Files { streaming: true, .. }));
     let again = query(&table.query.text);
     assert_eq!(again.ast.to_string(), table.query.ast.to_string());
-    let table = streaming("create or replace streaming table b trigger once from stream t watermark ts delay of interval 1 minute;");
+    let table = streaming(
+        "create or replace streaming table b trigger once from stream t watermark ts delay of interval 1 minute;",
+    );
     assert_eq!(table.form, CreateForm::OrReplace);
     assert_eq!(table.trigger.unwrap().trigger, Trigger::Once);
     assert!(table.query.relations[0].watermark.is_some());
@@ -65,7 +68,11 @@ fn triggers_and_intervals() {
         ("'1.5s'", 1500),
     ];
     for (text, milliseconds) in table {
-        let Kind::StartStream { trigger: Some(trigger), .. } = kind(&format!("START STREAM t TRIGGER PROCESSING TIME {text}")) else { panic!() };
+        let Kind::StartStream { trigger: Some(trigger), .. } =
+            kind(&format!("START STREAM t TRIGGER PROCESSING TIME {text}"))
+        else {
+            panic!()
+        };
         assert_eq!(trigger.trigger, Trigger::ProcessingTime(Duration::from_millis(milliseconds)), "{text}");
         assert_eq!(trigger.span.start.column, 16);
     }
@@ -79,7 +86,10 @@ fn triggers_and_intervals() {
 
 #[test]
 fn views() {
-    let Kind::CreateView(view) = kind("CREATE OR REPLACE TEMP STREAMING VIEW v (a, b) COMMENT 'c' AS SELECT 1, 2") else { panic!() };
+    let Kind::CreateView(view) = kind("CREATE OR REPLACE TEMP STREAMING VIEW v (a, b) COMMENT 'c' AS SELECT 1, 2")
+    else {
+        panic!()
+    };
     assert!(view.or_replace && view.temporary && view.streaming && !view.if_not_exists);
     assert_eq!(view.columns.len(), 2);
     let Kind::CreateView(view) = kind("CREATE TEMPORARY VIEW s.v AS (SELECT * FROM STREAM t)") else { panic!() };
@@ -89,9 +99,17 @@ fn views() {
 
 #[test]
 fn tables() {
-    let Kind::CreateTable(table) = kind("CREATE TABLE IF NOT EXISTS t (a INT, b TIMESTAMP_NTZ NOT NULL) USING delta PARTITIONED BY (a)") else { panic!() };
+    let Kind::CreateTable(table) =
+        kind("CREATE TABLE IF NOT EXISTS t (a INT, b TIMESTAMP_NTZ NOT NULL) USING delta PARTITIONED BY (a)")
+    else {
+        panic!()
+    };
     assert_eq!((table.form, table.columns.len(), table.query.is_none()), (CreateForm::IfNotExists, 2, true));
-    let Kind::CreateTable(table) = kind("CREATE OR REPLACE TABLE t LOCATION '/x' AS WITH q AS (SELECT 1) SELECT * FROM q") else { panic!() };
+    let Kind::CreateTable(table) =
+        kind("CREATE OR REPLACE TABLE t LOCATION '/x' AS WITH q AS (SELECT 1) SELECT * FROM q")
+    else {
+        panic!()
+    };
     assert_eq!((table.form, table.query.is_some()), (CreateForm::OrReplace, true));
     assert!(matches!(kind("DROP TABLE IF EXISTS t"), Kind::Drop { what: Dropped::Table, if_exists: true, .. }));
     assert!(matches!(kind("DROP VIEW v"), Kind::Drop { what: Dropped::View, if_exists: false, .. }));
@@ -100,7 +118,11 @@ fn tables() {
 
 #[test]
 fn inserts_and_copies() {
-    let Kind::Insert { table, columns, overwrite: false, query } = kind("INSERT INTO TABLE s.t (a, b) VALUES (1, 'x'), (2, 'y')") else { panic!() };
+    let Kind::Insert { table, columns, overwrite: false, query } =
+        kind("INSERT INTO TABLE s.t (a, b) VALUES (1, 'x'), (2, 'y')")
+    else {
+        panic!()
+    };
     assert_eq!((table.parts.len(), columns.len(), query.text.as_str()), (2, 2, "VALUES (1, 'x'), (2, 'y')"));
     let Kind::Insert { columns, overwrite: true, .. } = kind("INSERT OVERWRITE t (SELECT * FROM u)") else { panic!() };
     assert!(columns.is_empty());
@@ -111,8 +133,14 @@ fn inserts_and_copies() {
     else {
         panic!()
     };
-    assert_eq!((query.text.as_str(), path.value.as_str(), format.unwrap().value.as_str()), ("SELECT * FROM t@v1", "out/1.json", "JSON"));
-    assert_eq!(options.iter().map(|entry| format!("{}={}", entry.key.value, entry.value.value)).collect::<Vec<_>>(), ["a=b", "c=d", "e=true"]);
+    assert_eq!(
+        (query.text.as_str(), path.value.as_str(), format.unwrap().value.as_str()),
+        ("SELECT * FROM t@v1", "out/1.json", "JSON")
+    );
+    assert_eq!(
+        options.iter().map(|entry| format!("{}={}", entry.key.value, entry.value.value)).collect::<Vec<_>>(),
+        ["a=b", "c=d", "e=true"]
+    );
     let Kind::CopyTo { query, format: None, .. } = kind("COPY t TO 'x.csv'") else { panic!() };
     assert_eq!((query.ast.to_string().as_str(), query.text.as_str()), ("SELECT * FROM t", "SELECT * FROM t"));
 }
@@ -154,7 +182,11 @@ fn describing() {
 fn explaining() {
     let Kind::Explain { verbose: false, statement } = kind("EXPLAIN SELECT 1") else { panic!() };
     assert_eq!((statement.text.as_str(), statement.span), ("SELECT 1", span(9, 17)));
-    let Kind::Explain { verbose: true, statement } = kind("EXPLAIN FORMATTED CREATE STREAMING TABLE t AS SELECT * FROM STREAM u") else { panic!() };
+    let Kind::Explain { verbose: true, statement } =
+        kind("EXPLAIN FORMATTED CREATE STREAMING TABLE t AS SELECT * FROM STREAM u")
+    else {
+        panic!()
+    };
     assert!(matches!(statement.kind, Kind::CreateStreamingTable(_)));
     assert_eq!(refused("EXPLAIN SHOW TABLES").span, span(9, 13));
 }
@@ -177,7 +209,9 @@ fn settings() {
     assert!(matches!(kind("SET"), Kind::ShowSettings));
     assert!(matches!(kind("SET a.b;"), Kind::ShowSetting { key } if key.value == "a.b"));
     assert!(matches!(kind("RESET a.b"), Kind::Reset { key } if key.value == "a.b"));
-    assert!(matches!(kind("SET VAR dir = '/in'"), Kind::SetVar { name, value } if name.value == "dir" && value.value == "/in"));
+    assert!(
+        matches!(kind("SET VAR dir = '/in'"), Kind::SetVar { name, value } if name.value == "dir" && value.value == "/in")
+    );
     assert!(matches!(kind("SET var = 1"), Kind::Set { key, .. } if key.value == "var"));
 }
 
@@ -203,7 +237,12 @@ fn what_is_refused_by_name() {
         ("SHOW DATABASES", "SHOW DATABASES", 1, 15),
         ("CREATE FLOW f AS INSERT INTO t SELECT 1", "CREATE FLOW", 1, 12),
         ("CREATE MATERIALIZED VIEW m AS SELECT 1", "CREATE MATERIALIZED VIEW", 1, 25),
-        ("CREATE STREAMING TABLE t (a INT, CONSTRAINT c EXPECT (a > 0) ON VIOLATION DROP ROW) AS SELECT 1", "CONSTRAINT … EXPECT", 34, 83),
+        (
+            "CREATE STREAMING TABLE t (a INT, CONSTRAINT c EXPECT (a > 0) ON VIOLATION DROP ROW) AS SELECT 1",
+            "CONSTRAINT … EXPECT",
+            34,
+            83,
+        ),
         ("CREATE TABLE t (a INT, PRIMARY KEY (a))", "PRIMARY KEY", 24, 39),
         ("CREATE TABLE t (a INT GENERATED ALWAYS AS IDENTITY)", "GENERATED on a column", 23, 51),
         ("CREATE TABLE t (a INT) USING csv", "USING CSV", 24, 33),

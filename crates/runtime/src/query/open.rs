@@ -46,13 +46,10 @@ pub async fn open(parts: PipelineParts) -> Result<(Pipeline, Option<EpochRecord>
     check_fingerprint(&plan, &checkpoint, &name)?;
     let last = checkpoint.last_committed()?.map(|record| record.epoch);
     let intent = checkpoint.pending_intent()?;
-    let facts = Facts { last_committed: last, intent: intent.as_ref().map(|i| i.epoch), sink_last: sink.last_epoch().await? };
+    let facts = Facts { last_committed: last, last_published: checkpoint.last_published()?, intent: intent.as_ref().map(|i| i.epoch), sink_last: sink.last_epoch().await? };
     let recovery = decide(&facts);
-    if let Recovery::Refuse(reason) = &recovery {
-        return Err(Error::environment(
-            "CHECKPOINT_MISMATCH",
-            format!("the checkpoint of stream `{name}` and its table do not belong together: {reason}"),
-        ));
+    if let Recovery::Refuse(refusal) = &recovery {
+        return Err(refusal.error(&name));
     }
     let sources = open_sources(&plan, &checkpoint, last.is_none() && intent.is_none()).await?;
     let mut states = Vec::new();

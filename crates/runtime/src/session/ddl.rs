@@ -53,29 +53,40 @@ impl Session {
             _ => declared_schema(&create.columns)?,
         };
         refuse_duplicates(&declared, create.name.span)?;
-        if let (Some(entry), CreateForm::OrReplace) = (&existing, create.form) {
-            self.remove_table(entry).await?;
-        }
-        if !table::exists(&location) {
-            let new = NewTable {
-                partition_columns: partition_columns(&create.partitioned_by, &declared)?,
-                schema: declared,
-                comment: create.comment.as_ref().map(|text| text.value.clone()),
-                properties: properties(&create.properties),
-                name: Some(name.clone()),
-            };
-            table::create(&location, &new).await?;
-        } else if managed {
+        let new = NewTable {
+            partition_columns: partition_columns(&create.partitioned_by, &declared)?,
+            schema: declared,
+            comment: create.comment.as_ref().map(|text| text.value.clone()),
+            properties: properties(&create.properties),
+            name: Some(name.clone()),
+        };
+        let there = table::exists(&location);
+        let replaces = create.form == CreateForm::OrReplace && there;
+        if there && !replaces && (managed || query.is_some() || !create.columns.is_empty()) {
             return Err(Diagnostic::new("LOCATION_IN_USE", format!("there is a Delta table in `{}` already", location.display()))
                 .at(create.name.span)
-                .help("remove the directory if nobody needs it")
+                .help("leave the columns out to use it as it is, or choose another LOCATION")
                 .into());
         }
-        let mut said = format!("table `{name}` created");
-        if let Some(plan) = query {
-            let written = table::append(&location, self.run_static(plan).await?, Operation::Ctas).await?;
-            said = format!("{} rows written to `{name}`", written.rows);
-        }
+        let with_rows = query.is_some();
+        let rows = match query {
+            Some(plan) => self.run_static(plan).await?,
+            None => Vec::new(),
+        };
+        let written = match (replaces, with_rows) {
+            (true, true) => Some(table::replace(&location, &new, rows, Operation::ReplaceAsSelect).await?),
+            (true, false) => Some(table::replace(&location, &new, rows, Operation::CreateOrReplaceTable).await?),
+            (false, true) => Some(table::create_as(&location, &new, rows).await?),
+            (false, false) if !there => {
+                table::create(&location, &new).await?;
+                None
+            }
+            (false, false) => None,
+        };
+        let said = match written.filter(|_| with_rows) {
+            Some(written) => format!("{} rows written to `{name}`", written.rows),
+            None => format!("table `{name}` created"),
+        };
         self.inner.catalog.put(&Entry::new(&name, Object::Table(TableEntry { location, managed })))?;
         Ok(Outcome::Done(said))
     }

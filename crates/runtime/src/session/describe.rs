@@ -66,9 +66,7 @@ impl Session {
     pub(super) async fn show_properties(&self, name: &Name) -> Result<Outcome> {
         let path = self.table_location(name)?;
         let head = table::Head::open(&path).await?;
-        let mut properties: Vec<(String, String)> =
-            head.properties().iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-        properties.sort();
+        let properties: Vec<(String, String)> = head.properties().clone().into_iter().collect();
         Table::new()
             .text("key", properties.iter().map(|(key, _)| Some(key)))
             .text("value", properties.iter().map(|(_, value)| Some(value)))

@@ -211,13 +211,6 @@ impl Session {
     pub(crate) fn temporary_views(&self) -> std::sync::MutexGuard<'_, HashMap<String, (String, String)>> {
         self.inner.temporary_views.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    pub(crate) fn notify(&self, notice: Notice) {
-        if let Some(notices) = &self.inner.notices {
-            // The receiver goes first when the program ends.
-            let _ = notices.send(notice);
-        }
-    }
 }
 
 impl Drop for Inner {

@@ -78,7 +78,11 @@ impl Session {
         Ok(Some(parse_statement(&text, Place { line: 1, column: 1 })?))
     }
 
-    async fn view(&self, statement: &Statement, stored: &StoredSchemas) -> Result<Resolved> {
+    fn view<'a>(&'a self, statement: &'a Statement, stored: &'a StoredSchemas) -> BoxFuture<'a, Result<Resolved>> {
+        Box::pin(self.open_view(statement, stored))
+    }
+
+    async fn open_view(&self, statement: &Statement, stored: &StoredSchemas) -> Result<Resolved> {
         let StatementKind::CreateView(view) = &statement.kind else {
             return Err(Error::internal("a view's stored text is not CREATE VIEW"));
         };

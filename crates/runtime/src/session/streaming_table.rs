@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alluvium_parser::{
-    CreateForm, CreateStreamingTable, Diagnostic, Name, OutputMode, Place, Span, Statement, StatementKind, Trigger,
-    TriggerClause, parse_statement,
+    CreateForm, CreateStreamingTable, Diagnostic, Name, OutputMode, Place, Query, RelationKind, Span, Statement,
+    StatementKind, Trigger, TriggerClause, parse_statement,
 };
 use alluvium_planner::plan::StreamingPlan;
 use alluvium_planner::streaming::plan_stream;
@@ -25,8 +25,8 @@ use crate::session::outcome::{Notice, Outcome};
 use crate::session::resolve::{EMPTY_DIRECTORY, StoredSchemas, inferred_schemas};
 use crate::session::{Session, is_live};
 use crate::sink::delta::DeltaSink;
-use crate::source::files;
-use crate::table::{self, NewTable};
+use crate::source::files::{self, ResolvedFiles};
+use crate::table::{self, NewTable, Operation};
 
 /// Checkpoint entry: columns of file sources as first inferred.
 const SCHEMAS: &str = "schemas";
@@ -78,6 +78,12 @@ impl Session {
         };
         if let (Some(old), false) = (&existing, refresh) {
             self.remove_table(old).await?;
+            // What lies at a LOCATION stays when its entry goes; the new table takes its place there.
+            let location = &stream_of(&entry)?.location;
+            if let (Some(planned), true) = (&planned, table::exists(location)) {
+                let new = new_table(create, &planned.plan)?;
+                table::replace(location, &new, Vec::new(), Operation::CreateOrReplaceTable).await?;
+            }
         }
         self.stop_running(&name).await;
         if refresh {
@@ -131,7 +137,7 @@ impl Session {
         if let Some(old) = old {
             let stream = stream_of(old)?;
             let kept = StreamEntry { statement: statement.text.clone(), ..stream.clone() };
-            return Ok(Entry { object: Object::StreamingTable(kept), ..old.clone() });
+            return Ok(old.with(Object::StreamingTable(kept)));
         }
         let (location, managed) = match &create.location {
             Some(at) => (table::table_path(&at.value).map_err(|e| e.at_least(at.span))?, false),
@@ -153,8 +159,7 @@ impl Session {
         if let Some(at) = &create.checkpoint_location {
             self.refuse_shared_checkpoint(&checkpoint, name, at.span)?;
         }
-        let stream =
-            StreamEntry { location, managed, checkpoint, statement: statement.text.clone(), running: false };
+        let stream = StreamEntry { location, managed, checkpoint, statement: statement.text.clone() };
         Ok(Entry::new(name, Object::StreamingTable(stream)))
     }
 
@@ -182,7 +187,13 @@ impl Session {
             return Ok(Outcome::Done(format!("stream `{}` runs in the background", entry.name)));
         }
         let _stop = StopOnDrop(handle.clone());
-        let status = handle.ended().await?;
+        let status = match handle.ended().await {
+            Err(Error::Statement(diagnostic)) if diagnostic.code == EMPTY_DIRECTORY => {
+                self.inner.streams.remove(&entry.name);
+                return Ok(Outcome::Done(format!("`{}` waits for a first file: {}", entry.name, diagnostic.message)));
+            }
+            other => other?,
+        };
         let rows = status.rows_out;
         Ok(Outcome::Done(format!("{} row{} written to `{}`", rows, if rows == 1 { "" } else { "s" }, entry.name)))
     }
@@ -330,8 +341,8 @@ impl Session {
         }
         if stream.managed {
             remove_directory(&stream.location)?;
-        } else {
-            table::remove(&stream.location)?;
+        } else if table::exists(&stream.location) {
+            table::append(&stream.location, Vec::new(), Operation::Truncate).await?;
         }
         Ok(())
     }
@@ -390,7 +401,7 @@ async fn open_stream(
         None => loop {
             match session.session()?.plan(&create, &stored_schemas(&checkpoint)?).await {
                 Err(Error::Statement(diagnostic)) if diagnostic.code == EMPTY_DIRECTORY && waits => {
-                    files::first_arrival(&create.query).await?;
+                    first_arrival(&create.query).await?;
                 }
                 other => break other?,
             }
@@ -415,10 +426,25 @@ async fn open_stream(
     open(parts).await
 }
 
+/// Returns when the directories a query reads have changed.
+async fn first_arrival(query: &Query) -> Result<()> {
+    for relation in &query.relations {
+        if matches!(relation.kind, RelationKind::Files { streaming: true, .. })
+            && let ResolvedFiles::Waiting(waiting) = files::resolve(&relation.kind, relation.span, None).await?
+        {
+            return waiting.changed().await;
+        }
+    }
+    // The directory is behind a view; its next look is a timer's.
+    tokio::time::sleep(DEFAULT_INTERVAL).await;
+    Ok(())
+}
+
 fn new_table(create: &CreateStreamingTable, plan: &StreamingPlan) -> Result<NewTable> {
+    let schema = target_schema(create, plan)?;
     Ok(NewTable {
-        schema: target_schema(create, plan)?,
-        partition_columns: super::ddl::partition_columns(&create.partitioned_by, &target_schema(create, plan)?)?,
+        partition_columns: super::ddl::partition_columns(&create.partitioned_by, &schema)?,
+        schema,
         comment: create.comment.as_ref().map(|text| text.value.clone()),
         properties: super::ddl::properties(&create.properties),
         name: Some(create.name.parts.join(".")),
@@ -434,7 +460,7 @@ fn target_schema(create: &CreateStreamingTable, plan: &StreamingPlan) -> Result<
         super::ddl::partition_columns(&create.partitioned_by, &schema)?;
         return Ok(schema);
     }
-    let declared = super::ddl::declared_schema(&create.columns)?;
+    let declared: SchemaRef = super::ddl::declared_schema(&create.columns)?;
     for field in plan.schema.fields() {
         if !declared.fields().iter().any(|known| known.name().eq_ignore_ascii_case(field.name())) {
             return Err(Diagnostic::new(

@@ -48,7 +48,7 @@ pub struct ReadCounters {
 /// `committed` once the epoch is durable. Between `next` and `committed` the source does not move: asking again
 /// gives an input that starts at the same place. After a restart, `open` continues behind what was committed.
 #[async_trait]
-pub trait Source: Send {
+pub trait Source: Send + Sync {
     /// What the next epoch would read within the source's limits; `limited` false ignores them (TRIGGER ONCE).
     /// None: nothing new. Looks at the world (listing, log) each time unless `freeze` was called.
     async fn next(&mut self, limited: bool) -> Result<Option<EpochInput>>;

@@ -142,6 +142,7 @@ fn decode<'a>(
 }
 
 /// Row keys in one allocation.
+#[derive(Default)]
 pub(super) struct RowKeys {
     bytes: Vec<u8>,
     ends: Vec<usize>,

@@ -11,7 +11,7 @@ use super::{Batch, Column};
 use crate::error::Result;
 
 /// The log may grow to this, or to twice the hot rows, before it is replaced. It bounds what a start has to read.
-const LOG_BYTES_MIN: usize = 32 << 20;
+pub(super) const LOG_BYTES_MIN: usize = 32 << 20;
 /// Rows per write batch while folding, and per block of a snapshot.
 const ROWS_PER_BATCH: usize = 65_536;
 
@@ -28,7 +28,7 @@ impl StateTable {
             let room = (self.budget / 2).min(self.budget.saturating_sub(incoming));
             let keep = (room as f64 / hot_bytes as f64 * live as f64) as usize;
             self.rebuild(inner, keep.min(live))
-        } else if inner.log_bytes > LOG_BYTES_MIN.max(2 * hot_bytes) {
+        } else if inner.log_bytes > self.log_bytes_min.max(2 * hot_bytes) {
             if inner.cold { self.fold(inner) } else { self.snapshot(inner) }
         } else if sparse {
             self.rebuild(inner, live)
@@ -46,6 +46,13 @@ impl StateTable {
 
     /// Moves everything in the log to `Rows`; afterwards any hot row may be dropped.
     fn fold(&self, inner: &mut Inner) -> Result<()> {
+        if !inner.cold {
+            // Before the first row: from here on removed keys must be remembered, even if this fold fails half-way.
+            let mut first = Batch::default();
+            first.put(Column::Meta, self.meta_key("cold"), "1");
+            self.store.write(first, true)?;
+            inner.cold = true;
+        }
         let bound = inner.bound()?;
         for rows in bound.hot.dirty_rows() {
             let rows = rows?;
@@ -73,10 +80,7 @@ impl StateTable {
         for key in &inner.log {
             last.delete(Column::Log, key.as_slice());
         }
-        last.put(Column::Meta, self.meta_key("cold"), "1");
-        last.put(Column::Meta, self.meta_key("rows"), inner.rows.to_string());
         self.store.write(last, true)?;
-        inner.cold = true;
         inner.log.clear();
         inner.log_bytes = 0;
         inner.bound_mut()?.hot.clean();

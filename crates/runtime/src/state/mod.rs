@@ -13,12 +13,14 @@ mod rocks;
 mod scan;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
+pub use codec::canonical_keys;
+pub use hot::Touched;
 pub use memory::MemoryStore;
 pub use rocks::RocksStore;
 pub use scan::StateScan;
-pub use table::{StagedState, StateSize, StateTable, Stored};
+pub use table::{Receipt, StagedState, StateSize, StateTable, Stored};
 
 use crate::error::Result;
 

@@ -52,7 +52,7 @@ impl StateScan {
         }
         let cold = if inner.cold {
             let codec = RowCodec::new(table.operator, bound.schema.clone(), bound.keys)?;
-            let mut hidden = codec.keys(&[], 0)?;
+            let mut hidden = RowKeys::default();
             let mut hide = |rows: &RecordBatch| -> Result<()> {
                 hidden.append(&codec.keys(&rows.columns()[..bound.keys], rows.num_rows())?);
                 Ok(())
@@ -77,6 +77,11 @@ impl StateScan {
             None
         };
         Ok(StateScan { hot, at: 0, cold })
+    }
+
+    /// Just these rows.
+    pub fn of(rows: RecordBatch) -> StateScan {
+        StateScan { hot: VecDeque::from([(rows, None)]), at: 0, cold: None }
     }
 
     /// The next rows; None at the end.

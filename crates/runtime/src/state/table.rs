@@ -11,12 +11,12 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use alluvium_parser::Diagnostic;
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::take;
-use arrow::array::UInt32Array;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 
 use super::codec::{self, BlockKind, RowCodec, STATE_FORMAT, block_key, parse_block_key};
+use super::fold::LOG_BYTES_MIN;
 use super::hot::{Hot, Touched, compact};
 use super::{Batch, Column, StateScan, StateStore};
 use crate::error::{Error, Result};
@@ -27,6 +27,8 @@ pub struct StateTable {
     pub(super) store: Arc<dyn StateStore>,
     /// Bytes its hot rows may take.
     pub(super) budget: usize,
+    /// Bytes the log may always grow to.
+    pub(super) log_bytes_min: usize,
     inner: Mutex<Inner>,
 }
 
@@ -95,9 +97,19 @@ pub struct StagedState {
 impl StateTable {
     /// Opens the state of an operator and loads its hot rows. `budget`: bytes they may take.
     pub fn open(store: Arc<dyn StateStore>, operator: u32, budget: usize) -> Result<StateTable> {
+        StateTable::open_with(store, operator, budget, LOG_BYTES_MIN)
+    }
+
+    /// [`Self::open`] with another limit for the log, for tests that cannot fill it.
+    pub(crate) fn open_with(
+        store: Arc<dyn StateStore>,
+        operator: u32,
+        budget: usize,
+        log_bytes_min: usize,
+    ) -> Result<StateTable> {
         let inner =
             Inner { bound: None, rows: 0, cold: false, log: Vec::new(), log_bytes: 0, run: 0, generation: 0 };
-        let table = StateTable { operator, store, budget, inner: Mutex::new(inner) };
+        let table = StateTable { operator, store, budget, log_bytes_min, inner: Mutex::new(inner) };
         if let Some(pinned) = table.store.get(Column::Meta, &table.meta_key("schema"))? {
             table.check_format()?;
             table.load(codec::decode_schema(operator, &pinned)?)?;
@@ -238,13 +250,39 @@ impl StateTable {
         Ok(StateSize { operator: self.operator, rows: inner.rows, bytes, hot_rows, hot_bytes })
     }
 
+    /// Operators that have state in `store`.
+    pub fn stored_operators(store: &dyn StateStore) -> Result<Vec<u32>> {
+        let mut from = META_PREFIX.as_bytes().to_vec();
+        let until = super::prefix_end(&from);
+        let mut operators = Vec::new();
+        loop {
+            let page = store.page(Column::Meta, &from, &until, 1024)?;
+            let Some(next) = page.next_key() else { break };
+            for (key, _) in page.iter() {
+                let key = String::from_utf8_lossy(&key[META_PREFIX.len()..]).into_owned();
+                operators.extend(key.strip_suffix("/schema").and_then(|operator| operator.parse::<u32>().ok()));
+            }
+            from = next;
+        }
+        operators.sort_unstable();
+        Ok(operators)
+    }
+
+    /// Rows and bytes an operator has in `store`, without loading them.
+    pub fn stored_size(store: &dyn StateStore, operator: u32) -> Result<StateSize> {
+        let rows = store.get(Column::Meta, &meta_key(operator, "rows"))?.map_or(Ok(0), |count| parse_count(operator, count))?;
+        let (from, until) = codec::operator_range(operator);
+        let bytes = store.bytes_between(Column::Rows, &from, &until)? + store.bytes_between(Column::Log, &from, &until)?;
+        Ok(StateSize { operator, rows, bytes, ..StateSize::default() })
+    }
+
     pub(super) fn lock(&self) -> Result<MutexGuard<'_, Inner>> {
         let torn = |_| Error::internal(format!("the state of operator {} was left half changed by a panic", self.operator));
         self.inner.lock().map_err(torn)
     }
 
     pub(super) fn meta_key(&self, what: &str) -> Vec<u8> {
-        format!("state/{}/{what}", self.operator).into_bytes()
+        meta_key(self.operator, what)
     }
 
     fn check_format(&self) -> Result<()> {
@@ -312,8 +350,7 @@ impl StateTable {
 
     fn stored_count(&self) -> Result<u64> {
         let count = self.store.get(Column::Meta, &self.meta_key("rows"))?;
-        let count = count.and_then(|bytes| String::from_utf8(bytes).ok()).and_then(|text| text.parse().ok());
-        count.ok_or_else(|| codec::corrupt(self.operator, "its number of rows"))
+        count.map_or(Ok(0), |count| parse_count(self.operator, count))
     }
 
     /// The changes are on disk: they become the committed state.
@@ -356,6 +393,17 @@ impl Inner {
     pub(super) fn bound_mut(&mut self) -> Result<&mut Bound> {
         self.bound.as_mut().ok_or_else(unbound)
     }
+}
+
+const META_PREFIX: &str = "state/";
+
+fn meta_key(operator: u32, what: &str) -> Vec<u8> {
+    format!("{META_PREFIX}{operator}/{what}").into_bytes()
+}
+
+fn parse_count(operator: u32, count: Vec<u8>) -> Result<u64> {
+    let count = String::from_utf8(count).ok().and_then(|text| text.parse().ok());
+    count.ok_or_else(|| codec::corrupt(operator, "its number of rows"))
 }
 
 fn unbound() -> Error {

@@ -214,7 +214,10 @@ pub fn parse(version: u64, bytes: &[u8]) -> Result<Vec<Action>> {
         .filter(|line| !line.iter().all(u8::is_ascii_whitespace))
         .map(|line| {
             serde_json::from_slice(line).map_err(|error| {
-                Error::environment("DELTA_LOG_CORRUPT", format!("version {version} of the table's log cannot be read: {error}"))
+                Error::environment(
+                    "DELTA_LOG_CORRUPT",
+                    format!("version {version} of the table's log cannot be read: {error}"),
+                )
             })
         })
         .collect()

@@ -27,7 +27,7 @@ pub async fn append(path: &Path, partitions: Vec<SendableRecordBatchStream>, ope
         if head.generation() != generation {
             return Err(changed_meanwhile());
         }
-        Ok(lines(head, staged, &operation))
+        Ok(Some(lines(head, staged, &operation)))
     })
     .await
 }
@@ -57,18 +57,22 @@ pub fn lines(head: &Head, staged: &Staged, operation: &Operation) -> Vec<Action>
 }
 
 /// Publishes on top of the newest version, planning anew after each lost race; takes the files away when `plan`
-/// gives up. The data files and the commit's bytes are made durable at the same time.
+/// fails or finds that nothing is to be done (None). The data files and the commit's bytes are made durable at the same time.
 pub async fn publish_until_done(
     head: &mut Head,
     staged: Staged,
-    mut plan: impl FnMut(&Head, &Staged) -> Result<Vec<Action>>,
+    mut plan: impl FnMut(&Head, &Staged) -> Result<Option<Vec<Action>>>,
 ) -> Result<Written> {
     let began = Instant::now();
     let mut synced = false;
     loop {
         head.update().await?;
         let actions = match plan(head, &staged) {
-            Ok(actions) => actions,
+            Ok(Some(actions)) => actions,
+            Ok(None) => {
+                staged.discard();
+                return Ok(Written::default());
+            }
             Err(error) => {
                 staged.discard();
                 return Err(error);
@@ -90,5 +94,8 @@ pub async fn publish_until_done(
 
 /// Schema, properties or features of the table changed while rows for it were being written.
 pub fn changed_meanwhile() -> Error {
-    Error::environment("TABLE_CHANGED", "the table's schema or properties were changed by another writer while rows were being written to it")
+    Error::environment(
+        "TABLE_CHANGED",
+        "the table's schema or properties were changed by another writer while rows were being written to it",
+    )
 }

@@ -113,7 +113,8 @@ pub fn info(
     read_version: Option<u64>,
     metrics: &Map<String, Value>,
 ) -> Value {
-    let blind = matches!(operation, Operation::Write) || matches!(operation, Operation::StreamingUpdate { mode: OutputMode::Append, .. });
+    let blind = matches!(operation, Operation::Write)
+        || matches!(operation, Operation::StreamingUpdate { mode: OutputMode::Append, .. });
     let mut info = Map::new();
     info.insert("timestamp".into(), json!(now_ms()));
     info.insert("operation".into(), json!(operation.name()));

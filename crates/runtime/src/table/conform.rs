@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use alluvium_parser::Diagnostic;
-use arrow::array::{Array, ArrayRef, ListArray, MapArray, RecordBatch, RecordBatchOptions, StructArray, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, ListArray, MapArray, RecordBatch, RecordBatchOptions, StructArray, new_null_array,
+};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 
@@ -69,8 +71,13 @@ fn convert(array: &ArrayRef, to: &DataType) -> std::result::Result<ArrayRef, arr
         (from, to) if from == to => Ok(array.clone()),
         (DataType::Struct(have), DataType::Struct(want)) => {
             let rows: &StructArray = array.as_any().downcast_ref().ok_or_else(|| wrong_array(array))?;
-            if let Some(extra) = have.iter().find(|field| !want.iter().any(|w| w.name().eq_ignore_ascii_case(field.name()))) {
-                return Err(arrow::error::ArrowError::CastError(format!("field `{}` is not in the table's struct", extra.name())));
+            if let Some(extra) =
+                have.iter().find(|field| !want.iter().any(|w| w.name().eq_ignore_ascii_case(field.name())))
+            {
+                return Err(arrow::error::ArrowError::CastError(format!(
+                    "field `{}` is not in the table's struct",
+                    extra.name()
+                )));
             }
             let mut columns = Vec::with_capacity(want.len());
             for field in want {
@@ -92,7 +99,13 @@ fn convert(array: &ArrayRef, to: &DataType) -> std::result::Result<ArrayRef, arr
             let keys = convert(maps.keys(), pair[0].data_type())?;
             let values = convert(maps.values(), pair[1].data_type())?;
             let rows = StructArray::try_new(pair.clone(), vec![keys, values], None)?;
-            Ok(Arc::new(MapArray::try_new(entries.clone(), maps.offsets().clone(), rows, maps.nulls().cloned(), *sorted)?))
+            Ok(Arc::new(MapArray::try_new(
+                entries.clone(),
+                maps.offsets().clone(),
+                rows,
+                maps.nulls().cloned(),
+                *sorted,
+            )?))
         }
         (_, to) => cast_with_options(array, to, &CastOptions { safe: false, ..CastOptions::default() }),
     }
@@ -105,8 +118,11 @@ fn wrong_array(array: &ArrayRef) -> arrow::error::ArrowError {
 fn unknown_column(name: &str, table: &Schema) -> Error {
     let names: Vec<_> = table.fields().iter().map(|field| format!("`{}`", field.name())).collect();
     Error::statement(
-        Diagnostic::new("COLUMN_NOT_IN_TABLE", format!("column `{name}` is not in the table (it has {})", names.join(", ")))
-            .help("leave the column out, or add it to the table first"),
+        Diagnostic::new(
+            "COLUMN_NOT_IN_TABLE",
+            format!("column `{name}` is not in the table (it has {})", names.join(", ")),
+        )
+        .help("leave the column out, or add it to the table first"),
     )
 }
 
@@ -123,7 +139,11 @@ fn no_fit(field: &FieldRef, error: &arrow::error::ArrowError) -> Error {
     Error::statement(
         Diagnostic::new(
             "CAST_FAILED",
-            format!("a value does not fit column `{}` of type {}: {why}", field.name(), schema::sql_name(field.data_type())),
+            format!(
+                "a value does not fit column `{}` of type {}: {why}",
+                field.name(),
+                schema::sql_name(field.data_type())
+            ),
         )
         .help("use try_cast to get NULL instead, or give the column a wider type"),
     )
@@ -138,10 +158,7 @@ mod tests {
     use super::*;
 
     fn table() -> SchemaRef {
-        Arc::new(Schema::new(vec![
-            Field::new("Id", DataType::Int32, false),
-            Field::new("name", DataType::Utf8, true),
-        ]))
+        Arc::new(Schema::new(vec![Field::new("Id", DataType::Int32, false), Field::new("name", DataType::Utf8, true)]))
     }
 
     #[test]
@@ -158,7 +175,8 @@ mod tests {
             let error = Conform::plan(&batch.schema(), &table()).and_then(|conform| conform.apply(batch)).unwrap_err();
             error.diagnostic().code
         };
-        let one = |name: &str, column: ArrayRef| RecordBatch::try_from_iter_with_nullable([(name, column, true)]).unwrap();
+        let one =
+            |name: &str, column: ArrayRef| RecordBatch::try_from_iter_with_nullable([(name, column, true)]).unwrap();
         assert_eq!(code(&one("id", Arc::new(Int64Array::from(vec![i64::MAX])))), "CAST_FAILED");
         assert_eq!(code(&one("id", Arc::new(Int32Array::from(vec![None, Some(1)])))), "NOT_NULL_VIOLATION");
         assert_eq!(code(&one("name", Arc::new(StringArray::from(vec!["x"])))), "NOT_NULL_VIOLATION");

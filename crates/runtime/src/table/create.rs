@@ -35,12 +35,16 @@ pub struct NewTable {
 }
 
 /// Creates an empty table: version 0, durable. Fails with TABLE_EXISTS where there is one.
-pub async fn create(path: &Path, new: &NewTable, operation: Operation) -> Result<()> {
-    create_as(path, new, Vec::new(), operation).await.map(|_| ())
+pub async fn create(path: &Path, new: &NewTable) -> Result<()> {
+    first_commit(path, new, Vec::new(), Operation::CreateTable).await.map(|_| ())
 }
 
-/// Creates a table with these rows in one commit: version 0.
-pub async fn create_as(
+/// Creates a table with these rows in one commit (CREATE TABLE AS): version 0.
+pub async fn create_as(path: &Path, new: &NewTable, partitions: Vec<SendableRecordBatchStream>) -> Result<Written> {
+    first_commit(path, new, partitions, Operation::Ctas).await
+}
+
+async fn first_commit(
     path: &Path,
     new: &NewTable,
     partitions: Vec<SendableRecordBatchStream>,
@@ -84,7 +88,8 @@ pub async fn replace(
     let layout = Arc::new(Layout::new(path, &metadata)?);
     let staged = Staged::write(layout, partitions).await?;
     let protocol = commit::covering(head.protocol(), protocol);
-    features::writable(&protocol, &metadata, &schema::from_json(&metadata.schema_string)?)?;
+    let stored = schema::from_json(&metadata.schema_string)?;
+    features::writable(&protocol, &metadata, &stored)?;
     append::publish_until_done(&mut head, staged, |head, staged| {
         let removes: Vec<_> = head.files().map(|file| Action::remove(file.removed(now_ms()))).collect();
         let metrics = commit::metrics(&operation, staged, removes.len());
@@ -95,7 +100,7 @@ pub async fn replace(
         }
         lines.extend(removes);
         lines.extend(staged.adds().map(Action::add));
-        Ok(lines)
+        Ok(Some(lines))
     })
     .await
 }
@@ -115,8 +120,12 @@ fn describe(new: &NewTable) -> Result<(Protocol, Metadata)> {
     for (key, value) in &configuration {
         let harmless = !matches!(
             key.as_str(),
-            "delta.enableDeletionVectors" | "delta.columnMapping.mode" | "delta.enableRowTracking"
-                | "delta.enableInCommitTimestamps" | "delta.enableTypeWidening" | "delta.feature.catalogManaged"
+            "delta.enableDeletionVectors"
+                | "delta.columnMapping.mode"
+                | "delta.enableRowTracking"
+                | "delta.enableInCommitTimestamps"
+                | "delta.enableTypeWidening"
+                | "delta.feature.catalogManaged"
         );
         if !harmless && value != "false" && value != "none" {
             return Err(Error::statement(
@@ -198,7 +207,10 @@ fn check_columns(schema: &Schema, partition_columns: &[String]) -> Result<()> {
 /// The partition columns as the schema spells them.
 fn partition_names(schema: &Schema, partition_columns: &[String]) -> Vec<String> {
     let spelled = |name: &String| schema.fields().iter().find(|field| field.name().eq_ignore_ascii_case(name));
-    partition_columns.iter().map(|name| spelled(name).map_or_else(|| name.clone(), |field| field.name().clone())).collect()
+    partition_columns
+        .iter()
+        .map(|name| spelled(name).map_or_else(|| name.clone(), |field| field.name().clone()))
+        .collect()
 }
 
 /// What CREATE's history row says about the table.

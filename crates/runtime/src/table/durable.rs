@@ -87,7 +87,9 @@ fn failed(path: &FilePath, source: std::io::Error) -> object_store::Error {
     let path = path.display().to_string();
     match source.kind() {
         std::io::ErrorKind::AlreadyExists => object_store::Error::AlreadyExists { path, source: Box::new(source) },
-        std::io::ErrorKind::PermissionDenied => object_store::Error::PermissionDenied { path, source: Box::new(source) },
+        std::io::ErrorKind::PermissionDenied => {
+            object_store::Error::PermissionDenied { path, source: Box::new(source) }
+        }
         _ => object_store::Error::Generic { store: "DurableLocal", source: Box::new(source) },
     }
 }
@@ -109,7 +111,7 @@ impl ObjectStore for DurableLocal {
             draft.finish(only_if_absent)
         };
         write().map_err(|error| failed(&target, error))?;
-        Ok(PutResult { e_tag: None, version: None, extensions: Default::default() })
+        Ok(PutResult { e_tag: None, version: None })
     }
 
     async fn put_multipart_opts(&self, location: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
@@ -154,7 +156,7 @@ impl MultipartUpload for DurableUpload {
 
     async fn complete(&mut self) -> Result<PutResult> {
         self.draft.finish(false).map_err(|error| failed(&self.draft.target, error))?;
-        Ok(PutResult { e_tag: None, version: None, extensions: Default::default() })
+        Ok(PutResult { e_tag: None, version: None })
     }
 
     async fn abort(&mut self) -> Result<()> {

@@ -55,8 +55,11 @@ pub fn writable(protocol: &Protocol, metadata: &Metadata, schema: &Schema) -> Re
 pub fn removable(metadata: &Metadata) -> Result<()> {
     if is_true(metadata, "delta.appendOnly") {
         return Err(Error::statement(
-            Diagnostic::new("TABLE_FEATURE", "the table is append-only (`delta.appendOnly` is true): its rows cannot be replaced")
-                .help("use OUTPUT MODE APPEND, or set the property to false"),
+            Diagnostic::new(
+                "TABLE_FEATURE",
+                "the table is append-only (`delta.appendOnly` is true): its rows cannot be replaced",
+            )
+            .help("use OUTPUT MODE APPEND, or set the property to false"),
         ));
     }
     Ok(())
@@ -70,7 +73,8 @@ pub fn streamable(protocol: &Protocol, metadata: &Metadata) -> Result<()> {
     if column_mapping(metadata) {
         return Err(refused("columnMapping", "read as a stream"));
     }
-    const UNDERSTOOD: &[&str] = &["timestampNtz", "deletionVectors", "columnMapping", "v2Checkpoint", "vacuumProtocolCheck"];
+    const UNDERSTOOD: &[&str] =
+        &["timestampNtz", "deletionVectors", "columnMapping", "v2Checkpoint", "vacuumProtocolCheck"];
     match protocol.reader_features.iter().flatten().find(|name| !UNDERSTOOD.contains(&name.as_str())) {
         Some(feature) => Err(refused(feature, "read as a stream")),
         None => Ok(()),
@@ -80,8 +84,11 @@ pub fn streamable(protocol: &Protocol, metadata: &Metadata) -> Result<()> {
 /// `refused("deletionVectors", "read as a stream")`.
 pub fn refused(feature: &str, doing: &str) -> Error {
     Error::statement(
-        Diagnostic::new("TABLE_FEATURE", format!("the table uses the Delta feature `{feature}` and cannot be {doing} yet"))
-            .help("read it once instead (without STREAM), or copy it: CREATE TABLE … AS SELECT * FROM …"),
+        Diagnostic::new(
+            "TABLE_FEATURE",
+            format!("the table uses the Delta feature `{feature}` and cannot be {doing} yet"),
+        )
+        .help("read it once instead (without STREAM), or copy it: CREATE TABLE … AS SELECT * FROM …"),
     )
 }
 

@@ -43,7 +43,12 @@ pub async fn load(path: &Path, version: Option<u64>) -> Result<Loaded> {
             deletion_vector: view.deletion_vector_descriptor().as_ref().map(again).transpose()?,
         });
     }
-    Ok(Loaded { version: state.version(), protocol: again(state.protocol())?, metadata: again(state.metadata())?, files })
+    Ok(Loaded {
+        version: state.version(),
+        protocol: again(state.protocol())?,
+        metadata: again(state.metadata())?,
+        files,
+    })
 }
 
 /// The application's last transaction at the table's latest version.
@@ -96,7 +101,9 @@ fn foreign(path: &Path, error: DeltaTableError) -> Error {
     match error {
         DeltaTableError::NotATable(_) => not_a_table(path),
         DeltaTableError::InvalidVersion(version) => no_such_version(path, version),
-        other => Error::environment("DELTA", format!("the Delta table at `{}` cannot be read: {other}", path.display())),
+        other => {
+            Error::environment("DELTA", format!("the Delta table at `{}` cannot be read: {other}", path.display()))
+        }
     }
 }
 

@@ -60,11 +60,12 @@ impl Layout {
         // Field metadata (comments) belongs to the log, not into every file.
         let file_fields: Vec<_> =
             file_columns.iter().map(|at| schema.field(*at).clone().with_metadata(Default::default())).collect();
-        let statistics_columns = match metadata.configuration.get("delta.dataSkippingNumIndexedCols").map(|n| n.parse::<i64>()) {
-            Some(Ok(-1)) => usize::MAX,
-            Some(Ok(columns)) => columns.max(0) as usize,
-            _ => 32,
-        };
+        let statistics_columns =
+            match metadata.configuration.get("delta.dataSkippingNumIndexedCols").map(|n| n.parse::<i64>()) {
+                Some(Ok(-1)) => usize::MAX,
+                Some(Ok(columns)) => columns.max(0) as usize,
+                _ => 32,
+            };
         Ok(Layout {
             root: root.to_owned(),
             file_schema: Arc::new(Schema::new(file_fields)),
@@ -92,7 +93,6 @@ impl Layout {
 #[derive(Debug, Default)]
 pub struct Staged {
     files: Vec<StagedFile>,
-    root: PathBuf,
 }
 
 #[derive(Debug)]
@@ -105,7 +105,7 @@ struct StagedFile {
 impl Staged {
     /// Writes the rows of all streams. On failure the files written so far are taken away.
     pub async fn write(layout: Arc<Layout>, partitions: Vec<SendableRecordBatchStream>) -> Result<Staged> {
-        let mut staged = Staged { files: Vec::new(), root: layout.root.clone() };
+        let mut staged = Staged::default();
         match staged.collect(&layout, partitions).await {
             Ok(()) => Ok(staged),
             Err(error) => {
@@ -149,10 +149,10 @@ impl Staged {
     }
 
     fn take(&mut self, drained: (Drain, Result<()>), rest: &mut IndexMap<Values, Pile>) -> Result<()> {
-        let (drain, result) = drained;
-        self.files.extend(drain.files);
+        let (mut drain, result) = drained;
+        self.files.append(&mut drain.files);
         result?;
-        for (values, pile) in drain.piles {
+        for (values, pile) in std::mem::take(&mut drain.piles) {
             let all = rest.entry(values).or_default();
             all.rows += pile.rows;
             all.batches.extend(pile.batches);
@@ -189,7 +189,8 @@ impl Staged {
                 File::open(&path).and_then(|file| file.sync_all()).map_err(|error| Error::io("sync", &path, &error))
             }));
         }
-        let directories: BTreeSet<_> = self.files.iter().filter_map(|file| file.path.parent()).map(Path::to_owned).collect();
+        let directories: BTreeSet<_> =
+            self.files.iter().filter_map(|file| file.path.parent()).map(Path::to_owned).collect();
         for directory in directories {
             running.spawn(blocking(move || sync_directory(&directory)));
         }
@@ -217,7 +218,7 @@ struct Pile {
     open: Option<OpenFile>,
 }
 
-/// One stream being written.
+/// One stream being written. Dropped before its files are handed over, it takes them away.
 struct Drain {
     layout: Arc<Layout>,
     files: Vec<StagedFile>,
@@ -258,7 +259,8 @@ impl Drain {
             self.flush(&values)?;
         }
         if self.held > HELD_BYTES
-            && let Some(largest) = self.piles.iter().max_by_key(|(_, pile)| pile.bytes).map(|(values, _)| values.clone())
+            && let Some(largest) =
+                self.piles.iter().max_by_key(|(_, pile)| pile.bytes).map(|(values, _)| values.clone())
         {
             self.flush(&largest)?;
         }
@@ -299,7 +301,8 @@ impl Drain {
 
     /// Everything that is left, each partition in one file.
     fn write_all(&mut self) -> Result<()> {
-        let left: Vec<_> = self.piles.iter().filter(|(_, pile)| pile.rows > 0).map(|(values, _)| values.clone()).collect();
+        let left: Vec<_> =
+            self.piles.iter().filter(|(_, pile)| pile.rows > 0).map(|(values, _)| values.clone()).collect();
         for values in left {
             self.flush(&values)?;
             self.close_open_files()?;
@@ -308,13 +311,30 @@ impl Drain {
     }
 }
 
-/// A Parquet file being written.
+impl Drop for Drain {
+    fn drop(&mut self) {
+        for file in &self.files {
+            let _ = std::fs::remove_file(&file.path);
+        }
+    }
+}
+
+/// A Parquet file being written. Dropped before it is closed, it is taken away.
 struct OpenFile {
     relative: String,
     path: PathBuf,
     writer: ArrowWriter<File>,
     rows: u64,
     nans: NanWatch,
+    closed: bool,
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        if !self.closed {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
 }
 
 impl OpenFile {
@@ -332,15 +352,16 @@ impl OpenFile {
             .build();
         let writer = ArrowWriter::try_new(file, layout.file_schema.clone(), Some(properties));
         let writer = writer.map_err(|error| parquet_failed("create", &path, error))?;
-        Ok(OpenFile { relative, path, writer, rows: 0, nans: NanWatch::default() })
+        Ok(OpenFile { relative, path, writer, rows: 0, nans: NanWatch::default(), closed: false })
     }
 
     fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         self.nans.look(batch);
         self.rows += batch.num_rows() as u64;
-        let written = self.writer.write(batch).and_then(|()| {
-            if self.writer.in_progress_size() > ROW_GROUP_BYTES { self.writer.flush() } else { Ok(()) }
-        });
+        let written = self
+            .writer
+            .write(batch)
+            .and_then(|()| if self.writer.in_progress_size() > ROW_GROUP_BYTES { self.writer.flush() } else { Ok(()) });
         written.map_err(|error| parquet_failed("write", &self.path, error))
     }
 
@@ -361,7 +382,8 @@ impl OpenFile {
             stats: Some(statistics::of_file(&layout.file_schema, &footer, layout.statistics_columns, &self.nans)),
             deletion_vector: None,
         };
-        Ok(StagedFile { add, path: self.path, rows: self.rows })
+        self.closed = true;
+        Ok(StagedFile { add, path: self.path.clone(), rows: self.rows })
     }
 }
 

@@ -1,7 +1,7 @@
 //! A table's newest state in memory, kept up with its log commit by commit: what following costs does not depend on
 //! the table's age. Opening replays the log; from a checkpoint on where it has one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -78,6 +78,9 @@ impl Head {
             Some(actions) => {
                 self.transactions_complete = true;
                 self.apply(0, actions)?;
+            }
+            None if self.log.versions()?.is_empty() && self.log.announced_checkpoint().is_none() => {
+                return Err(fence::not_a_table(&self.path));
             }
             None => {
                 let loaded = fence::load(&self.path, None).await?;
@@ -179,8 +182,8 @@ impl Head {
     }
 
     /// TBLPROPERTIES.
-    pub fn properties(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.metadata.configuration.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    pub fn properties(&self) -> &BTreeMap<String, String> {
+        &self.metadata.configuration
     }
 
     /// One table property.
@@ -227,9 +230,15 @@ impl Head {
         if self.transactions_complete {
             return Ok(None);
         }
-        let seen = fence::transaction(&self.path, app_id).await?.map(|number| SeenTransaction { number, version: None });
+        let seen =
+            fence::transaction(&self.path, app_id).await?.map(|number| SeenTransaction { number, version: None });
         self.transactions.insert(app_id.to_owned(), seen);
         Ok(seen)
+    }
+
+    /// The same without looking further than what is in memory: all there is once the application was asked for.
+    pub fn known_transaction(&self, app_id: &str) -> Option<SeenTransaction> {
+        self.transactions.get(app_id).copied().flatten()
     }
 
     /// A number from the table's properties.
@@ -237,7 +246,10 @@ impl Head {
         self.property(name)
             .map(|text| {
                 text.trim().parse().map_err(|_| {
-                    Error::environment("INVALID_TABLE_PROPERTY", format!("table property `{name}` is `{text}`, not a number"))
+                    Error::environment(
+                        "INVALID_TABLE_PROPERTY",
+                        format!("table property `{name}` is `{text}`, not a number"),
+                    )
                 })
             })
             .transpose()

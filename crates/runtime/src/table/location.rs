@@ -21,8 +21,11 @@ pub fn table_path(uri: &str) -> Result<PathBuf> {
         });
     }
     Err(Error::statement(
-        Diagnostic::new("NOT_SUPPORTED_YET", format!("Delta tables at {scheme}:// locations (`{uri}`) are not supported yet"))
-            .help("use a local path or a `file://` URL"),
+        Diagnostic::new(
+            "NOT_SUPPORTED_YET",
+            format!("Delta tables at {scheme}:// locations (`{uri}`) are not supported yet"),
+        )
+        .help("use a local path or a `file://` URL"),
     ))
 }
 

@@ -20,7 +20,12 @@ mod log;
 mod partition;
 pub mod schema;
 mod statistics;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,9 +34,9 @@ use datafusion::catalog::TableProvider;
 pub use append::append;
 pub use commit::Operation;
 pub use create::{NewTable, create, create_as, replace};
-pub use head::Head;
+pub use head::{Head, SeenTransaction};
 pub use history::{detail, history, version_at};
-pub use location::{absolute, table_path};
+pub use location::{absolute, decode as decoded, table_path};
 pub(crate) use append::{changed_meanwhile, check, lines, publish_until_done};
 pub(crate) use conform::Conform;
 pub(crate) use features::{refused, streamable};
@@ -39,7 +44,7 @@ pub(crate) use fence::{load, no_such_version, write_log_checkpoint};
 pub(crate) use files::{Layout, Staged};
 pub(crate) use log::Log;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The table's rows at its latest version or at `version`, for static reads: delta-rs' own provider, which skips
 /// files by statistics and honours deletion vectors.
@@ -53,8 +58,51 @@ pub fn exists(path: &Path) -> bool {
     log.has(0) || log.announced_checkpoint().is_some() || log.versions().is_ok_and(|versions| !versions.is_empty())
 }
 
-/// The table's latest version, looked for from a known one on; None when `known` is not there any more. Costs a few
-/// looks, however long the log is: for deciding whether a provider is still the latest.
-pub fn latest_version(path: &Path, known: u64) -> Option<u64> {
-    Log::of(path).last_from(known)
+/// Whether the table's log has the commit of this version: one look. For deciding whether something opened earlier
+/// is still the latest.
+pub fn has_version(path: &Path, version: u64) -> bool {
+    Log::of(path).has(version)
+}
+
+/// The table's latest version. A few looks, however long the log is.
+pub async fn latest_version(path: &Path) -> Result<u64> {
+    let log = Log::of(path);
+    if let Some(latest) = log.last_from(log.announced_checkpoint().unwrap_or(0)) {
+        return Ok(latest);
+    }
+    match (log.versions()?.last(), log.announced_checkpoint()) {
+        (Some(last), _) => Ok(*last),
+        (None, Some(checkpoint)) => Ok(checkpoint),
+        (None, None) => Err(fence::not_a_table(path)),
+    }
+}
+
+/// Takes away the table at `path`: its log, then the files the log knows. What else lies in the directory stays.
+pub async fn remove(path: &Path) -> Result<()> {
+    if !exists(path) {
+        return Ok(());
+    }
+    let head = Head::open(path).await?;
+    let mut files: HashSet<_> = head.files().map(|file| file.path.clone()).collect();
+    for version in head.log().versions()? {
+        let actions = head.log().read(version)?.unwrap_or_default();
+        files.extend(actions.into_iter().filter_map(|action| action.add).map(|add| add.path));
+    }
+    let directory = head.log().directory();
+    std::fs::remove_dir_all(directory).map_err(|error| Error::io("remove", directory, &error))?;
+    for file in files {
+        let file = absolute(path, &file)?;
+        // A copy that shares files with another table must not take them away from it.
+        if !file.starts_with(path) {
+            continue;
+        }
+        // Cleaned away before, most of them.
+        let _ = std::fs::remove_file(&file);
+        for parent in file.ancestors().skip(1).take_while(|parent| *parent != path) {
+            if std::fs::remove_dir(parent).is_err() {
+                break;
+            }
+        }
+    }
+    Ok(())
 }

@@ -14,7 +14,11 @@ use crate::error::{Error, Result};
 pub type Values = Vec<Option<String>>;
 
 /// The rows of a batch by partition, without the partition columns.
-pub fn split(batch: RecordBatch, partition_columns: &[usize], file_columns: &[usize]) -> Result<Vec<(Values, RecordBatch)>> {
+pub fn split(
+    batch: RecordBatch,
+    partition_columns: &[usize],
+    file_columns: &[usize],
+) -> Result<Vec<(Values, RecordBatch)>> {
     if partition_columns.is_empty() {
         return Ok(vec![(Vec::new(), batch)]);
     }

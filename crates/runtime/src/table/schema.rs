@@ -23,7 +23,9 @@ fn storable_field(field: &Field, column: &str) -> Result<Field> {
 fn storable_type(data_type: &DataType, column: &str) -> Result<DataType> {
     use DataType as T;
     Ok(match data_type {
-        T::Boolean | T::Int8 | T::Int16 | T::Int32 | T::Int64 | T::Float32 | T::Float64 | T::Date32 => data_type.clone(),
+        T::Boolean | T::Int8 | T::Int16 | T::Int32 | T::Int64 | T::Float32 | T::Float64 | T::Date32 => {
+            data_type.clone()
+        }
         T::Utf8 | T::LargeUtf8 | T::Utf8View => T::Utf8,
         T::Binary | T::LargeBinary | T::BinaryView | T::FixedSizeBinary(_) => T::Binary,
         T::Date64 => T::Date32,
@@ -50,15 +52,20 @@ fn storable_type(data_type: &DataType, column: &str) -> Result<DataType> {
         },
         T::Null => {
             return Err(Error::statement(
-                Diagnostic::new("VOID_COLUMN", format!("column `{column}` has type VOID: all its values are NULL and nothing gives it a type"))
-                    .help(format!("give it one: CAST(… AS STRING) AS {column}")),
+                Diagnostic::new(
+                    "VOID_COLUMN",
+                    format!("column `{column}` has type VOID: all its values are NULL and nothing gives it a type"),
+                )
+                .help(format!("give it one: CAST(… AS STRING) AS {column}")),
             ));
         }
         T::UInt8 => return Err(unstorable(column, data_type, "SMALLINT")),
         T::UInt16 => return Err(unstorable(column, data_type, "INT")),
         T::UInt32 => return Err(unstorable(column, data_type, "BIGINT")),
         T::UInt64 => return Err(unstorable(column, data_type, "BIGINT")),
-        T::Time32(_) | T::Time64(_) | T::Interval(_) | T::Duration(_) => return Err(unstorable(column, data_type, "STRING")),
+        T::Time32(_) | T::Time64(_) | T::Interval(_) | T::Duration(_) => {
+            return Err(unstorable(column, data_type, "STRING"));
+        }
         T::Decimal256(..) | T::Decimal32(..) | T::Decimal64(..) | T::Decimal128(..) => {
             return Err(unstorable(column, data_type, "DECIMAL(38, 18)"));
         }
@@ -171,10 +178,12 @@ fn type_from(json: &Value) -> Result<DataType> {
         return primitive_from(name);
     }
     let flag = |name: &str| json.get(name).and_then(Value::as_bool).unwrap_or(true);
-    let part = |name: &str| json.get(name).ok_or_else(|| unreadable(&format!("`{name}` is missing"))).and_then(type_from);
+    let part =
+        |name: &str| json.get(name).ok_or_else(|| unreadable(&format!("`{name}` is missing"))).and_then(type_from);
     match json.get("type").and_then(Value::as_str) {
         Some("struct") => {
-            let fields = json.get("fields").and_then(Value::as_array).ok_or_else(|| unreadable("`fields` is missing"))?;
+            let fields =
+                json.get("fields").and_then(Value::as_array).ok_or_else(|| unreadable("`fields` is missing"))?;
             Ok(DataType::Struct(fields.iter().map(field_from).collect::<Result<_>>()?))
         }
         Some("array") => Ok(list(part("elementType")?, flag("containsNull"))),
@@ -281,7 +290,11 @@ mod tests {
             Field::new("s", DataType::Utf8View, true).with_metadata([("comment".into(), "text".into())].into()),
             Field::new("t", DataType::Timestamp(TimeUnit::Nanosecond, Some("Europe/Berlin".into())), true),
             Field::new("n", DataType::Timestamp(TimeUnit::Millisecond, None), true),
-            Field::new("l", DataType::LargeList(Arc::new(Field::new("item", DataType::Struct(vec![nested].into()), true))), true),
+            Field::new(
+                "l",
+                DataType::LargeList(Arc::new(Field::new("item", DataType::Struct(vec![nested].into()), true))),
+                true,
+            ),
             Field::new("m", map(DataType::Utf8, DataType::Date32, true), true),
         ]);
         let stored = storable(&schema).unwrap();
@@ -292,7 +305,8 @@ mod tests {
 
     #[test]
     fn refusals_name_column_and_way_out() {
-        let refused = |data_type| storable(&Schema::new(vec![Field::new("x", data_type, true)])).unwrap_err().diagnostic();
+        let refused =
+            |data_type| storable(&Schema::new(vec![Field::new("x", data_type, true)])).unwrap_err().diagnostic();
         assert!(refused(DataType::Null).message.contains("column `x` has type VOID"));
         assert!(refused(DataType::UInt64).help[0].contains("AS BIGINT"));
     }

@@ -37,18 +37,26 @@ pub fn of_file(schema: &Schema, footer: &ParquetMetaData, columns: usize, nans: 
     let leaves: HashMap<&[String], usize> =
         descriptor.columns().iter().enumerate().map(|(at, column)| (column.path().parts(), at)).collect();
     let mut collected = Collected { footer, leaves, left: columns, extremes_trusted: true };
-    let mut totals = (Map::new(), Map::new(), Map::new());
+    let mut totals = Totals::default();
     for (at, field) in schema.fields().iter().enumerate() {
         collected.extremes_trusted = !nans.seen.contains(&at);
         collected.visit(&mut vec![field.name().clone()], field, &mut totals);
     }
     json!({
         "numRecords": footer.file_metadata().num_rows(),
-        "minValues": totals.0,
-        "maxValues": totals.1,
-        "nullCount": totals.2,
+        "minValues": totals.min,
+        "maxValues": totals.max,
+        "nullCount": totals.nulls,
     })
     .to_string()
+}
+
+/// By column, nested as the columns are.
+#[derive(Default)]
+struct Totals {
+    min: Map<String, Value>,
+    max: Map<String, Value>,
+    nulls: Map<String, Value>,
 }
 
 struct Collected<'a> {
@@ -59,15 +67,15 @@ struct Collected<'a> {
 }
 
 impl Collected<'_> {
-    fn visit(&mut self, path: &mut Vec<String>, field: &FieldRef, out: &mut (Map<String, Value>, Map<String, Value>, Map<String, Value>)) {
+    fn visit(&mut self, path: &mut Vec<String>, field: &FieldRef, out: &mut Totals) {
         if let DataType::Struct(fields) = field.data_type() {
-            let mut inner = (Map::new(), Map::new(), Map::new());
+            let mut inner = Totals::default();
             for child in fields {
                 path.push(child.name().clone());
                 self.visit(path, child, &mut inner);
                 path.pop();
             }
-            for (whole, part) in [(&mut out.0, inner.0), (&mut out.1, inner.1), (&mut out.2, inner.2)] {
+            for (whole, part) in [(&mut out.min, inner.min), (&mut out.max, inner.max), (&mut out.nulls, inner.nulls)] {
                 if !part.is_empty() {
                     whole.insert(field.name().clone(), Value::Object(part));
                 }
@@ -81,9 +89,9 @@ impl Collected<'_> {
         self.left -= 1;
         let (nulls, min, max) = self.leaf(leaf, field.data_type(), path.len() > 1);
         let name = field.name();
-        out.2.extend(nulls.map(|nulls| (name.clone(), json!(nulls))));
-        out.0.extend(min.map(|value| (name.clone(), value)));
-        out.1.extend(max.map(|value| (name.clone(), value)));
+        out.nulls.extend(nulls.map(|nulls| (name.clone(), json!(nulls))));
+        out.min.extend(min.map(|value| (name.clone(), value)));
+        out.max.extend(max.map(|value| (name.clone(), value)));
     }
 
     /// NULLs, minimum, maximum over all row groups, each where known.
@@ -128,9 +136,13 @@ impl Extreme {
     fn both(statistics: &Statistics) -> Option<(Extreme, Extreme)> {
         let text = |bytes: Option<&[u8]>| Some(Extreme::Text(String::from_utf8(bytes?.to_vec()).ok()?));
         match statistics {
-            Statistics::Int32(s) => Some((Extreme::Integer((*s.min_opt()?).into()), Extreme::Integer((*s.max_opt()?).into()))),
+            Statistics::Int32(s) => {
+                Some((Extreme::Integer((*s.min_opt()?).into()), Extreme::Integer((*s.max_opt()?).into())))
+            }
             Statistics::Int64(s) => Some((Extreme::Integer(*s.min_opt()?), Extreme::Integer(*s.max_opt()?))),
-            Statistics::Float(s) => Some((Extreme::Real((*s.min_opt()?).into()), Extreme::Real((*s.max_opt()?).into()))),
+            Statistics::Float(s) => {
+                Some((Extreme::Real((*s.min_opt()?).into()), Extreme::Real((*s.max_opt()?).into())))
+            }
             Statistics::Double(s) => Some((Extreme::Real(*s.min_opt()?), Extreme::Real(*s.max_opt()?))),
             Statistics::ByteArray(s) => Some((text(s.min_bytes_opt())?, text(s.max_bytes_opt())?)),
             _ => None,
@@ -149,7 +161,9 @@ impl Extreme {
     /// As JSON; None for what has no faithful form.
     fn json(self, data_type: &DataType) -> Option<Value> {
         match (self, data_type) {
-            (Extreme::Integer(v), DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64) => Some(json!(v)),
+            (Extreme::Integer(v), DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64) => {
+                Some(json!(v))
+            }
             (Extreme::Integer(days), DataType::Date32) => {
                 let date = chrono::NaiveDate::default().checked_add_signed(chrono::TimeDelta::try_days(days)?)?;
                 Some(json!(date.format("%Y-%m-%d").to_string()))
@@ -163,7 +177,9 @@ impl Extreme {
             (Extreme::Integer(v), DataType::Decimal128(_, scale)) if v.unsigned_abs() < 1_000_000_000_000_000 => {
                 Number::from_f64(v as f64 / 10f64.powi((*scale).into())).map(Value::Number)
             }
-            (Extreme::Real(v), DataType::Float32) => Number::from_f64((v as f32).to_string().parse().ok()?).map(Value::Number),
+            (Extreme::Real(v), DataType::Float32) => {
+                Number::from_f64((v as f32).to_string().parse().ok()?).map(Value::Number)
+            }
             (Extreme::Real(v), DataType::Float64) => Number::from_f64(v).map(Value::Number),
             (Extreme::Text(v), DataType::Utf8) => Some(json!(v)),
             _ => None,

@@ -17,7 +17,8 @@ use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::{
-    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, ReplaceChildrenOptions,
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
+    ReplaceChildrenOptions,
 };
 
 use super::FileEntry;
@@ -97,7 +98,10 @@ impl ExecutionPlan for FilesExec {
         Vec::new()
     }
 
-    fn apply_expressions(&self, _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>) -> Result<TreeNodeRecursion> {
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
         Ok(TreeNodeRecursion::Continue)
     }
 
@@ -134,7 +138,7 @@ fn shares(files: &[FileEntry], options: &FormatOptions, partitions: usize) -> Ve
     let total: u64 = files.iter().map(cost).sum();
     let count = u64::try_from(partitions).unwrap_or(1).min(total / SHARE_MIN).max(1);
     let end_of = |share: u64| (u128::from(total) * u128::from(share + 1) / u128::from(count)) as u64;
-    let mut shares = Vec::new();
+    let mut shares: Vec<Arc<[Unit]>> = Vec::new();
     let mut units = Vec::new();
     let mut before = 0u64;
     for (at, file) in files.iter().enumerate() {
@@ -181,7 +185,7 @@ fn is_plain(file: &FileEntry) -> bool {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -194,7 +198,9 @@ mod tests {
         FormatOptions::parse(Format::Json, &entries, true, false).unwrap()
     }
 
-    fn cut(files: &[FileEntry], entries: &[(&str, &str)], partitions: usize) -> Vec<Vec<(usize, Option<(u64, u64)>)>> {
+    type Share = Vec<(usize, Option<(u64, u64)>)>;
+
+    fn cut(files: &[FileEntry], entries: &[(&str, &str)], partitions: usize) -> Vec<Share> {
         let shares = shares(files, &options(entries), partitions);
         shares.iter().map(|share| share.iter().map(|unit| (unit.file, unit.lines)).collect()).collect()
     }
@@ -234,7 +240,8 @@ mod tests {
             state >> 33
         };
         for _ in 0..300 {
-            let files: Vec<_> = (0..random() % 12).map(|i| file(&format!("{i}"), random() % (1 << (random() % 26)))).collect();
+            let files: Vec<_> =
+                (0..random() % 12).map(|i| file(&format!("{i}"), random() % (1 << (random() % 26)))).collect();
             let shares = cut(&files, &[], 1 + (random() % 5) as usize);
             let mut at: Vec<u64> = vec![0; files.len()];
             for (file, lines) in shares.iter().flatten() {

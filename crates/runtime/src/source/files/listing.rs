@@ -66,7 +66,10 @@ impl Lister {
     /// Paths of all files below one directory, sorted; empty when it is gone or not part of the root.
     pub fn below(&mut self, directory: &Path) -> Result<Vec<String>> {
         let mut paths = Vec::new();
-        if self.relative(directory).is_some_and(|relative| relative.is_empty() || !is_hidden_path(relative) && self.root.enters(relative)) {
+        if self
+            .relative(directory)
+            .is_some_and(|relative| relative.is_empty() || !is_hidden_path(relative) && self.root.enters(relative))
+        {
             self.directories.retain(|known, _| !known.starts_with(directory));
             self.directory(directory, &mut paths)?;
         }
@@ -134,7 +137,9 @@ impl Lister {
         for entry in entries {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
-            if name.as_encoded_bytes().first().is_some_and(|first| b"._".contains(first)) && is_hidden(&name.to_string_lossy()) {
+            if name.as_encoded_bytes().first().is_some_and(|first| b"._".contains(first))
+                && is_hidden(&name.to_string_lossy())
+            {
                 continue;
             }
             let kind = entry.file_type().map_err(failed)?;
@@ -193,9 +198,12 @@ fn text(path: &Path) -> Result<&str> {
 }
 
 fn not_text(path: &Path) -> Error {
-    Diagnostic::new("FILE_NAME_NOT_UTF8", format!("the name of `{}` is not UTF-8 and cannot be written in SQL", path.display()))
-        .help("rename it, or hide it by a name that starts with `_` or `.`")
-        .into()
+    Diagnostic::new(
+        "FILE_NAME_NOT_UTF8",
+        format!("the name of `{}` is not UTF-8 and cannot be written in SQL", path.display()),
+    )
+    .help("rename it, or hide it by a name that starts with `_` or `.`")
+    .into()
 }
 
 /// A link to a directory above itself would give every file under endless names.
@@ -222,13 +230,16 @@ fn base_error(base: &Path, error: &std::io::Error) -> Error {
     if error.kind() != std::io::ErrorKind::NotFound {
         return Error::io("list", base, error);
     }
-    Diagnostic::new("PATH_NOT_FOUND", format!("directory `{}`, which a stream reads, is not there any more", base.display()))
-        .help("put it back, then start the stream again; it goes on where it stopped")
-        .into()
+    Diagnostic::new(
+        "PATH_NOT_FOUND",
+        format!("directory `{}`, which a stream reads, is not there any more", base.display()),
+    )
+    .help("put it back, then start the stream again; it goes on where it stopped")
+    .into()
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -249,7 +260,8 @@ mod tests {
     #[test]
     fn hidden_names_are_left_out_at_every_level() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["a.json", "b/c.json", "_k=1/d.json", "b/_e.json", "_f/g.json", ".h/i.json", "j._COPYING_", "b/.k"] {
+        for name in ["a.json", "b/c.json", "_k=1/d.json", "b/_e.json", "_f/g.json", ".h/i.json", "j._COPYING_", "b/.k"]
+        {
             touch(dir.path().join(name));
         }
         let found = lister(dir.path(), "").all().unwrap();
@@ -264,7 +276,10 @@ mod tests {
         }
         let mut by_pattern = lister(dir.path(), "/x/*/a.json");
         assert_eq!(names(dir.path(), by_pattern.all().unwrap()), ["x/1/a.json"]);
-        let mut filtered = Lister::new(Root::find(dir.path().to_str().unwrap(), true).unwrap(), Some(Glob::new("*.csv", true).unwrap()));
+        let mut filtered = Lister::new(
+            Root::find(dir.path().to_str().unwrap(), true).unwrap(),
+            Some(Glob::new("*.csv", true).unwrap()),
+        );
         assert_eq!(names(dir.path(), filtered.all().unwrap()), ["x/2/a.csv"]);
         assert!(by_pattern.takes(&dir.path().join("x/3/a.json")));
         assert!(!by_pattern.takes(&dir.path().join("x/_3/a.json")));

@@ -48,7 +48,9 @@ fn repeated(sources: &[(&FileEntry, usize)], text: impl Fn(&FileEntry) -> String
     // The values are whole strings and the offsets their ends, so this cannot fail.
     match StringArray::try_new(OffsetBuffer::from_lengths(lengths), values.into(), None) {
         Ok(array) => Arc::new(array),
-        Err(_) => Arc::new(StringArray::from_iter_values(texts.iter().flat_map(|(text, rows)| std::iter::repeat_n(text, *rows)))),
+        Err(_) => Arc::new(StringArray::from_iter_values(
+            texts.iter().flat_map(|(text, rows)| std::iter::repeat_n(text, *rows)),
+        )),
     }
 }
 
@@ -61,7 +63,7 @@ pub fn file_url(path: &str) -> String {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod tests {
     use arrow::array::AsArray;
     use arrow::datatypes::{Int64Type, TimestampMicrosecondType};

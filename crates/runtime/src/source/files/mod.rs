@@ -8,9 +8,12 @@
 //! size and time they had; they are read as they are when the epoch runs. Normally that is the same. If a file was
 //! replaced or removed between a failed run and the next (a torn archive, say), the re-run reads the replacement, or
 //! goes on without the file and leaves it out of the ledger, so that the same name can be delivered again.
+//!
+//! Known gaps: `key=value` directories do not become columns, and only local file systems are read.
 
 mod exec;
 mod glob;
+mod hints;
 mod infer;
 mod input;
 mod listing;
@@ -21,6 +24,8 @@ mod read;
 pub mod resolve;
 mod root;
 mod static_files;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::path::PathBuf;
@@ -89,6 +94,16 @@ struct Discovery {
     /// First start without existing files: what was there, to be remembered with the first epoch.
     skipped: Vec<FileEntry>,
     skip_existing: bool,
+    /// A listing left out files that were being written: the next one looks everywhere again.
+    left_out: bool,
+}
+
+impl Discovery {
+    /// Takes a listing in, without the files that are known to be unfinished.
+    fn take(&mut self, paths: &mut Vec<String>, watch: Option<&Watch>) -> Result<()> {
+        self.left_out |= watch.is_some_and(|watch| watch.leave_out_written(paths));
+        self.pending.add(paths)
+    }
 }
 
 enum Watching {
@@ -111,7 +126,7 @@ impl FilesSource {
         let skip_existing = first_start && !files.options.include_existing_files;
         let base = lister.root().base.clone();
         let pending = Pending::new(source_id, ledger);
-        let work = Discovery { lister, pending, skipped: Vec::new(), skip_existing };
+        let work = Discovery { lister, pending, skipped: Vec::new(), skip_existing, left_out: false };
         let mut source = FilesSource {
             spec: files.clone(),
             source_schema: spec.clone(),
@@ -137,54 +152,57 @@ impl FilesSource {
         self.looks += 1;
         self.tend_watch().await;
         let Watching::On(watch) = &self.watching else {
-            let enough = self.backlog.files > self.files_max() && self.listed.is_some_and(|(at, _)| at.elapsed() < RELIST);
+            let enough =
+                self.backlog.files > self.files_max() && self.listed.is_some_and(|(at, _)| at.elapsed() < RELIST);
             return if enough { Ok(()) } else { self.list(false).await };
         };
         let watch = watch.clone();
-        let mut mail = watch.take();
-        if mail.files.is_empty() && mail.folders.is_empty() && self.backlog.files == 0 {
+        let due = self.listed.is_none_or(|(at, took)| at.elapsed() > RELIST.max(took * RELIST_SHARE));
+        let listed = self.read_mail(watch.take(), due).await?;
+        if !listed && self.backlog.files == 0 {
             let waiting = watch.clone();
             blocking(move || {
                 waiting.barrier();
                 Ok(())
             })
             .await?;
-            mail = watch.take();
+            self.read_mail(watch.take(), false).await?;
         }
-        if mail.ended {
-            self.watching = Watching::Off { retry: Some(Instant::now() + NET) };
-            self.relist = true;
-        }
-        let due = self.listed.is_none_or(|(at, took)| at.elapsed() > RELIST.max(took * RELIST_SHARE));
-        self.read_mail(mail, self.relist || due).await
+        Ok(())
     }
 
-    async fn read_mail(&mut self, mail: Mail, list: bool) -> Result<()> {
+    /// Looks at what the mail names, or lists where that is called for; whether it has listed.
+    async fn read_mail(&mut self, mail: Mail, due: bool) -> Result<bool> {
+        if mail.ended {
+            self.watching = Watching::Off { retry: Some(Instant::now() + NET) };
+        }
+        let list = due || mail.relist || mail.ended || self.relist;
         let now = Instant::now();
         self.second_looks.extend(mail.folders.iter().map(|folder| (now + SECOND_LOOK, folder.clone())));
         let mut folders = mail.folders;
         folders.extend(self.second_looks.extract_if(.., |(at, _)| *at <= now).map(|(_, folder)| folder));
-        if mail.relist || list {
+        if list {
             self.list(false).await?;
         }
         if mail.files.is_empty() && folders.is_empty() {
-            return Ok(());
+            return Ok(list);
         }
         let watch = self.watch();
         self.work(move |discovery| {
             let takes = |path: &PathBuf| discovery.lister.takes(path);
-            let files: Vec<String> =
-                mail.files.iter().filter(|path| takes(path)).filter_map(|path| path.to_str().map(str::to_owned)).collect();
+            let files: Vec<String> = mail
+                .files
+                .iter()
+                .filter(|path| takes(path))
+                .filter_map(|path| path.to_str().map(str::to_owned))
+                .collect();
             discovery.pending.refresh(&files)?;
             discovery.pending.add(&files)?;
             for folder in &folders {
                 let mut paths = discovery.lister.below(folder)?;
-                if let Some(watch) = &watch {
-                    watch.leave_out_written(&mut paths);
-                }
-                discovery.pending.add(&paths)?;
+                discovery.take(&mut paths, watch.as_deref())?;
             }
-            Ok(())
+            Ok(list)
         })
         .await
     }
@@ -195,11 +213,9 @@ impl FilesSource {
         let first = self.listed.is_none();
         let watch = self.watch();
         self.work(move |discovery| {
-            let mut paths = if all || first { discovery.lister.all()? } else { discovery.lister.recent()? };
-            if let Some(watch) = &watch {
-                watch.leave_out_written(&mut paths);
-            }
-            discovery.pending.add(&paths)?;
+            let all = all || first || std::mem::take(&mut discovery.left_out);
+            let mut paths = if all { discovery.lister.all()? } else { discovery.lister.recent()? };
+            discovery.take(&mut paths, watch.as_deref())?;
             if std::mem::take(&mut discovery.skip_existing) {
                 discovery.skipped = discovery.pending.take_all();
             }
@@ -250,7 +266,10 @@ impl FilesSource {
     }
 
     /// Runs something on the discovery where blocking is allowed.
-    async fn work<R: Send + 'static>(&mut self, job: impl FnOnce(&mut Discovery) -> Result<R> + Send + 'static) -> Result<R> {
+    async fn work<R: Send + 'static>(
+        &mut self,
+        job: impl FnOnce(&mut Discovery) -> Result<R> + Send + 'static,
+    ) -> Result<R> {
         let work = self.work.clone();
         let (result, backlog) = blocking(move || {
             let mut discovery = lock(&work);

@@ -4,6 +4,7 @@
 //! path: the same name never waits again, whatever its content becomes.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use super::FileEntry;
 use super::listing;
@@ -18,8 +19,8 @@ const ASK: usize = 4096;
 pub struct Pending {
     source: String,
     ledger: Ledger,
-    order: BTreeMap<(i64, String), u64>,
-    modified: HashMap<String, i64>,
+    order: BTreeMap<(i64, Arc<str>), u64>,
+    modified: HashMap<Arc<str>, i64>,
     bytes: u64,
 }
 
@@ -50,7 +51,7 @@ impl Pending {
     /// Looks again at waiting files, because an event says that they changed.
     pub fn refresh(&mut self, paths: &[String]) -> Result<()> {
         for path in paths {
-            if self.modified.contains_key(path) {
+            if self.modified.contains_key(path.as_str()) {
                 self.remove(path);
                 if let Some(file) = listing::stat(path)? {
                     self.put(file);
@@ -72,7 +73,7 @@ impl Pending {
             }
             let now = listing::stat(path)?;
             if now.as_ref().is_none_or(|now| now.size != *size || now.modified_ms != *modified_ms) {
-                moved.push(path.clone());
+                moved.push(path.to_string());
             }
             if let Some(file) = now {
                 bytes += file.size;
@@ -96,7 +97,7 @@ impl Pending {
         self.modified.clear();
         self.bytes = 0;
         let files = std::mem::take(&mut self.order).into_iter();
-        files.map(|((modified_ms, path), size)| FileEntry { path, size, modified_ms }).collect()
+        files.map(|((modified_ms, path), size)| FileEntry { path: path.to_string(), size, modified_ms }).collect()
     }
 
     /// How much waits.
@@ -105,14 +106,15 @@ impl Pending {
     }
 
     fn put(&mut self, file: FileEntry) {
+        let path: Arc<str> = file.path.into();
         self.bytes += file.size;
-        self.modified.insert(file.path.clone(), file.modified_ms);
-        self.order.insert((file.modified_ms, file.path), file.size);
+        self.modified.insert(path.clone(), file.modified_ms);
+        self.order.insert((file.modified_ms, path), file.size);
     }
 
     fn remove(&mut self, path: &str) {
-        if let Some(modified_ms) = self.modified.remove(path)
-            && let Some(size) = self.order.remove(&(modified_ms, path.to_owned()))
+        if let Some((path, modified_ms)) = self.modified.remove_entry(path)
+            && let Some(size) = self.order.remove(&(modified_ms, path))
         {
             self.bytes -= size;
         }

@@ -120,7 +120,9 @@ impl TableProvider for FilesTable {
 pub fn without_metadata(schema: &Schema) -> Schema {
     let fields = schema.fields().iter();
     match schema.fields().last() {
-        Some(last) if last.name() == METADATA_COLUMN => Schema::new(fields.take(schema.fields().len() - 1).cloned().collect::<Vec<_>>()),
+        Some(last) if last.name() == METADATA_COLUMN => {
+            Schema::new(fields.take(schema.fields().len() - 1).cloned().collect::<Vec<_>>())
+        }
         _ => schema.clone(),
     }
 }

@@ -60,10 +60,25 @@ pub struct Job {
 }
 
 /// Decodes `units` one after the other into batches of `batch_rows`, until done or until nobody listens.
-pub fn run(job: &Job, units: &[Unit], batch_rows: usize, limit: Option<usize>, out: &Sender<Result<RecordBatch, DataFusionError>>) -> Result<()> {
+pub fn run(
+    job: &Job,
+    units: &[Unit],
+    batch_rows: usize,
+    limit: Option<usize>,
+    out: &Sender<Result<RecordBatch, DataFusionError>>,
+) -> Result<()> {
     let decoder = decoder_projected(&job.options, job.data_schema.clone(), &job.columns, batch_rows)
         .map_err(|e| decode_error(&e))?;
-    let mut rows = RowMaker { job, decoder, counted: DecodeCounts::default(), origin: Vec::new(), attributed: 0, given: 0, limit, out };
+    let mut rows = RowMaker {
+        job,
+        decoder,
+        counted: DecodeCounts::default(),
+        origin: Vec::new(),
+        attributed: 0,
+        given: 0,
+        limit,
+        out,
+    };
     let mut reader = FileReader::default();
     for unit in units {
         if !rows.wanted() {
@@ -99,8 +114,9 @@ impl RowMaker<'_> {
         };
         self.decoder.start_file(&file.path);
         let whole_max = whole_max(&self.job.options);
-        let header = self.job.options.format == Format::Csv && self.job.options.csv.header;
-        let lines = unit.lines.map(|(from, to)| (from, to, header));
+        let csv = &self.job.options.csv;
+        let separator = csv.sep.first().copied().filter(|_| self.job.options.format == Format::Csv && csv.header);
+        let lines = unit.lines.map(|(from, to)| Part { from, to, header_separator: separator });
         let read = reader.read(file, lines, whole_max, &mut |bytes, eof| self.decode(unit.file, bytes, eof));
         match read {
             Err(ReadError::Missing) => match &self.job.rerun {
@@ -192,6 +208,16 @@ pub struct FileReader {
     buffer: Vec<u8>,
 }
 
+/// Some lines of a file.
+pub struct Part {
+    /// They begin at or behind this byte,
+    pub from: u64,
+    /// and before this one.
+    pub to: u64,
+    /// Some for files whose first line names columns separated by this: it comes first.
+    pub header_separator: Option<u8>,
+}
+
 /// Takes bytes; how many of them it used, or None to stop. What it leaves comes again with more behind it.
 pub type Take<'t> = dyn FnMut(&[u8], bool) -> Result<Option<usize>> + 't;
 
@@ -210,9 +236,15 @@ impl From<Error> for ReadError {
 }
 
 impl FileReader {
-    /// Brings a file, or some of its lines (behind its first line where the flag says so), to `take`, ending with
-    /// `eof`. `whole_max`: a file up to this size comes in one piece.
-    pub fn read(&mut self, file: &FileEntry, lines: Option<(u64, u64, bool)>, whole_max: usize, take: &mut Take<'_>) -> Result<(), ReadError> {
+    /// Brings a file, or some of its lines, to `take`, ending with `eof`. `whole_max`: a file up to this size comes in
+    /// one piece.
+    pub fn read(
+        &mut self,
+        file: &FileEntry,
+        lines: Option<Part>,
+        whole_max: usize,
+        take: &mut Take<'_>,
+    ) -> Result<(), ReadError> {
         let path = Path::new(&file.path);
         let compression = Compression::from_file_name(&file.path)
             .map_err(|e| Error::from(Diagnostic::new("UNSUPPORTED_COMPRESSION", e.to_string())))?;
@@ -229,14 +261,14 @@ impl FileReader {
                 let wanted = if one_piece { size.saturating_add(1).min(RECORD_MAX) } else { CHUNK };
                 self.pump(path, &mut open()?, wanted, failed, take)
             }
-            (Compression::None, Some((from, to, header))) => {
-                if header && from > 0 {
-                    let first = first_line(&mut open()?).map_err(failed)?;
-                    if take(&first, false)?.is_none() {
+            (Compression::None, Some(part)) => {
+                if let Some(separator) = part.header_separator.filter(|_| part.from > 0) {
+                    let header = header_line(&mut open()?, separator).map_err(failed)?;
+                    if take(&header, false)?.is_none() {
                         return Ok(());
                     }
                 }
-                let mut lines = Lines::new(open()?, from, to).map_err(failed)?;
+                let mut lines = Lines::new(open()?, part.from, part.to).map_err(failed)?;
                 self.pump(path, &mut lines, CHUNK, failed, take)
             }
             (_, _) => {
@@ -275,7 +307,9 @@ impl FileReader {
             }
             let Some(used) = take(&self.buffer[..filled], eof)? else { return Ok(()) };
             if eof && used < filled {
-                return Err(Error::internal(format!("decoding `{}` left {} bytes", path.display(), filled - used)).into());
+                return Err(
+                    Error::internal(format!("decoding `{}` left {} bytes", path.display(), filled - used)).into()
+                );
             }
             if eof {
                 return Ok(());
@@ -349,24 +383,18 @@ impl Read for Lines {
     }
 }
 
-/// A file's first line that is not blank, and the blank ones before it.
-fn first_line(file: &mut File) -> std::io::Result<Vec<u8>> {
+/// A file's header line, ended by a line feed whatever ends it in the file, and what is blank before it.
+fn header_line(file: &mut File, separator: u8) -> std::io::Result<Vec<u8>> {
     let mut line = Vec::new();
     let mut piece = [0; 4096];
     loop {
         let count = file.read(&mut piece)?;
-        if count == 0 {
-            return Ok(line);
-        }
         line.extend_from_slice(&piece[..count]);
-        let text = line.iter().position(|byte| !b"\r\n".contains(byte));
-        if let Some(text) = text
-            && let Some(end) = memchr::memchr(b'\n', &line[text..])
-        {
-            line.truncate(text + end + 1);
-            return Ok(line);
-        }
-        if line.len() > RECORD_MAX {
+        let text = line.iter().position(|byte| *byte > b' ' || *byte == separator);
+        let end = text.and_then(|text| memchr::memchr2(b'\n', b'\r', &line[text..]).map(|end| text + end));
+        if end.is_some() || count == 0 || line.len() > RECORD_MAX {
+            line.truncate(end.unwrap_or(line.len()));
+            line.push(b'\n');
             return Ok(line);
         }
     }
@@ -386,7 +414,8 @@ fn record_too_long(path: &Path) -> Diagnostic {
 /// A failure while reading: of the disk, or of the compressed data.
 fn read_error(path: &Path, compression: Compression, error: &std::io::Error) -> Error {
     use std::io::ErrorKind as Kind;
-    let of_the_data = matches!(error.kind(), Kind::UnexpectedEof | Kind::InvalidData | Kind::InvalidInput | Kind::Other);
+    let of_the_data =
+        matches!(error.kind(), Kind::UnexpectedEof | Kind::InvalidData | Kind::InvalidInput | Kind::Other);
     if compression == Compression::None || !of_the_data {
         return Error::io("read", path, error);
     }
@@ -407,7 +436,60 @@ pub fn decode_error(error: &DecodeError) -> Error {
     };
     let diagnostic = Diagnostic::new(code, error.to_string());
     Error::statement(match error {
-        DecodeError::Malformed { .. } => diagnostic.help("mode PERMISSIVE keeps the row and counts it, DROPMALFORMED drops it"),
+        DecodeError::Malformed { .. } => {
+            diagnostic.help("mode PERMISSIVE keeps the row and counts it, DROPMALFORMED drops it")
+        }
         _ => diagnostic,
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn parts(content: &[u8], cuts: &[u64], header_separator: Option<u8>) -> Vec<Vec<u8>> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.csv");
+        std::fs::write(&path, content).unwrap();
+        let file = FileEntry { path: path.to_str().unwrap().to_owned(), size: content.len() as u64, modified_ms: 0 };
+        let mut reader = FileReader::default();
+        let mut from = 0;
+        let mut parts = Vec::new();
+        for to in cuts.iter().copied().chain([u64::MAX]) {
+            let mut part = Vec::new();
+            let mut keep = |bytes: &[u8], eof: bool| {
+                // As decoders do: whole lines, and the rest at the end.
+                let used = if eof { bytes.len() } else { memchr::memrchr(b'\n', bytes).map_or(0, |end| end + 1) };
+                part.extend_from_slice(&bytes[..used]);
+                Ok(Some(used))
+            };
+            let read = reader.read(&file, Some(Part { from, to, header_separator }), 0, &mut keep);
+            assert!(read.is_ok());
+            parts.push(part);
+            from = to;
+        }
+        parts
+    }
+
+    #[test]
+    fn parts_of_a_file_are_the_file_wherever_it_is_cut() {
+        let content = b"one\n\ntwo two\r\nthree\nf\nlast line without end";
+        for first in 0..content.len() as u64 + 2 {
+            for second in first..content.len() as u64 + 2 {
+                let parts = parts(content, &[first, second], None);
+                assert_eq!(parts.concat(), content, "cut at {first} and {second}");
+                let lines_end =
+                    parts[..2].iter().all(|part| part.is_empty() || part.ends_with(b"\n") || part.ends_with(b"end"));
+                assert!(lines_end, "cut at {first} and {second}: {parts:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn later_parts_of_a_table_begin_with_its_header() {
+        let parts = parts(b"\n \na,b\r\n1,2\n3,4\n5,6\n", &[12], Some(b','));
+        assert_eq!(parts[0], b"\n \na,b\r\n1,2\n");
+        assert_eq!(parts[1], b"\n \na,b\n3,4\n5,6\n");
+    }
 }

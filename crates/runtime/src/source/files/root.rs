@@ -97,9 +97,12 @@ pub fn local_path(typed: &str) -> Result<PathBuf> {
         None => PathBuf::from(typed),
         Some("file") => file_url(typed)?,
         Some(other) => {
-            return Err(Diagnostic::new("NOT_SUPPORTED_YET", format!("`{typed}`: reading from `{other}:` is not supported yet"))
-                .help("use a local path or a file:// URL")
-                .into());
+            return Err(Diagnostic::new(
+                "NOT_SUPPORTED_YET",
+                format!("`{typed}`: reading from `{other}:` is not supported yet"),
+            )
+            .help("use a local path or a file:// URL")
+            .into());
         }
     };
     absolute(&path).map_err(|e| Error::io("find", &path, &e))
@@ -145,7 +148,8 @@ fn percent_decoded(text: &str) -> Option<String> {
 /// resolved by the file system.
 fn absolute(path: &Path) -> std::io::Result<PathBuf> {
     let whole = std::path::absolute(path)?;
-    let Some(last_up) = whole.components().enumerate().filter(|(_, c)| *c == Component::ParentDir).map(|(i, _)| i).last()
+    let Some(last_up) =
+        whole.components().enumerate().filter(|(_, c)| *c == Component::ParentDir).map(|(i, _)| i).last()
     else {
         return Ok(whole.components().collect());
     };
@@ -177,7 +181,7 @@ fn split_pattern(path: &Path) -> (PathBuf, String) {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod tests {
     use super::*;
 

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RemoveKind, RenameMode};
@@ -22,8 +22,12 @@ const EVENTS_MAX: usize = 50_000;
 /// How long a file that is being written, with no event since, is left alone by listings.
 const WRITING_MAX: Duration = Duration::from_secs(5);
 
+/// An event of our own that is not heard within this tells that the watch does not work.
+const ECHO_MAX: Duration = Duration::from_secs(1);
+
 /// A running watch; dropped, it ends.
 pub struct Watch {
+    base: PathBuf,
     watcher: Mutex<RecommendedWatcher>,
     mailbox: Arc<Mailbox>,
 }
@@ -43,8 +47,19 @@ pub struct Mail {
 
 #[derive(Debug, Default)]
 struct Mailbox {
-    mail: Mutex<(Mail, HashMap<PathBuf, Instant>)>,
+    inside: Mutex<Inside>,
     bell: Notify,
+    /// Rings when the base directory was opened.
+    heard: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Inside {
+    mail: Mail,
+    /// Files that are being written, and when that was last seen.
+    writing: HashMap<PathBuf, Instant>,
+    /// How often the base directory was opened by anybody.
+    opened: u64,
 }
 
 impl Watch {
@@ -52,10 +67,9 @@ impl Watch {
     pub fn start(base: &Path) -> notify::Result<Watch> {
         let mailbox = Arc::new(Mailbox::default());
         let (post, root) = (mailbox.clone(), base.to_owned());
-        let mut watcher =
-            RecommendedWatcher::new(move |event| post.receive(&root, event), Config::default())?;
+        let mut watcher = RecommendedWatcher::new(move |event| post.receive(&root, event), Config::default())?;
         watcher.watch(base, RecursiveMode::Recursive)?;
-        Ok(Watch { watcher: Mutex::new(watcher), mailbox })
+        Ok(Watch { base: base.to_owned(), watcher: Mutex::new(watcher), mailbox })
     }
 
     /// Returns when there is mail. Cancel-safe; may return once without.
@@ -65,39 +79,48 @@ impl Watch {
 
     /// Takes the mail.
     pub fn take(&self) -> Mail {
-        std::mem::take(&mut self.mailbox.lock().0)
+        std::mem::take(&mut self.mailbox.lock().mail)
     }
 
     /// Returns when the mail holds everything that happened before this call. Blocks for some 0.1 ms.
     pub fn barrier(&self) {
-        if cfg!(not(target_os = "linux")) {
-            self.mailbox.lock().0.relist = true;
-            return;
-        }
-        // The watcher's thread answers between two rounds of events. It may have begun the first round before we
-        // called; the second one began after, and events are queued by the kernel before the call that causes them
-        // returns.
-        let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
-        for _ in 0..2 {
-            if watcher.configure(Config::default()).is_err() {
-                self.mailbox.lock().0.ended = true;
-            }
+        if cfg!(not(target_os = "linux")) || !self.echo() {
+            self.mailbox.lock().mail.relist = true;
         }
     }
 
-    /// Leaves out files that are being written: created, not closed, and changed a moment ago.
-    pub fn leave_out_written(&self, paths: &mut Vec<String>) {
-        let writing = &self.mailbox.lock().1;
-        if !writing.is_empty() {
-            let written = |path: &String| writing.get(Path::new(path)).is_some_and(|last| last.elapsed() < WRITING_MAX);
-            paths.retain(|path| !written(path));
+    /// Causes an event and waits for it. The kernel's queue is in order, and the watcher's thread empties it before it
+    /// does anything else, such as answering the request that comes last. Another process may cause the same event;
+    /// then too the queue is emptied after this call has begun.
+    fn echo(&self) -> bool {
+        let opened = self.mailbox.lock().opened;
+        if std::fs::File::open(&self.base).is_err() {
+            return false;
         }
+        let unheard = |inside: &mut Inside| inside.opened == opened && !inside.mail.ended;
+        let heard = self.mailbox.heard.wait_timeout_while(self.mailbox.lock(), ECHO_MAX, unheard);
+        let (inside, waited) = heard.unwrap_or_else(PoisonError::into_inner);
+        drop(inside);
+        let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
+        !waited.timed_out() && watcher.configure(Config::default()).is_ok()
+    }
+
+    /// Leaves out files that are being written: created, not closed, and changed a moment ago. True if there were any.
+    pub fn leave_out_written(&self, paths: &mut Vec<String>) -> bool {
+        let writing = &self.mailbox.lock().writing;
+        if writing.is_empty() {
+            return false;
+        }
+        let before = paths.len();
+        let written = |path: &String| writing.get(Path::new(path)).is_some_and(|last| last.elapsed() < WRITING_MAX);
+        paths.retain(|path| !written(path));
+        paths.len() < before
     }
 }
 
 impl Mailbox {
-    fn lock(&self) -> MutexGuard<'_, (Mail, HashMap<PathBuf, Instant>)> {
-        self.mail.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// On the watcher's thread.
@@ -106,8 +129,8 @@ impl Mailbox {
             Ok(event) => self.sort(root, &event),
             Err(_) => {
                 let mut inside = self.lock();
-                inside.0.relist = true;
-                inside.0.ended = true;
+                inside.mail.relist = true;
+                inside.mail.ended = true;
                 true
             }
         };
@@ -119,16 +142,21 @@ impl Mailbox {
     /// Files the event away; true when somebody should look.
     fn sort(&self, root: &Path, event: &Event) -> bool {
         if event.need_rescan() {
-            self.lock().0.relist = true;
+            self.lock().mail.relist = true;
             return true;
         }
         let Some(path) = event.paths.last() else { return false };
         if path == root {
+            if matches!(event.kind, EventKind::Access(AccessKind::Open(_))) {
+                self.lock().opened += 1;
+                self.heard.notify_all();
+                return false;
+            }
             let gone = matches!(event.kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)));
             if gone {
                 let mut inside = self.lock();
-                inside.0.ended = true;
-                inside.0.relist = true;
+                inside.mail.ended = true;
+                inside.mail.relist = true;
             }
             return gone;
         }
@@ -139,7 +167,7 @@ impl Mailbox {
     fn sort_below(&self, path: &Path, kind: EventKind) -> bool {
         if cfg!(not(target_os = "linux")) {
             let tells = matches!(kind, EventKind::Create(_) | EventKind::Modify(_) | EventKind::Any);
-            self.lock().0.relist |= tells;
+            self.lock().mail.relist |= tells;
             return tells;
         }
         match kind {
@@ -149,7 +177,7 @@ impl Mailbox {
             EventKind::Create(CreateKind::Folder) => self.folder(path),
             EventKind::Create(_) if is_link(path) => self.complete(path),
             EventKind::Create(_) | EventKind::Modify(ModifyKind::Data(_)) => {
-                let writing = &mut self.lock().1;
+                let writing = &mut self.lock().writing;
                 if writing.len() >= EVENTS_MAX {
                     writing.retain(|_, last| last.elapsed() < WRITING_MAX);
                 }
@@ -157,7 +185,7 @@ impl Mailbox {
                 false
             }
             EventKind::Modify(ModifyKind::Name(RenameMode::From)) | EventKind::Remove(RemoveKind::File) => {
-                self.lock().1.remove(path);
+                self.lock().writing.remove(path);
                 false
             }
             _ => false,
@@ -166,7 +194,7 @@ impl Mailbox {
 
     fn complete(&self, path: &Path) -> bool {
         let mut inside = self.lock();
-        let (mail, writing) = &mut *inside;
+        let Inside { mail, writing, .. } = &mut *inside;
         writing.remove(path);
         if mail.files.len() < EVENTS_MAX {
             mail.files.insert(path.to_owned());
@@ -179,10 +207,10 @@ impl Mailbox {
 
     fn folder(&self, path: &Path) -> bool {
         let mut inside = self.lock();
-        if inside.0.folders.len() < EVENTS_MAX {
-            inside.0.folders.insert(path.to_owned());
+        if inside.mail.folders.len() < EVENTS_MAX {
+            inside.mail.folders.insert(path.to_owned());
         } else {
-            inside.0.relist = true;
+            inside.mail.relist = true;
         }
         true
     }
@@ -194,5 +222,6 @@ fn is_link(path: &Path) -> bool {
     let links = |metadata: &std::fs::Metadata| std::os::unix::fs::MetadataExt::nlink(metadata);
     #[cfg(not(unix))]
     let links = |_: &std::fs::Metadata| 1u64;
-    std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink() || metadata.is_file() && links(&metadata) > 1)
+    std::fs::symlink_metadata(path)
+        .is_ok_and(|metadata| metadata.is_symlink() || metadata.is_file() && links(&metadata) > 1)
 }

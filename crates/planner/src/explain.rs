@@ -1,0 +1,175 @@
+//! EXPLAIN: a streaming plan as text.
+//!
+//! The text is for people and stable enough to be compared; nothing parses it.
+
+use std::fmt;
+use std::fmt::Write;
+
+use alluvium_parser::OutputMode;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+
+use crate::bind::stream_of;
+use crate::errors::without_stand_ins;
+use crate::node::StreamAggregateNode;
+use crate::options::StartingVersion;
+use crate::plan::StreamingPlan;
+use crate::relation::{SourceKind, SourceSpec};
+use crate::streaming::sql_text;
+
+impl fmt::Display for StreamingPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "Streaming query")?;
+        writeln!(f, "  output mode: {} ({})", word(self.mode), meaning(self.mode))?;
+        let legal = if self.operators.is_empty() { "APPEND" } else { "COMPLETE" };
+        writeln!(f, "  legal output modes: {legal}")?;
+        writeln!(f, "  watermark: none")?;
+        writeln!(f, "Sources")?;
+        for (at, source) in self.sources.iter().enumerate() {
+            writeln!(f, "  {at}: {}: {}", source.title, described(source))?;
+        }
+        writeln!(f, "Stateful operators")?;
+        if self.operators.is_empty() {
+            writeln!(f, "  none: every row is worked on by itself")?;
+        }
+        for (at, operator) in self.operators.iter().enumerate() {
+            writeln!(f, "  {at}: {}", operator.kind)?;
+            let keys = if operator.keys.is_empty() { "none".to_string() } else { operator.keys.join(", ") };
+            writeln!(f, "     keys: {keys}")?;
+            writeln!(f, "     keeps per key: {}", operator.values.join(", "))?;
+            writeln!(f, "     why: results go on across epochs")?;
+            writeln!(f, "     bounded by: {}", operator.bounded_by)?;
+            if !operator.unbounded.is_empty() {
+                writeln!(f, "     grows with the input: {}", operator.unbounded.join(", "))?;
+            }
+        }
+        writeln!(f, "Plan, each epoch")?;
+        tree(&self.plan, 1, f)
+    }
+}
+
+fn word(mode: OutputMode) -> &'static str {
+    match mode {
+        OutputMode::Append => "APPEND",
+        OutputMode::Complete => "COMPLETE",
+        OutputMode::Update => "UPDATE",
+    }
+}
+
+fn meaning(mode: OutputMode) -> &'static str {
+    match mode {
+        OutputMode::Append => "each epoch adds rows",
+        OutputMode::Complete => "each epoch replaces the table by the whole result",
+        OutputMode::Update => "each epoch replaces the rows that changed",
+    }
+}
+
+fn described(source: &SourceSpec) -> String {
+    let (mut text, files, bytes) = match &source.kind {
+        SourceKind::Files(files) => {
+            let schema = if files.inferred { "schema inferred" } else { "schema given" };
+            let options = &files.options;
+            let mut text = format!("new {} files, {schema}", files.format.to_lowercase());
+            if let Some(glob) = &options.path_glob_filter {
+                text.push_str(&format!(", named {glob}"));
+            }
+            if !options.include_existing_files {
+                text.push_str(", without those there at the first start");
+            }
+            (text, options.max_files_per_trigger, options.max_bytes_per_trigger)
+        }
+        SourceKind::Table(table) => {
+            let options = &table.options;
+            let mut text = match options.starting_version {
+                None => "the table's rows, then what is added".to_string(),
+                Some(StartingVersion::Latest) => "what is added from now on".to_string(),
+                Some(StartingVersion::At(version)) => format!("what is added from version {version} on"),
+            };
+            if options.skip_change_commits {
+                text.push_str(", commits that change rows skipped");
+            }
+            (text, options.max_files_per_trigger, options.max_bytes_per_trigger)
+        }
+    };
+    match (files, bytes) {
+        (None, None) => text.push_str(", at most 1000 files an epoch"),
+        (Some(u64::MAX), None) => text.push_str(", any number of files an epoch"),
+        (Some(files), None) => text.push_str(&format!(", at most {files} files an epoch")),
+        (None, Some(bytes)) => text.push_str(&format!(", about {bytes} bytes an epoch")),
+        (Some(files), Some(bytes)) => {
+            text.push_str(&format!(", at most {files} files or about {bytes} bytes an epoch"));
+        }
+    }
+    text
+}
+
+fn tree(plan: &LogicalPlan, depth: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    // An alias names, and does nothing.
+    if let LogicalPlan::SubqueryAlias(alias) = plan {
+        return tree(&alias.input, depth, f);
+    }
+    writeln!(f, "{:indent$}{}", "", line(plan), indent = depth * 2)?;
+    plan.inputs().into_iter().try_for_each(|input| tree(input, depth + 1, f))
+}
+
+fn list(exprs: &[Expr]) -> String {
+    exprs.iter().map(named).collect::<Vec<_>>().join(", ")
+}
+
+fn named(expr: &Expr) -> String {
+    let text = sql_text(expr);
+    match expr {
+        Expr::Alias(alias) if without_stand_ins(&alias.name) != text => format!("{text} AS {}", alias.name),
+        _ => text,
+    }
+}
+
+fn line(plan: &LogicalPlan) -> String {
+    match plan {
+        LogicalPlan::Projection(projection) => format!("Project {}", list(&projection.expr)),
+        LogicalPlan::Filter(filter) => format!("Filter {}", sql_text(&filter.predicate)),
+        LogicalPlan::TableScan(scan) => {
+            let columns: Vec<&str> = scan.projected_schema.fields().iter().map(|field| field.name().as_str()).collect();
+            let mut text = match stream_of(plan) {
+                Some(spec) => format!("Stream {} [{}]", spec.title, columns.join(", ")),
+                None => {
+                    let name = scan.table_name.to_string();
+                    let name = if name.starts_with("__relation_") { "(relation)".to_string() } else { name };
+                    format!("Static {name} [{}], read anew each epoch", columns.join(", "))
+                }
+            };
+            if !scan.filters.is_empty() {
+                let _ = write!(text, ", where {}", scan.filters.iter().map(sql_text).collect::<Vec<_>>().join(" AND "));
+            }
+            text
+        }
+        LogicalPlan::Join(join) => {
+            let mut on: Vec<String> = join.on.iter().map(|(left, right)| format!("{left} = {right}")).collect();
+            on.extend(join.filter.iter().map(ToString::to_string));
+            let kind = join.join_type.to_string();
+            let on = if on.is_empty() { String::new() } else { format!(" ON {}", on.join(" AND ")) };
+            without_stand_ins(&format!("Join {kind}{on}"))
+        }
+        LogicalPlan::Aggregate(aggregate) => {
+            format!("Aggregate keys [{}], values [{}]", list(&aggregate.group_expr), list(&aggregate.aggr_expr))
+        }
+        LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<StreamAggregateNode>() {
+            Some(node) => format!(
+                "Stateful aggregate {} keys [{}], values [{}]",
+                node.operator,
+                list(&node.group_expr),
+                list(&node.aggr_expr)
+            ),
+            None => without_stand_ins(&plan.display().to_string()),
+        },
+        LogicalPlan::Sort(sort) => {
+            let keys: Vec<String> = sort
+                .expr
+                .iter()
+                .map(|key| format!("{}{}", sql_text(&key.expr), if key.asc { "" } else { " DESC" }))
+                .collect();
+            format!("Sort {}", keys.join(", "))
+        }
+        LogicalPlan::Union(_) => "Union all".to_string(),
+        other => without_stand_ins(&other.display().to_string()),
+    }
+}

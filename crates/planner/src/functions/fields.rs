@@ -1,0 +1,89 @@
+//! Expressions whose meaning in Spark differs from DataFusion's: struct fields without case, `/` of whole numbers.
+
+use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::common::{Column, DFSchema, Result, TableReference, plan_err};
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
+use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, cast, lit};
+use datafusion::scalar::ScalarValue;
+use sqlparser::ast::BinaryOperator;
+
+use crate::errors::listed;
+use crate::near::nearest;
+
+/// Plans struct fields and divisions as Spark does.
+#[derive(Debug)]
+pub(crate) struct SparkExpressions;
+
+impl ExprPlanner for SparkExpressions {
+    fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        let RawBinaryExpr { op, left, right } = expr;
+        if op == BinaryOperator::Divide
+            && left.get_type(schema).is_ok_and(|t| t.is_integer())
+            && right.get_type(schema).is_ok_and(|t| t.is_integer())
+        {
+            let (left, right) = (cast(left, DataType::Float64), cast(right, DataType::Float64));
+            return Ok(PlannerResult::Planned(left / right));
+        }
+        Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }))
+    }
+
+    fn plan_compound_identifier(
+        &self,
+        field: &Field,
+        qualifier: Option<&TableReference>,
+        nested_names: &[String],
+    ) -> Result<PlannerResult<Vec<Expr>>> {
+        let mut expr = Expr::Column(Column::from((qualifier, field)));
+        let mut data_type = field.data_type().clone();
+        for name in nested_names {
+            let (next, next_type) = field_of(expr, &data_type, name)?;
+            expr = next;
+            data_type = next_type;
+        }
+        Ok(PlannerResult::Planned(expr))
+    }
+
+    fn plan_field_access(
+        &self,
+        expr: RawFieldAccessExpr,
+        schema: &DFSchema,
+    ) -> Result<PlannerResult<RawFieldAccessExpr>> {
+        let RawFieldAccessExpr { field_access, expr } = expr;
+        let GetFieldAccess::NamedStructField { name } = &field_access else {
+            return Ok(PlannerResult::Original(RawFieldAccessExpr { field_access, expr }));
+        };
+        let (Ok(data_type), Some(Some(name))) = (expr.get_type(schema), name.try_as_str()) else {
+            return Ok(PlannerResult::Original(RawFieldAccessExpr { field_access, expr }));
+        };
+        Ok(PlannerResult::Planned(field_of(expr, &data_type, name)?.0))
+    }
+}
+
+/// `expr.name`, with the field's own spelling; of a list of structs, Spark would give a list, which is refused.
+fn field_of(expr: Expr, data_type: &DataType, name: &str) -> Result<(Expr, DataType)> {
+    let (spelling, field_type) = match data_type {
+        DataType::Struct(fields) => {
+            let exact = fields.iter().find(|field| field.name() == name);
+            let field = exact.or_else(|| fields.iter().find(|field| field.name().eq_ignore_ascii_case(name)));
+            let Some(field) = field else {
+                let names: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
+                return match nearest(name, names.iter().copied()) {
+                    Some(other) => plan_err!("there is no field `{name}` in {expr}; did you mean `{other}`?"),
+                    None => plan_err!("there is no field `{name}` in {expr}; it has {}", listed(&names)),
+                };
+            };
+            (field.name().clone(), field.data_type().clone())
+        }
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(fields) if fields.len() == 2 => (name.to_string(), fields[1].data_type().clone()),
+            _ => (name.to_string(), DataType::Null),
+        },
+        other => {
+            return plan_err!("{expr} has no field `{name}`: its type is {}", crate::ddl::sql_type(other));
+        }
+    };
+    let get_field = datafusion::functions::core::get_field();
+    let args = vec![expr, lit(ScalarValue::Utf8(Some(spelling)))];
+    Ok((Expr::ScalarFunction(ScalarFunction::new_udf(get_field, args)), field_type))
+}

@@ -1,0 +1,113 @@
+//! Spark's spellings of functions that DataFusion has under another name or as another expression.
+//!
+//! Works on the syntax tree, so that a column without an alias can still be named after what was typed.
+
+use sqlparser::ast::{self, Ident};
+
+/// Spark's name, and DataFusion's for the same thing.
+const RENAMED: &[(&str, &str)] = &[
+    ("endswith", "ends_with"),
+    ("every", "bool_and"),
+    ("explode", "unnest"),
+    ("first", "first_value"),
+    ("last", "last_value"),
+    ("lcase", "lower"),
+    ("mean", "avg"),
+    ("some", "bool_or"),
+    ("startswith", "starts_with"),
+    ("std", "stddev_samp"),
+    ("ucase", "upper"),
+    ("variance", "var_samp"),
+];
+
+/// Functions that read one part of a date: Spark's name and the part.
+const PARTS: &[(&str, &str)] = &[
+    ("day", "DAY"),
+    ("dayofmonth", "DAY"),
+    ("dayofweek", "DAYOFWEEK"),
+    ("dayofyear", "DOY"),
+    ("month", "MONTH"),
+    ("quarter", "QUARTER"),
+    ("weekofyear", "WEEK"),
+    ("year", "YEAR"),
+];
+
+/// The expression `function` stands for, if it is one of Spark's spellings.
+pub(crate) fn respelled(function: &ast::Function) -> Option<ast::Expr> {
+    let name = function.name.to_string().to_lowercase();
+    if let Some((_, to)) = RENAMED.iter().find(|(from, _)| *from == name) {
+        return Some(ast::Expr::Function(renamed(function, to)));
+    }
+    let argument = only_argument(function);
+    if let Some((_, part)) = PARTS.iter().find(|(from, _)| *from == name) {
+        let part = ast::Expr::Value(ast::Value::SingleQuotedString((*part).to_string()).with_empty_span());
+        return Some(ast::Expr::Function(called(function, "date_part", vec![part, argument?])));
+    }
+    match name.as_str() {
+        "approx_count_distinct" => {
+            let distinct = ast::Expr::Function(renamed(function, "approx_distinct"));
+            Some(cast(distinct, ast::DataType::BigInt(None)))
+        }
+        "count_if" => {
+            let one = ast::Expr::Value(ast::Value::Number("1".to_string(), false).with_empty_span());
+            let case = ast::Expr::Case {
+                case_token: ast::helpers::attached_token::AttachedToken::empty(),
+                end_token: ast::helpers::attached_token::AttachedToken::empty(),
+                operand: None,
+                conditions: vec![ast::CaseWhen { condition: argument?, result: one }],
+                else_result: None,
+            };
+            Some(ast::Expr::Function(called(function, "count", vec![case])))
+        }
+        "isnull" => Some(ast::Expr::IsNull(Box::new(argument?))),
+        "isnotnull" => Some(ast::Expr::IsNotNull(Box::new(argument?))),
+        _ => Some(cast(argument?, cast_target(&name)?)),
+    }
+}
+
+/// `bigint(x)` and its like.
+fn cast_target(name: &str) -> Option<ast::DataType> {
+    use ast::DataType as Sql;
+    Some(match name {
+        "bigint" => Sql::BigInt(None),
+        "binary" => Sql::Binary(None),
+        "boolean" => Sql::Boolean,
+        "date" => Sql::Date,
+        "decimal" => Sql::Decimal(ast::ExactNumberInfo::None),
+        "double" => Sql::DoublePrecision,
+        "float" => Sql::Float(ast::ExactNumberInfo::None),
+        "int" => Sql::Int(None),
+        "smallint" => Sql::SmallInt(None),
+        "string" => Sql::String(None),
+        "timestamp" => Sql::Timestamp(None, ast::TimezoneInfo::None),
+        "tinyint" => Sql::TinyInt(None),
+        _ => return None,
+    })
+}
+
+fn cast(expr: ast::Expr, data_type: ast::DataType) -> ast::Expr {
+    ast::Expr::Cast { kind: ast::CastKind::Cast, expr: Box::new(expr), data_type, array: false, format: None }
+}
+
+fn renamed(function: &ast::Function, to: &str) -> ast::Function {
+    let span = function.name.0.first().and_then(|part| part.as_ident()).map(|ident| ident.span);
+    let mut ident = Ident::new(to);
+    ident.span = span.unwrap_or(ident.span);
+    ast::Function { name: ast::ObjectName::from(vec![ident]), ..function.clone() }
+}
+
+fn called(function: &ast::Function, to: &str, args: Vec<ast::Expr>) -> ast::Function {
+    let mut function = renamed(function, to);
+    if let ast::FunctionArguments::List(list) = &mut function.args {
+        list.args = args.into_iter().map(|arg| ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(arg))).collect();
+    }
+    function
+}
+
+fn only_argument(function: &ast::Function) -> Option<ast::Expr> {
+    let ast::FunctionArguments::List(list) = &function.args else { return None };
+    match list.args.as_slice() {
+        [ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr))] => Some(expr.clone()),
+        _ => None,
+    }
+}

@@ -1,0 +1,164 @@
+//! The names one query block can use, and their lookup without case.
+//!
+//! Knows the relations of FROM with their columns and the block around; rewriting the tree is `names.rs`'s work.
+
+use alluvium_parser::{Diagnostic, Span};
+use sqlparser::ast::{self, Ident};
+
+use crate::bind::special_index;
+use crate::relation::METADATA_COLUMN;
+
+/// A relation of a FROM clause.
+#[derive(Debug, Clone)]
+pub(crate) struct InScope {
+    /// The name its columns can be qualified with; empty for none.
+    pub qualifier: Vec<String>,
+    /// Its columns, `_metadata` included.
+    pub columns: Vec<String>,
+    /// Whether it has `_metadata`.
+    pub hidden: bool,
+}
+
+/// Where names of one query block are looked up.
+#[derive(Debug, Default)]
+pub(crate) struct Scope<'p> {
+    /// What FROM names, in order.
+    pub relations: Vec<InScope>,
+    /// Columns that JOIN … USING made one.
+    pub merged: Vec<String>,
+    /// Names given in the select list.
+    pub outputs: Vec<String>,
+    /// ORDER BY looks at the select list first, GROUP BY and HAVING last.
+    pub outputs_first: bool,
+    /// The block around, for correlated subqueries.
+    pub parent: Option<&'p Scope<'p>>,
+}
+
+/// Whether two names are one without case.
+pub(crate) fn same(left: &str, right: &str) -> bool {
+    left.eq_ignore_ascii_case(right) || left.to_lowercase() == right.to_lowercase()
+}
+
+/// The name among `names` that was typed: as it stands, else without case.
+pub(crate) fn spelled<'n>(names: &'n [String], typed: &str) -> Option<&'n String> {
+    names.iter().find(|name| *name == typed).or_else(|| names.iter().find(|name| same(name, typed)))
+}
+
+impl Scope<'_> {
+    /// Rewrites a bare name. Errors when two relations have it.
+    pub fn bare(&self, ident: &mut Ident) -> Result<bool, Diagnostic> {
+        if self.outputs_first && self.rewrite_output(ident) {
+            return Ok(true);
+        }
+        let owners: Vec<&InScope> =
+            self.relations.iter().filter(|relation| spelled(&relation.columns, &ident.value).is_some()).collect();
+        let merged = self.merged.iter().any(|name| same(name, &ident.value));
+        if owners.len() > 1 && !merged {
+            return Err(self.ambiguous(ident, &owners));
+        }
+        if let Some(name) = owners.first().and_then(|owner| spelled(&owner.columns, &ident.value)) {
+            ident.value = name.clone();
+            return Ok(true);
+        }
+        if self.rewrite_output(ident) {
+            return Ok(true);
+        }
+        match self.parent {
+            Some(parent) => parent.bare(ident),
+            None => Ok(false),
+        }
+    }
+
+    fn rewrite_output(&self, ident: &mut Ident) -> bool {
+        match spelled(&self.outputs, &ident.value) {
+            Some(name) => {
+                ident.value = name.clone();
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn ambiguous(&self, ident: &Ident, owners: &[&InScope]) -> Diagnostic {
+        let ways: Vec<String> = owners
+            .iter()
+            .filter_map(|owner| owner.qualifier.last())
+            .map(|qualifier| match special_index(qualifier) {
+                Some(_) => "an alias, then `alias.column`".to_string(),
+                None => format!("`{qualifier}.{}`", ident.value),
+            })
+            .collect();
+        Diagnostic::new("AMBIGUOUS_REFERENCE", format!("column `{}` is in more than one relation of FROM", ident.value))
+            .at(ident.span.into())
+            .help(format!("write {}", ways.join(" or ")))
+    }
+
+    /// Rewrites `t.c`, `s.t.c`, `c.field` (and deeper fields behind them). True when `t` or `c` was found.
+    pub fn compound(&self, idents: &mut [Ident]) -> Result<bool, Diagnostic> {
+        if self.qualified(idents, 1) || (idents.len() > 2 && self.qualified(idents, 2)) {
+            return Ok(true);
+        }
+        let Some(first) = idents.first_mut() else { return Ok(false) };
+        let here = self.relations.iter().any(|relation| spelled(&relation.columns, &first.value).is_some());
+        if here || spelled(&self.outputs, &first.value).is_some() {
+            return self.bare(first);
+        }
+        match self.parent {
+            Some(parent) => parent.compound(idents),
+            None => Ok(false),
+        }
+    }
+
+    /// Tries the first `parts` identifiers as a relation and the next one as its column.
+    fn qualified(&self, idents: &mut [Ident], parts: usize) -> bool {
+        for relation in &self.relations {
+            let Some(skip) = relation.qualifier.len().checked_sub(parts) else { continue };
+            let qualifier = &relation.qualifier[skip..];
+            let typed = idents[..parts].iter().zip(qualifier).all(|(ident, part)| same(&ident.value, part));
+            let Some(column) = idents.get(parts) else { continue };
+            let Some(column) = spelled(&relation.columns, &column.value).filter(|_| typed) else { continue };
+            for (ident, part) in idents.iter_mut().zip(qualifier) {
+                ident.value = part.clone();
+            }
+            idents[parts].value = column.clone();
+            return true;
+        }
+        false
+    }
+
+    /// `_metadata.file_path` of the one relation that has it.
+    pub fn file_path(&self, at: Span) -> Result<ast::Expr, Diagnostic> {
+        let with_files: Vec<&InScope> = self.relations.iter().filter(|relation| relation.hidden).collect();
+        match (with_files.as_slice(), self.parent) {
+            ([relation], _) => {
+                let mut idents: Vec<Ident> = relation.qualifier.last().into_iter().map(Ident::new).collect();
+                idents.push(Ident::new(METADATA_COLUMN));
+                idents.push(Ident::new("file_path"));
+                Ok(ast::Expr::CompoundIdentifier(idents))
+            }
+            ([], Some(parent)) => parent.file_path(at),
+            ([], None) => {
+                Err(Diagnostic::new("NO_FILE_RELATION", "input_file_name() needs files in the same FROM").at(at).help(
+                    "read them with cloud_files(…), read_files(…) or json.`path` here, or pass the name on as a column",
+                ))
+            }
+            _ => Err(Diagnostic::new(
+                "AMBIGUOUS_REFERENCE",
+                "input_file_name() could mean more than one relation of FROM",
+            )
+            .at(at)
+            .help("give the relations aliases and write `alias._metadata.file_path`")),
+        }
+    }
+}
+
+/// Whether `t.c` is a column of a relation, not a field of a struct.
+pub(crate) fn plain_column(idents: &[Ident], scope: &Scope<'_>) -> bool {
+    let [qualifier @ .., column] = idents else { return false };
+    scope.relations.iter().any(|relation| {
+        let skip = relation.qualifier.len().saturating_sub(qualifier.len());
+        relation.qualifier.len() >= qualifier.len()
+            && relation.qualifier[skip..].iter().zip(qualifier).all(|(known, typed)| known == &typed.value)
+            && relation.columns.contains(&column.value)
+    })
+}

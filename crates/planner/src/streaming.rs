@@ -1,0 +1,127 @@
+//! From a bound query to a streaming plan, or to the sentence that says why it cannot be one.
+//!
+//! The rules are in `rules.rs`, one function each. Here they are put in order, aggregates over streams become
+//! nodes with state, and the rest is optimized once, for every epoch to come.
+
+mod rules;
+mod stateful;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use alluvium_parser::{Diagnostic, OutputMode, Query, Span};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+
+pub use crate::bind::first_stream;
+pub use crate::functions::clock::with_epoch_timestamp;
+pub(crate) use stateful::sql_text;
+
+use crate::bind::stream_of;
+use crate::errors::diagnose;
+use crate::places::Places;
+use crate::plan::StreamingPlan;
+use crate::relation::{SourceKind, SourceSpec};
+
+/// Plans what a stream does each epoch.
+///
+/// `mode` is the output mode with its place (any place, when it was not typed).
+///
+/// # Errors
+/// Every shape of query that a stream cannot carry out, with code, place and way out; nothing is refused later.
+pub fn plan_stream(
+    bound: LogicalPlan,
+    query: &Query,
+    mode: (OutputMode, Span),
+    state: &SessionState,
+) -> Result<StreamingPlan, Diagnostic> {
+    let places = places(&bound, query, state);
+    let refused = |error| diagnose(&error, query);
+    let analyzed = state.analyzer().execute_and_check(bound, state.config_options(), |_, _| {}).map_err(refused)?;
+    rules::check(&analyzed, mode, &places, query)?;
+    let sources = sources(&analyzed).map_err(refused)?;
+    let schema = Arc::new(analyzed.schema().as_arrow().clone());
+    let (plan, operators) = stateful::with_state(analyzed, mode.0).map_err(refused)?;
+    let fingerprint = fingerprint(&plan, &sources).map_err(refused)?;
+    let plan = state.optimizer().optimize(plan, state, |_, _| {}).map_err(refused)?;
+    Ok(StreamingPlan { plan, sources, mode: mode.0, operators, schema, fingerprint })
+}
+
+/// Refuses a static query that reads a stream. `what` names the statement: `INSERT`, `CREATE TABLE … AS`.
+///
+/// # Errors
+/// STREAM_IN_STATIC_QUERY, at the stream.
+pub fn require_static(bound: &LogicalPlan, query: &Query, what: &str) -> Result<(), Diagnostic> {
+    let Some(spec) = first_stream(bound) else { return Ok(()) };
+    let places = Places::find(query, stream_names(bound), &|_| false);
+    let first = places.streams.first().cloned();
+    let first = first.or_else(|| places.subqueries.first().map(|place| (place.stream.clone(), place.span)));
+    let (stream, span) = first.unwrap_or((spec.title.clone(), query.span));
+    Err(Diagnostic::new("STREAM_IN_STATIC_QUERY", format!("{what} runs once, and a stream never ends"))
+        .at(span)
+        .label(format!("`{stream}` is a stream"))
+        .help("CREATE STREAMING TABLE … AS SELECT … keeps a table up to date with a stream")
+        .help(match &spec.kind {
+            SourceKind::Files(_) => "read_files(…) without STREAM reads the files that are there now, once",
+            SourceKind::Table(_) => "without STREAM the table's current rows are read, once",
+        }))
+}
+
+fn places(plan: &LogicalPlan, query: &Query, state: &SessionState) -> Places {
+    let spark = ["count_if", "approx_count_distinct", "first", "last", "every", "some", "mean", "std", "variance"];
+    Places::find(query, stream_names(plan), &|name| {
+        state.aggregate_functions().contains_key(name) || spark.contains(&name)
+    })
+}
+
+/// Titles of streams, by the lower-case names under which the query knows them.
+fn stream_names(plan: &LogicalPlan) -> HashMap<String, String> {
+    let mut names = HashMap::new();
+    let _ = plan.apply_with_subqueries(|node| {
+        match node {
+            LogicalPlan::TableScan(scan) => {
+                if let Some(spec) = stream_of(node) {
+                    names.insert(scan.table_name.to_string().to_lowercase(), spec.title.clone());
+                }
+            }
+            // A view stands under its name; its own relations are not of this query's text.
+            LogicalPlan::SubqueryAlias(alias) if first_stream(&alias.input).is_some() => {
+                let name = alias.alias.to_string();
+                names.entry(name.to_lowercase()).or_insert(name);
+            }
+            _ => {}
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    names
+}
+
+/// The streams of a plan, each once, in order of appearance.
+fn sources(plan: &LogicalPlan) -> datafusion::common::Result<Vec<Arc<SourceSpec>>> {
+    let mut sources: Vec<Arc<SourceSpec>> = Vec::new();
+    plan.apply_with_subqueries(|node| {
+        if let Some(spec) = stream_of(node)
+            && !sources.iter().any(|known| Arc::ptr_eq(known, &spec))
+        {
+            sources.push(spec);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(sources)
+}
+
+/// What must stay the same for stored state to fit: sources by kind and title, operators by keys, values and types.
+fn fingerprint(plan: &LogicalPlan, sources: &[Arc<SourceSpec>]) -> datafusion::common::Result<String> {
+    let mut parts: Vec<String> = sources
+        .iter()
+        .map(|source| match &source.kind {
+            SourceKind::Files(files) => format!("files {} {}", files.format.to_lowercase(), source.title),
+            SourceKind::Table(_) => format!("table {}", source.title),
+        })
+        .collect();
+    stateful::apply(plan, |node| parts.push(stateful::fingerprint(node)))?;
+    Ok(parts.join("; "))
+}

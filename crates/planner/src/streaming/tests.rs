@@ -1,0 +1,241 @@
+//! The rules against the tables of what Spark accepts: every query that is carried out plans, every other one is
+//! refused by its code.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use alluvium_parser::{Diagnostic, OutputMode, Span};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::logical_expr::LogicalPlan;
+
+use super::{plan_stream, require_static, with_epoch_timestamp};
+use crate::fixtures::{bound, query, state};
+use crate::plan::StreamingPlan;
+
+fn plan(sql: &str, mode: OutputMode) -> Result<StreamingPlan, Diagnostic> {
+    let state = state();
+    let query = query(sql);
+    plan_stream(bound(sql, &state)?, &query, (mode, Span::UNKNOWN), &state)
+}
+
+fn outcome(sql: &str, mode: OutputMode) -> &'static str {
+    match plan(sql, mode) {
+        Ok(_) => "ok",
+        Err(refusal) => {
+            assert!(refusal.span.is_known(), "{sql}: {refusal} has no place");
+            assert!(!refusal.help.is_empty() || refusal.code == "NOT_SUPPORTED_YET", "{sql}: {refusal} has no way out");
+            refusal.code
+        }
+    }
+}
+
+const E_MODE: &str = "COMPLETE_WITHOUT_AGGREGATE";
+const E_APPEND: &str = "APPEND_AGGREGATE_WITHOUT_WATERMARK";
+
+/// Query, outcome in APPEND, outcome in COMPLETE.
+const TABLE: &[(&str, &str, &str)] = &[
+    ("SELECT * FROM STREAM s WHERE v > 1", "ok", E_MODE),
+    ("SELECT * FROM STREAM s ORDER BY id", "STREAMING_SORT", E_MODE),
+    ("SELECT k, count(*) c FROM STREAM s GROUP BY k", E_APPEND, "ok"),
+    ("SELECT k, count(*) c FROM STREAM s GROUP BY k ORDER BY c", E_APPEND, "ok"),
+    ("SELECT * FROM STREAM s LIMIT 5", "STREAMING_LIMIT", E_MODE),
+    ("SELECT * FROM STREAM s OFFSET 2", "STREAMING_OFFSET", E_MODE),
+    ("SELECT DISTINCT k FROM STREAM s", "STREAMING_DISTINCT", "STREAMING_DISTINCT"),
+    ("SELECT k, count(DISTINCT v) FROM STREAM s GROUP BY k", E_APPEND, "STREAMING_DISTINCT_AGGREGATE"),
+    ("SELECT k, approx_count_distinct(v) FROM STREAM s GROUP BY k", E_APPEND, "ok"),
+    ("SELECT k, date_trunc('minute', ts) m, count(*) FROM STREAM s GROUP BY 1, 2", E_APPEND, "ok"),
+    ("SELECT *, row_number() OVER (PARTITION BY k ORDER BY ts) rn FROM STREAM s", "STREAMING_WINDOW_FUNCTION", E_MODE),
+    ("SELECT k, v, count(*) FROM STREAM s GROUP BY CUBE(k, v)", E_APPEND, "NOT_SUPPORTED_YET"),
+    ("SELECT k, count(*) FROM STREAM s GROUP BY GROUPING SETS((k), ())", E_APPEND, "NOT_SUPPORTED_YET"),
+    ("SELECT count(*) FROM STREAM s", E_APPEND, "ok"),
+    ("SELECT * FROM STREAM s JOIN b ON k = bk", "ok", E_MODE),
+    ("SELECT * FROM STREAM s LEFT JOIN b ON k = bk", "ok", E_MODE),
+    ("SELECT * FROM STREAM s RIGHT JOIN b ON k = bk", "STREAMING_JOIN_SIDE", E_MODE),
+    ("SELECT * FROM STREAM s FULL JOIN b ON k = bk", "STREAMING_JOIN_SIDE", E_MODE),
+    ("SELECT * FROM b LEFT JOIN STREAM s ON k = bk", "STREAMING_JOIN_SIDE", E_MODE),
+    ("SELECT * FROM b JOIN STREAM s ON k = bk", "ok", E_MODE),
+    ("SELECT * FROM b RIGHT JOIN STREAM s ON k = bk", "ok", E_MODE),
+    ("SELECT * FROM STREAM s LEFT SEMI JOIN b ON k = bk", "ok", E_MODE),
+    ("SELECT * FROM STREAM s LEFT ANTI JOIN b ON k = bk", "ok", E_MODE),
+    ("SELECT * FROM b LEFT ANTI JOIN STREAM s ON k = bk", "STREAMING_JOIN_SIDE", E_MODE),
+    ("SELECT * FROM b LEFT SEMI JOIN STREAM s ON k = bk", "STREAMING_JOIN_SIDE", E_MODE),
+    ("SELECT * FROM STREAM s CROSS JOIN b", "ok", E_MODE),
+    ("SELECT * FROM STREAM s JOIN STREAM s2 ON id = id2", "STREAM_STREAM_JOIN", E_MODE),
+    ("SELECT * FROM STREAM s CROSS JOIN STREAM s2", "STREAM_STREAM_JOIN", E_MODE),
+    ("SELECT k FROM STREAM s UNION ALL SELECT k2 FROM STREAM s2", "ok", E_MODE),
+    ("SELECT k FROM STREAM s UNION ALL SELECT bk FROM b", "STREAMING_UNION", E_MODE),
+    ("SELECT k FROM STREAM s EXCEPT SELECT bk FROM b", "STREAMING_SET_OPERATION", "STREAMING_SET_OPERATION"),
+    ("SELECT bk FROM b EXCEPT SELECT k FROM STREAM s", "STREAMING_SET_OPERATION", "COMPLETE_WITHOUT_AGGREGATE"),
+    ("SELECT k FROM STREAM s INTERSECT SELECT bk FROM b", "STREAMING_SET_OPERATION", "STREAMING_SET_OPERATION"),
+    ("SELECT k FROM STREAM s UNION SELECT k2 FROM STREAM s2", "STREAMING_DISTINCT", "STREAMING_DISTINCT"),
+    ("SELECT * FROM STREAM s WHERE k IN (SELECT bk FROM b)", "ok", E_MODE),
+    ("SELECT * FROM STREAM s WHERE k NOT IN (SELECT bk FROM b)", "ok", E_MODE),
+    ("SELECT * FROM STREAM s WHERE EXISTS (SELECT 1 FROM b WHERE bk = k)", "ok", E_MODE),
+    ("SELECT *, (SELECT max(bk) FROM b) m FROM STREAM s", "ok", E_MODE),
+    ("SELECT * FROM b WHERE bk IN (SELECT k FROM STREAM s)", "STREAMING_SUBQUERY", "STREAMING_SUBQUERY"),
+    ("SELECT *, (SELECT max(k2) FROM STREAM s2) m FROM STREAM s", "STREAMING_SUBQUERY", "STREAMING_SUBQUERY"),
+    ("SELECT * FROM STREAM s TABLESAMPLE (10 PERCENT)", "NOT_SUPPORTED_YET", "NOT_SUPPORTED_YET"),
+    ("SELECT monotonically_increasing_id() i, * FROM STREAM s", "STREAMING_EXPRESSION", "STREAMING_EXPRESSION"),
+    ("SELECT current_timestamp() t, uuid() u, * FROM STREAM s", "ok", E_MODE),
+    ("SELECT explode(array(1, 2)) e FROM STREAM s", "ok", E_MODE),
+    (
+        "SELECT m, sum(c) FROM (SELECT date_trunc('DD', ts) m, k, count(*) c FROM STREAM s GROUP BY 1, 2) GROUP BY m",
+        E_APPEND,
+        "STREAMING_CHAINED_AGGREGATES",
+    ),
+    ("SELECT k, collect_list(v), first(v), last(v) FROM STREAM s GROUP BY k", E_APPEND, "ok"),
+    ("SELECT k, median(v), stddev(v), min(v), max(ts), avg(v) FROM STREAM s GROUP BY k", E_APPEND, "ok"),
+    ("SELECT k, count(*) FROM STREAM s GROUP BY k HAVING count(*) > 1", E_APPEND, "ok"),
+    ("SELECT k, count(*) c FROM STREAM s GROUP BY k LIMIT 2", E_APPEND, "ok"),
+    ("SELECT k, count(*) c FROM STREAM s GROUP BY k ORDER BY c DESC LIMIT 2 OFFSET 1", E_APPEND, "ok"),
+    (
+        "WITH a AS (SELECT * FROM STREAM s) SELECT a.id, x.id AS other FROM a JOIN a x ON a.id = x.id",
+        "STREAM_STREAM_JOIN",
+        E_MODE,
+    ),
+    ("SELECT k, sum(v) * 2 AS twice, count_if(v > 1) FROM STREAM s GROUP BY k", E_APPEND, "ok"),
+    ("SELECT k, count(*) FROM STREAM s JOIN b ON k = bk WHERE bv > 1 GROUP BY k", E_APPEND, "ok"),
+    ("SELECT a.k, b.bv FROM (SELECT k, count(*) c FROM STREAM s GROUP BY k) a JOIN b ON a.k = b.bk", E_APPEND, "ok"),
+    (
+        "SELECT k, count(*) c FROM (SELECT k FROM STREAM s UNION ALL SELECT k2 FROM STREAM s2) GROUP BY k",
+        E_APPEND,
+        "ok",
+    ),
+    (
+        "SELECT k, count(*) c FROM STREAM s GROUP BY k UNION ALL SELECT k2, count(*) FROM STREAM s2 GROUP BY k2",
+        E_APPEND,
+        "ok",
+    ),
+    ("SELECT k, count(*) c FROM STREAM s GROUP BY k UNION ALL SELECT k2, id2 FROM STREAM s2", E_APPEND, E_MODE),
+    ("SELECT k, count(*) c FROM (SELECT * FROM STREAM s ORDER BY id) GROUP BY k", E_APPEND, "STREAMING_SORT"),
+    ("SELECT * FROM sv WHERE v > 1", "ok", E_MODE),
+    ("SELECT * FROM sorted", "STREAMING_SORT", E_MODE),
+    ("SELECT * FROM sv ORDER BY id", "STREAMING_SORT", E_MODE),
+    ("SELECT * FROM b", "STATIC_WHERE_STREAM_NEEDED", "STATIC_WHERE_STREAM_NEEDED"),
+    ("SELECT 1", "STATIC_WHERE_STREAM_NEEDED", "STATIC_WHERE_STREAM_NEEDED"),
+    (
+        "WITH RECURSIVE r AS (SELECT id FROM STREAM s UNION ALL SELECT id + 1 FROM r WHERE id < 3) SELECT * FROM r",
+        "STREAMING_RECURSIVE_CTE",
+        E_MODE,
+    ),
+    ("SELECT k FROM STREAM s WHERE false", "ok", E_MODE),
+    ("SELECT k, input_file_name() FROM STREAM s", "NO_FILE_RELATION", "NO_FILE_RELATION"),
+    ("SELECT * FROM cloud_files('in', 'json')", "ok", E_MODE),
+];
+
+#[test]
+fn outcomes_per_output_mode() {
+    let mut wrong = Vec::new();
+    for (sql, append, complete) in TABLE {
+        for (mode, expected) in [(OutputMode::Append, append), (OutputMode::Complete, complete)] {
+            let found = outcome(sql, mode);
+            if found != *expected {
+                let why = plan(sql, mode).err().map(|refusal| refusal.to_string());
+                wrong.push(format!("{mode:?} {sql}: expected {expected}, found {found} {why:?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn update_mode_is_refused_by_name() {
+    let refusal = plan("SELECT k, count(*) FROM STREAM s GROUP BY k", OutputMode::Update).unwrap_err();
+    assert_eq!((refusal.code, refusal.message.contains("OUTPUT MODE UPDATE")), ("NOT_SUPPORTED_YET", true));
+}
+
+#[test]
+fn refusals_point_at_the_clause() {
+    let place = |sql: &str, mode| {
+        let span = plan(sql, mode).unwrap_err().span;
+        (span.start.line, span.start.column, span.end.column)
+    };
+    use OutputMode::{Append, Complete};
+    assert_eq!(place("SELECT *\nFROM sv\nORDER BY id", Append), (3, 1, 12));
+    assert_eq!(place("SELECT *\nFROM STREAM s LIMIT 5", Append), (2, 15, 22));
+    assert_eq!(place("SELECT k, count(*) FROM STREAM s\nGROUP BY k", Append), (2, 1, 11));
+    assert_eq!(place("SELECT *\nFROM b LEFT JOIN STREAM s ON k = bk", Append), (2, 8, 26));
+    assert_eq!(place("SELECT\n count(DISTINCT v) FROM STREAM s", Complete), (2, 2, 19));
+    assert_eq!(place("SELECT * FROM b", Append), (1, 15, 16));
+    assert_eq!(place("SELECT DISTINCT k FROM STREAM s", Append), (1, 8, 16));
+}
+
+#[test]
+fn static_statements_refuse_streams() {
+    let state = state();
+    for sql in ["SELECT * FROM STREAM s", "SELECT * FROM sv", "SELECT * FROM b WHERE bk IN (SELECT k FROM sv)"] {
+        let refusal = require_static(&bound(sql, &state).unwrap(), &query(sql), "INSERT").unwrap_err();
+        assert_eq!(refusal.code, "STREAM_IN_STATIC_QUERY");
+        assert!(refusal.span.is_known());
+    }
+    let sql = "SELECT * FROM b";
+    assert!(require_static(&bound(sql, &state).unwrap(), &query(sql), "INSERT").is_ok());
+}
+
+fn scan_columns(plan: &LogicalPlan) -> Vec<String> {
+    let mut columns = Vec::new();
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            columns.extend(scan.projected_schema.fields().iter().map(|field| field.name().clone()));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .unwrap();
+    columns
+}
+
+#[test]
+fn scans_below_state_read_only_what_is_needed() {
+    let plan = plan("SELECT k, sum(v) FROM STREAM s WHERE id > 1 GROUP BY k", OutputMode::Complete).unwrap();
+    assert_eq!(scan_columns(&plan.plan), ["id", "k", "v"]);
+    assert_eq!(plan.schema.field(1).name(), "sum(v)");
+}
+
+#[test]
+fn the_clock_is_a_call_until_the_epoch_sets_it() {
+    let sql = "SELECT current_timestamp() AS t, now() AS n, current_date() AS d, k FROM STREAM s";
+    let plan = plan(sql, OutputMode::Append).unwrap();
+    let before = plan.plan.display_indent().to_string();
+    assert!(before.contains("current_timestamp()") && before.contains("current_date()"), "{before}");
+    let at = with_epoch_timestamp(plan.plan.clone(), 1_657_646_037_000).unwrap();
+    let text = at.display_indent().to_string();
+    assert!(text.contains("1657646037000000") && !text.contains("current_timestamp()"), "{text}");
+    assert!(text.contains("2022-07-12"), "{text}");
+    assert_eq!(at.schema().as_arrow(), plan.plan.schema().as_arrow());
+}
+
+#[test]
+fn fingerprints_follow_state_and_not_spelling() {
+    let of = |sql: &str| plan(sql, OutputMode::Complete).unwrap().fingerprint;
+    let first = of("SELECT k, sum(v) FROM STREAM s GROUP BY k");
+    assert_eq!(first, of("SELECT x.K AS key, sum(x.v) + 1 AS t FROM STREAM s AS x GROUP BY x.k"));
+    assert_ne!(first, of("SELECT k, sum(id) FROM STREAM s GROUP BY k"));
+    assert_ne!(first, of("SELECT id, sum(v) FROM STREAM s GROUP BY id"));
+    assert_ne!(first, of("SELECT k2, sum(v2) FROM STREAM s2 GROUP BY k2"));
+    assert_eq!(first, "table STREAM s; aggregate keys=[k STRING] values=[sum(v) BIGINT]");
+}
+
+#[test]
+fn explain_shows_sources_state_and_plan() {
+    let sql = "SELECT k, sum(v) AS total, collect_list(v) AS all_of FROM STREAM s JOIN b ON k = bk WHERE v > 1 GROUP BY k ORDER BY total";
+    let text = plan(sql, OutputMode::Complete).unwrap().to_string();
+    let expected = "\
+Streaming query
+  output mode: COMPLETE (each epoch replaces the table by the whole result)
+  legal output modes: COMPLETE
+  watermark: none
+Sources
+  0: STREAM s: the table's rows, then what is added, at most 1000 files an epoch
+Stateful operators
+  0: aggregate
+     keys: k
+     keeps per key: sum(v), collect_list(v)
+     why: results go on across epochs
+     bounded by: number of distinct keys
+     grows with the input: collect_list(v)
+Plan, each epoch
+";
+    assert!(text.starts_with(expected), "{text}");
+    assert!(text.contains("Stateful aggregate 0 keys [k]"), "{text}");
+    assert!(text.contains("Stream STREAM s [k, v]"), "{text}");
+    assert!(text.contains("Static b [bk], read anew each epoch"), "{text}");
+    assert!(!text.contains("__relation_"), "{text}");
+}

@@ -1,0 +1,301 @@
+//! The checkpoint of a stream: what it must not forget, in one directory that one process holds.
+//!
+//! It keeps the query's id, the intent of the running epoch, one record per committed epoch, the ledger of files read,
+//! positions in other sources, and the keyed state. [`Checkpoint::commit`] is the moment an epoch becomes the past:
+//! one synced batch. The directory's layout is in `docs/checkpoint-format.md`.
+//!
+//! It knows nothing of how sources choose or sinks publish; [`recovery`] decides what a start does, from facts alone.
+
+mod directory;
+mod ledger;
+mod lock;
+pub mod recovery;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use alluvium_parser::Diagnostic;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+pub use ledger::{Ledger, LedgerEntry};
+pub use recovery::{Facts, Recovery, Refusal, decide};
+
+use crate::error::{Error, Result};
+use crate::metrics::EpochRecord;
+use crate::source::EpochInput;
+use crate::state::{Batch, Column, MemoryStore, RocksStore, StagedState, StateSize, StateStore, StateTable};
+
+/// What an epoch is going to do, durable before it does anything. Running it again gives the same.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Intent {
+    /// The epoch.
+    pub epoch: u64,
+    /// Its `current_timestamp()`, milliseconds since 1970 UTC.
+    pub timestamp_ms: i64,
+    /// What it reads, by source id; sources with nothing new are absent.
+    pub inputs: Vec<(String, EpochInput)>,
+    /// The plan's fingerprint.
+    pub fingerprint: String,
+}
+
+/// Everything that becomes true with an epoch.
+pub struct EpochCommit {
+    /// Its row in SHOW EPOCHS.
+    pub record: EpochRecord,
+    /// What it read: must be what its intent says.
+    pub inputs: Vec<(String, EpochInput)>,
+    /// Files it read.
+    pub ledger: Vec<LedgerEntry>,
+    /// New positions by source id.
+    pub positions: Vec<(String, serde_json::Value)>,
+    /// What its operators staged.
+    pub state: Vec<StagedState>,
+}
+
+/// An open checkpoint. Clones share it; it closes, and its lock is released, with the last clone and the last
+/// [`StateTable`] of it.
+#[derive(Clone)]
+pub struct Checkpoint {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: Arc<dyn StateStore>,
+    query_id: String,
+    name: String,
+    inner: Mutex<Inner>,
+    ledger: Ledger,
+}
+
+#[derive(Default)]
+struct Inner {
+    intent: Option<Intent>,
+    last: Option<EpochRecord>,
+    tables: BTreeMap<u32, Arc<StateTable>>,
+}
+
+impl Checkpoint {
+    /// Opens the checkpoint in `dir`, creating it where there is none, for the stream called `stream`. Fails at once
+    /// when another process or another stream of this one holds it.
+    pub fn open(dir: &Path, stream: &str) -> Result<Checkpoint> {
+        let prepared = directory::prepare(dir, stream)?;
+        let store = RocksStore::open(&prepared.database, Box::new(prepared.lock))?;
+        directory::finish(dir)?;
+        Checkpoint::on(Arc::new(store), prepared.query_id, &dir.display().to_string())
+    }
+
+    /// The id of the query whose checkpoint is in `dir`, without opening it; None where there is no checkpoint.
+    pub fn stored_query_id(dir: &Path) -> Option<String> {
+        directory::query_id(dir)
+    }
+
+    /// A checkpoint that vanishes with the process, for queries that are only looked at.
+    pub fn in_memory() -> Result<Checkpoint> {
+        Checkpoint::on(Arc::new(MemoryStore::default()), uuid::Uuid::new_v4().to_string(), "(in memory)")
+    }
+
+    /// On a store that may have been used before.
+    pub(crate) fn on(store: Arc<dyn StateStore>, query_id: String, name: &str) -> Result<Checkpoint> {
+        let intent = match store.get(Column::Meta, b"intent")? {
+            Some(bytes) => Some(parse(name, "its intent", &bytes)?),
+            None => None,
+        };
+        let newest = store.page_back(Column::Epochs, &[], &[u8::MAX; 9], 1)?;
+        let last = match newest.iter().next() {
+            Some((_, record)) => Some(parse(name, "its newest epoch", record)?),
+            None => None,
+        };
+        let ledger = Ledger::open(store.clone(), name)?;
+        let inner = Mutex::new(Inner { intent, last, tables: BTreeMap::new() });
+        Ok(Checkpoint { shared: Arc::new(Shared { store, query_id, name: name.to_string(), inner, ledger }) })
+    }
+
+    /// The query's id, made once; the sink's `txn` application id.
+    pub fn query_id(&self) -> &str {
+        &self.shared.query_id
+    }
+
+    /// The newest committed epoch.
+    pub fn last_committed(&self) -> Result<Option<EpochRecord>> {
+        Ok(self.inner().last.clone())
+    }
+
+    /// The number of the newest committed epoch that made a commit in the sink's table.
+    pub fn last_published(&self) -> Result<Option<u64>> {
+        match self.shared.store.get(Column::Meta, b"published")? {
+            Some(bytes) => Ok(Some(parse(&self.shared.name, "its newest published epoch", &bytes)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// The intent of an epoch that was begun and not committed.
+    pub fn pending_intent(&self) -> Result<Option<Intent>> {
+        Ok(self.inner().intent.clone())
+    }
+
+    /// Makes an intent durable. It must be the next epoch's, or the pending one again.
+    pub fn write_intent(&self, intent: &Intent) -> Result<()> {
+        let mut inner = self.inner();
+        let next = inner.last.as_ref().map_or(0, |last| last.epoch + 1);
+        if intent.epoch != next {
+            return Err(Error::internal(format!("epoch {} was begun where epoch {next} is next", intent.epoch)));
+        }
+        if let Some(pending) = &inner.intent
+            && pending != intent
+        {
+            return Err(Error::internal(format!("epoch {} was begun twice, with different inputs", intent.epoch)));
+        }
+        let mut batch = Batch::default();
+        batch.put(Column::Meta, "intent", json(intent)?);
+        self.shared.store.write(batch, true)?;
+        inner.intent = Some(intent.clone());
+        Ok(())
+    }
+
+    /// Commits an epoch: all of it is durable when this returns, or none of it.
+    pub fn commit(&self, commit: EpochCommit) -> Result<()> {
+        let epoch = commit.record.epoch;
+        let mut inner = self.inner();
+        if inner.intent.as_ref().is_none_or(|intent| intent.epoch != epoch || intent.inputs != commit.inputs) {
+            return Err(Error::internal(format!("epoch {epoch} does not commit what its intent says")));
+        }
+        for staged in &commit.state {
+            if staged.epoch() != epoch {
+                return Err(Error::internal(format!("epoch {epoch} commits state staged by epoch {}", staged.epoch())));
+            }
+            staged.prepare()?;
+        }
+        let mut batch = Batch::default();
+        let mut receipts = Vec::new();
+        for staged in &commit.state {
+            receipts.push(staged.write_into(&mut batch)?);
+        }
+        let counted = self.shared.ledger.write_into(&commit.ledger, &mut batch)?;
+        for (source, position) in &commit.positions {
+            batch.put(Column::Meta, position_key(source), json(position)?);
+        }
+        batch.put(Column::Epochs, epoch.to_be_bytes(), json(&commit.record)?);
+        if commit.record.table_version.is_some() {
+            batch.put(Column::Meta, "published", epoch.to_string());
+        }
+        batch.delete(Column::Meta, "intent");
+        self.shared.store.write(batch, true)?;
+        inner.intent = None;
+        inner.last = Some(commit.record);
+        self.shared.ledger.apply(counted);
+        for (staged, receipt) in commit.state.iter().zip(receipts) {
+            staged.apply(receipt)?;
+        }
+        Ok(())
+    }
+
+    /// Where a source that is not files stands.
+    pub fn position(&self, source: &str) -> Result<Option<serde_json::Value>> {
+        match self.shared.store.get(Column::Meta, position_key(source).as_bytes())? {
+            Some(bytes) => Ok(Some(parse(&self.shared.name, &format!("the position of source {source}"), &bytes)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// A value kept by name, such as the schema of a source.
+    pub fn meta(&self, key: &str) -> Result<Option<String>> {
+        match self.shared.store.get(Column::Meta, named_key(key).as_bytes())? {
+            Some(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| unreadable(&self.shared.name, key)),
+            None => Ok(None),
+        }
+    }
+
+    /// Sets a value kept by name, durably.
+    pub fn put_meta(&self, key: &str, value: &str) -> Result<()> {
+        let mut batch = Batch::default();
+        batch.put(Column::Meta, named_key(key), value);
+        self.shared.store.write(batch, true)
+    }
+
+    /// Committed epochs: with a limit that many, newest first; without, all, oldest first.
+    pub fn epochs(&self, newest_first_limit: Option<usize>) -> Result<Vec<EpochRecord>> {
+        let mut records = Vec::new();
+        let mut until = vec![u8::MAX; 9];
+        let limit = newest_first_limit.unwrap_or(usize::MAX);
+        while records.len() < limit {
+            let page = self.shared.store.page_back(Column::Epochs, &[], &until, (limit - records.len()).min(1024))?;
+            let Some(last) = page.last_key() else { break };
+            for (_, record) in page.iter() {
+                records.push(parse(&self.shared.name, "an epoch", record)?);
+            }
+            until = last.to_vec();
+        }
+        if newest_first_limit.is_none() {
+            records.reverse();
+        }
+        Ok(records)
+    }
+
+    /// The files that were read.
+    pub fn ledger(&self) -> Ledger {
+        self.shared.ledger.clone()
+    }
+
+    /// The state of an operator; `budget`: bytes its hot rows may take. The same table each time.
+    pub fn state(&self, operator: u32, budget: usize) -> Result<Arc<StateTable>> {
+        let mut inner = self.inner();
+        if let Some(table) = inner.tables.get(&operator) {
+            return Ok(table.clone());
+        }
+        let table = Arc::new(StateTable::open(self.shared.store.clone(), operator, budget)?);
+        inner.tables.insert(operator, table.clone());
+        Ok(table)
+    }
+
+    /// [`Self::state`] with another limit for the log, for tests that cannot fill it.
+    #[cfg(test)]
+    pub(crate) fn state_with(&self, operator: u32, budget: usize, log_bytes_min: usize) -> Result<Arc<StateTable>> {
+        let table = StateTable::open_with(self.shared.store.clone(), operator, budget, log_bytes_min)?;
+        let table = Arc::new(table);
+        self.inner().tables.insert(operator, table.clone());
+        Ok(table)
+    }
+
+    /// How much each operator keeps, by operator, whether its state was opened or not.
+    pub fn state_sizes(&self) -> Result<Vec<StateSize>> {
+        let opened = self.inner().tables.clone();
+        let operators = StateTable::stored_operators(self.shared.store.as_ref())?;
+        let size = |operator: u32| match opened.get(&operator) {
+            Some(table) => table.size(),
+            None => StateTable::stored_size(self.shared.store.as_ref(), operator),
+        };
+        operators.into_iter().map(size).collect()
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Fields are replaced whole, after the store has them: a panic cannot leave them half changed.
+        self.shared.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn position_key(source: &str) -> String {
+    format!("position/{source}")
+}
+
+fn named_key(key: &str) -> String {
+    format!("named/{key}")
+}
+
+fn json(value: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|e| Error::internal(format!("cannot be stored: {e}")))
+}
+
+fn parse<T: DeserializeOwned>(name: &str, what: &str, bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|e| unreadable(name, &format!("{what} ({e})")))
+}
+
+fn unreadable(name: &str, what: &str) -> Error {
+    Error::Environment(Box::new(
+        Diagnostic::new("CHECKPOINT_CORRUPT", format!("the checkpoint at `{name}` is damaged: {what} cannot be read"))
+            .help("restore it from a backup, or drop the table and create it again to start over"),
+    ))
+}

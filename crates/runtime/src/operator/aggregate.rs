@@ -1,0 +1,190 @@
+//! `GROUP BY` over a stream.
+//!
+//! State: key = the grouping columns, value = DataFusion's partial state of each aggregate. Written once per epoch for
+//! the keys its input has; never forgotten yet. The input is the epoch's partial states, in one partition; the output
+//! is the result of every key (COMPLETE) or of the touched ones (UPDATE). Results are made a batch at a time from the
+//! state, whose keys are distinct already, so the output needs no hash table and no memory that grows with it.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError};
+
+use alluvium_parser::OutputMode;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result as DfResult, internal_err};
+use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, InputDistributionRequirements, Partitioning,
+    PlanProperties,
+};
+use futures::{Stream, StreamExt, TryStreamExt};
+
+use super::merge::{Aggregates, Merge};
+use super::plan::StagedCell;
+use crate::state::{StateScan, StateTable};
+
+/// Merges an epoch's partial states into stored state and gives results; see the module.
+#[derive(Clone)]
+pub struct StreamAggregateExec {
+    input: Arc<dyn ExecutionPlan>,
+    aggregates: Aggregates,
+    table: Arc<StateTable>,
+    /// Key and state columns.
+    state_schema: SchemaRef,
+    mode: OutputMode,
+    epoch: u64,
+    staged: StagedCell,
+    metrics: ExecutionPlanMetricsSet,
+    properties: Arc<PlanProperties>,
+}
+
+impl StreamAggregateExec {
+    /// Above `partial`, whose columns are pinned as those of `table`. `schema`: of the output.
+    pub(super) fn try_new(
+        partial: Arc<AggregateExec>,
+        table: Arc<StateTable>,
+        schema: SchemaRef,
+        mode: OutputMode,
+        epoch: u64,
+        staged: StagedCell,
+    ) -> DfResult<StreamAggregateExec> {
+        let keys = partial.group_expr().expr().len();
+        let aggregates = Aggregates::try_new(partial.aggr_expr().to_vec(), keys)?;
+        let state_schema = partial.schema();
+        table.bind(&state_schema, keys)?;
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(schema),
+            Partitioning::UnknownPartitioning(1),
+            EmissionType::Final,
+            Boundedness::Bounded,
+        );
+        Ok(StreamAggregateExec {
+            input: partial,
+            aggregates,
+            table,
+            state_schema,
+            mode,
+            epoch,
+            staged,
+            metrics: ExecutionPlanMetricsSet::new(),
+            properties: Arc::new(properties),
+        })
+    }
+
+    /// Reads the input to its end and stages the new state.
+    async fn merge(&self, context: Arc<TaskContext>) -> DfResult<StateScan> {
+        let metrics = BaselineMetrics::new(&self.metrics, 0);
+        let reservation = MemoryConsumer::new("StreamAggregate").register(context.memory_pool());
+        let mut merge = Merge::begin(self.aggregates.clone(), self.table.clone(), self.state_schema.clone())?;
+        let mut input = self.input.execute(0, context)?;
+        while let Some(batch) = input.next().await {
+            let batch = batch?;
+            let timer = metrics.elapsed_compute().timer();
+            merge.push(&batch)?;
+            reservation.try_resize(merge.bytes())?;
+            timer.done();
+        }
+        let timer = metrics.elapsed_compute().timer();
+        let staged = merge.finish(self.epoch)?;
+        let results = match self.mode {
+            OutputMode::Complete => self.table.scan(Some(&staged))?,
+            _ => StateScan::of(staged.rows().clone()),
+        };
+        *self.staged.lock().unwrap_or_else(PoisonError::into_inner) = Some(staged);
+        timer.done();
+        Ok(results)
+    }
+
+    /// Results of the state, a batch at a time.
+    fn results(self: Arc<Self>, scan: StateScan) -> impl Stream<Item = DfResult<RecordBatch>> {
+        let metrics = BaselineMetrics::new(&self.metrics, 0);
+        let schema = self.schema();
+        futures::stream::iter(scan).map(move |rows| {
+            let timer = metrics.elapsed_compute().timer();
+            let results = self.aggregates.evaluate(&rows?, &schema)?;
+            timer.done();
+            metrics.record_output(results.num_rows());
+            Ok(results)
+        })
+    }
+}
+
+impl ExecutionPlan for StreamAggregateExec {
+    fn name(&self) -> &str {
+        "StreamAggregateExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn input_distribution_requirements(&self) -> InputDistributionRequirements {
+        InputDistributionRequirements::new(vec![Distribution::SinglePartition])
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn apply_expressions(
+        &self,
+        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> DfResult<TreeNodeRecursion>,
+    ) -> DfResult<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        _options: ReplaceChildrenOptions,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        match (children.pop(), children.is_empty()) {
+            (Some(input), true) => Ok(Arc::new(StreamAggregateExec { input, ..(*self).clone() })),
+            _ => internal_err!("StreamAggregateExec has one input"),
+        }
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let recompute = datafusion::physical_plan::execution_plan::ChildrenPropertiesMode::Recompute;
+        self.replace_children(children, ReplaceChildrenOptions::new(recompute))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
+        if partition != 0 {
+            return internal_err!("StreamAggregateExec has no partition {partition}");
+        }
+        let this = Arc::new(self.clone());
+        let results = futures::stream::once(async move {
+            let scan = this.merge(context).await?;
+            Ok::<_, datafusion::error::DataFusionError>(this.results(scan))
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), results.try_flatten())))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+}
+
+impl DisplayAs for StreamAggregateExec {
+    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "StreamAggregateExec: operator={}, mode={:?}", self.table.operator(), self.mode)
+    }
+}
+
+impl fmt::Debug for StreamAggregateExec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamAggregateExec").field("operator", &self.table.operator()).field("input", &self.input).finish()
+    }
+}

@@ -1,0 +1,177 @@
+//! Merging one epoch's partial states with what is stored, and turning state into results.
+//!
+//! Per batch: the table numbers the keys, stored state of keys seen for the first time goes into the accumulators,
+//! then the batch does. So stored state always comes before the epoch's, and each stored row is read once.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, new_empty_array};
+use arrow::compute::{cast, concat, take};
+use arrow::datatypes::SchemaRef;
+use datafusion::common::Result as DfResult;
+use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
+use datafusion::physical_expr::GroupsAccumulatorAdapter;
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+
+use crate::error::Result;
+use crate::state::{StagedState, StateTable, Touched, canonical_keys};
+
+/// The aggregates of one operator and where their state columns are.
+#[derive(Debug, Clone)]
+pub(super) struct Aggregates {
+    functions: Vec<Arc<AggregateFunctionExpr>>,
+    /// Columns of each function within key and state columns.
+    columns: Vec<Range<usize>>,
+    pub(super) keys: usize,
+}
+
+impl Aggregates {
+    pub(super) fn try_new(functions: Vec<Arc<AggregateFunctionExpr>>, keys: usize) -> DfResult<Aggregates> {
+        let mut columns = Vec::with_capacity(functions.len());
+        let mut at = keys;
+        for function in &functions {
+            let width = function.state_fields()?.len();
+            columns.push(at..at + width);
+            at += width;
+        }
+        Ok(Aggregates { functions, columns, keys })
+    }
+
+    /// One accumulator per function, for any number of groups.
+    fn accumulators(&self) -> DfResult<Vec<Box<dyn GroupsAccumulator>>> {
+        let accumulator = |function: &Arc<AggregateFunctionExpr>| -> DfResult<Box<dyn GroupsAccumulator>> {
+            // Without keys the partial states come from the one-group accumulators; their kind merges them.
+            if self.keys > 0 && function.groups_accumulator_supported() {
+                return function.create_groups_accumulator();
+            }
+            let function = function.clone();
+            Ok(Box::new(GroupsAccumulatorAdapter::new(move || function.create_accumulator())))
+        };
+        self.functions.iter().map(accumulator).collect()
+    }
+
+    fn merge(
+        &self,
+        into: &mut [Box<dyn GroupsAccumulator>],
+        columns: &[ArrayRef],
+        groups: &[usize],
+        total: usize,
+    ) -> DfResult<()> {
+        for (accumulator, range) in into.iter_mut().zip(&self.columns) {
+            accumulator.merge_batch(&columns[range.clone()], groups, total)?;
+        }
+        Ok(())
+    }
+
+    /// Results of rows of state, one per row: keys, then what each function says.
+    pub(super) fn evaluate(&self, rows: &RecordBatch, schema: &SchemaRef) -> DfResult<RecordBatch> {
+        let mut accumulators = self.accumulators()?;
+        let groups: Vec<usize> = (0..rows.num_rows()).collect();
+        self.merge(&mut accumulators, rows.columns(), &groups, groups.len())?;
+        let mut columns = rows.columns()[..self.keys].to_vec();
+        for accumulator in &mut accumulators {
+            columns.push(accumulator.evaluate(EmitTo::All)?);
+        }
+        let typed = columns.iter().zip(schema.fields()).map(|(column, field)| match column.data_type() == field.data_type() {
+            true => Ok(column.clone()),
+            false => cast(column, field.data_type()),
+        });
+        Ok(RecordBatch::try_new(schema.clone(), typed.collect::<Result<_, _>>()?)?)
+    }
+}
+
+/// The merge of one run of one epoch.
+pub(super) struct Merge {
+    aggregates: Aggregates,
+    table: Arc<StateTable>,
+    schema: SchemaRef,
+    run: u32,
+    accumulators: Vec<Box<dyn GroupsAccumulator>>,
+    /// Slots of the keys met, by their number.
+    touched: Vec<u32>,
+    /// Their key columns, in pieces.
+    keys: Vec<Vec<ArrayRef>>,
+    /// How many of them had no state.
+    new: u64,
+    scratch: Touched,
+}
+
+impl Merge {
+    pub(super) fn begin(aggregates: Aggregates, table: Arc<StateTable>, schema: SchemaRef) -> DfResult<Merge> {
+        Ok(Merge {
+            run: table.begin_run()?,
+            accumulators: aggregates.accumulators()?,
+            aggregates,
+            table,
+            schema,
+            touched: Vec::new(),
+            keys: Vec::new(),
+            new: 0,
+            scratch: Touched::default(),
+        })
+    }
+
+    /// Takes a batch of key and partial-state columns; a key may come any number of times.
+    pub(super) fn push(&mut self, batch: &RecordBatch) -> DfResult<()> {
+        let keys = canonical_keys(&batch.columns()[..self.aggregates.keys]);
+        self.meet(&keys, batch.num_rows())?;
+        let total = self.touched.len();
+        self.aggregates.merge(&mut self.accumulators, batch.columns(), &self.scratch.groups, total)
+    }
+
+    /// Numbers the keys and brings in the stored state of new ones.
+    fn meet(&mut self, keys: &[ArrayRef], rows: usize) -> DfResult<()> {
+        let before = self.touched.len();
+        self.table.touch(self.run, keys, rows, &mut self.touched, &mut self.scratch)?;
+        let fresh = self.scratch.fresh.len();
+        if fresh == 0 {
+            return Ok(());
+        }
+        let keys: Vec<ArrayRef> = if fresh == rows {
+            keys.to_vec()
+        } else {
+            let fresh = UInt32Array::from(self.scratch.fresh.clone());
+            keys.iter().map(|column| take(column, &fresh, None)).collect::<Result<_, _>>()?
+        };
+        let stored = self.table.stored(&self.touched[before..], &keys)?;
+        if !stored.positions.is_empty() {
+            let groups: Vec<usize> = stored.positions.iter().map(|position| before + *position as usize).collect();
+            // Functions know their columns behind the keys, which stored state comes without.
+            let absent = keys.iter().map(|column| new_empty_array(column.data_type()));
+            let columns: Vec<ArrayRef> = absent.chain(stored.columns).collect();
+            self.aggregates.merge(&mut self.accumulators, &columns, &groups, self.touched.len())?;
+        }
+        self.new += (fresh - stored.positions.len()) as u64;
+        self.keys.push(keys);
+        Ok(())
+    }
+
+    /// Memory of the accumulators and keys so far.
+    pub(super) fn bytes(&self) -> usize {
+        let keys: usize = self.keys.iter().flatten().map(|column| column.get_array_memory_size()).sum();
+        self.accumulators.iter().map(|accumulator| accumulator.size()).sum::<usize>() + keys + self.touched.len() * 4
+    }
+
+    /// The new state of every key met. Without GROUP BY there is one, even if nothing came.
+    pub(super) fn finish(mut self, epoch: u64) -> DfResult<StagedState> {
+        if self.aggregates.keys == 0 && self.touched.is_empty() {
+            self.meet(&[], 1)?;
+            let empty: Vec<ArrayRef> = self.schema.fields().iter().map(|field| new_empty_array(field.data_type())).collect();
+            self.aggregates.merge(&mut self.accumulators, &empty, &[], 1)?;
+        }
+        let mut columns = Vec::with_capacity(self.schema.fields().len());
+        for at in 0..self.aggregates.keys {
+            let parts: Vec<&dyn Array> = self.keys.iter().map(|keys| keys[at].as_ref()).collect();
+            columns.push(if parts.is_empty() { new_empty_array(self.schema.field(at).data_type()) } else { concat(&parts)? });
+        }
+        for (accumulator, range) in self.accumulators.iter_mut().zip(&self.aggregates.columns) {
+            if self.touched.is_empty() {
+                columns.extend(range.clone().map(|at| new_empty_array(self.schema.field(at).data_type())));
+            } else {
+                columns.extend(accumulator.state(EmitTo::All)?);
+            }
+        }
+        Ok(self.table.stage(epoch, columns, self.touched, self.new, None)?)
+    }
+}

@@ -1,0 +1,14 @@
+//! Physical forms of the stateful operators.
+//!
+//! A [`StreamExtensionPlanner`] lives for one run of one epoch: it plans the stateful nodes of the query on their
+//! state, and afterwards has what they staged. Nothing here writes to the store; whether the run counts is decided by
+//! the epoch, which commits what was staged or drops it.
+
+mod aggregate;
+mod merge;
+mod plan;
+#[cfg(test)]
+mod tests;
+
+pub use aggregate::StreamAggregateExec;
+pub use plan::StreamExtensionPlanner;

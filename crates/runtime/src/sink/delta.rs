@@ -1,0 +1,183 @@
+//! Epochs into a Delta table, each as one commit that carries the stream's id and the epoch's number.
+//!
+//! State: the table's head in memory, followed commit by commit. An epoch that the log already has is not written
+//! again; this is looked at before writing and after every lost race, because nobody else looks. Knows nothing of
+//! where the rows come from.
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use alluvium_parser::{Diagnostic, OutputMode};
+use arrow::datatypes::{Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::execution::SendableRecordBatchStream;
+use tokio::task::JoinHandle;
+
+use super::{Sink, Written};
+use crate::error::{Error, Result};
+use crate::failpoint;
+use crate::table::{self, Conform, Head, Layout, Operation, SeenTransaction, Staged};
+
+/// Commits between two checkpoints of the log, where the table does not say.
+const COMMITS_PER_LOG_CHECKPOINT: u64 = 100;
+
+/// The table a stream writes to.
+pub struct DeltaSink {
+    head: Head,
+    query_id: String,
+    mode: OutputMode,
+    layout: Arc<Layout>,
+    /// The head's generation that `layout` and the checks belong to.
+    generation: u64,
+    log_checkpoint: Option<JoinHandle<()>>,
+}
+
+impl DeltaSink {
+    /// The existing table at `path`, for the stream with this id. Refuses tables that must not be written to.
+    pub async fn open(path: &Path, query_id: &str, mode: OutputMode) -> Result<DeltaSink> {
+        if mode == OutputMode::Update {
+            return Err(Error::statement(
+                Diagnostic::new("NOT_SUPPORTED_YET", "OUTPUT MODE UPDATE cannot be written to a Delta table yet")
+                    .help("use COMPLETE"),
+            ));
+        }
+        let mut head = Head::open(path).await?;
+        table::check(&head, mode == OutputMode::Complete)?;
+        head.txn(query_id).await?;
+        let layout = Arc::new(Layout::new(path, head.metadata())?);
+        let generation = head.generation();
+        Ok(DeltaSink { head, query_id: query_id.to_owned(), mode, layout, generation, log_checkpoint: None })
+    }
+
+    /// The table's columns.
+    pub fn schema(&self) -> SchemaRef {
+        self.head.schema()
+    }
+
+    /// Refuses rows of this schema if the table cannot take them: a column it does not have, a NOT NULL column that
+    /// is missing.
+    pub fn accepts(&self, rows: &Schema) -> Result<()> {
+        Conform::plan(rows, self.layout.schema()).map(|_| ())
+    }
+
+    /// Takes in what others committed, and their changes of schema and properties.
+    async fn refresh(&mut self) -> Result<()> {
+        self.head.update().await?;
+        if self.head.generation() != self.generation {
+            table::check(&self.head, self.mode == OutputMode::Complete)?;
+            self.layout = Arc::new(Layout::new(self.head.path(), self.head.metadata())?);
+            self.generation = self.head.generation();
+        }
+        Ok(())
+    }
+
+    /// What an epoch wrote that is there already, as far as its commit can still be read.
+    fn as_written(&self, seen: SeenTransaction) -> Result<Written> {
+        let version = seen.version.or_else(|| self.find(seen.number));
+        let Some(at) = version else { return Ok(Written::default()) };
+        let actions = self.head.log().read(at)?.unwrap_or_default();
+        let info = actions.iter().find_map(|action| action.commit_info.as_ref());
+        let rows = info.and_then(|info| info["operationMetrics"]["numOutputRows"].as_str()?.parse().ok());
+        Ok(Written { rows: rows.unwrap_or(0), version, publish_us: 0 })
+    }
+
+    /// The version of an epoch's commit, which is among the last ones when it matters.
+    fn find(&self, epoch: u64) -> Option<u64> {
+        (0..=self.head.version()).rev().take(100).find(|version| {
+            let actions = self.head.log().read(*version).ok().flatten().unwrap_or_default();
+            let mut transactions = actions.iter().filter_map(|action| action.txn.as_ref());
+            transactions.any(|txn| txn.app_id == self.query_id && txn.version == epoch as i64)
+        })
+    }
+
+    /// Starts a checkpoint of the log when one is due and none is being written. It only makes opening faster, so
+    /// its failure is nobody's failure; the next one is tried when it is due.
+    fn write_log_checkpoint_if_due(&mut self, version: u64) {
+        let every = self.head.number_property("delta.checkpointInterval").ok().flatten();
+        let due = version > 0 && version.is_multiple_of(every.unwrap_or(COMMITS_PER_LOG_CHECKPOINT).max(1));
+        let busy = self.log_checkpoint.as_ref().is_some_and(|task| !task.is_finished());
+        if due && !busy {
+            let path = self.head.path().to_owned();
+            self.log_checkpoint = Some(tokio::spawn(async move {
+                let _ = table::write_log_checkpoint(&path, version).await;
+            }));
+        }
+    }
+
+    /// Waits until no checkpoint of the log is being written.
+    pub async fn settled(&mut self) {
+        if let Some(task) = self.log_checkpoint.take() {
+            let _ = task.await;
+        }
+    }
+}
+
+impl Drop for DeltaSink {
+    fn drop(&mut self) {
+        // Half a checkpoint has no name yet; readers never see it.
+        if let Some(task) = &self.log_checkpoint {
+            task.abort();
+        }
+    }
+}
+
+#[async_trait]
+impl Sink for DeltaSink {
+    async fn last_epoch(&mut self) -> Result<Option<u64>> {
+        self.refresh().await?;
+        self.head.txn(&self.query_id).await
+    }
+
+    async fn write(&mut self, epoch: u64, partitions: Vec<SendableRecordBatchStream>) -> Result<Written> {
+        self.refresh().await?;
+        if let Some(seen) = self.head.known_transaction(&self.query_id)
+            && seen.number >= epoch
+        {
+            return self.as_written(seen);
+        }
+        let staged = Staged::write(self.layout.clone(), partitions).await?;
+        failpoint::reached("after_data_files", epoch);
+        let operation = Operation::StreamingUpdate { mode: self.mode, query_id: self.query_id.clone(), epoch };
+        let (query_id, planned) = (&self.query_id, self.head.metadata().clone());
+        let mut overtaken = None;
+        let written = table::publish_until_done(&mut self.head, staged, |head, staged| {
+            if let Some(seen) = head.known_transaction(query_id)
+                && seen.number >= epoch
+            {
+                overtaken = Some(seen);
+                return Ok(None);
+            }
+            table::check(head, operation.replaces_rows())?;
+            let now = head.metadata();
+            let same = now.id == planned.id
+                && now.schema_string == planned.schema_string
+                && now.partition_columns == planned.partition_columns;
+            failpoint::reached("before_publish", epoch);
+            if same { Ok(Some(table::lines(head, staged, &operation))) } else { Err(table::changed_meanwhile()) }
+        })
+        .await?;
+        failpoint::reached("after_publish", epoch);
+        match (overtaken, written.version) {
+            (Some(seen), _) if seen.number > epoch => Err(fenced(query_id, epoch, seen.number)),
+            (Some(seen), _) => self.as_written(seen),
+            (None, Some(version)) => {
+                self.write_log_checkpoint_if_due(version);
+                Ok(written)
+            }
+            (None, None) => Ok(written),
+        }
+    }
+}
+
+fn fenced(query_id: &str, epoch: u64, ahead: u64) -> Error {
+    Error::Environment(Box::new(
+        Diagnostic::new(
+            "STREAM_FENCED",
+            format!("epoch {epoch} of stream {query_id} was overtaken: another process has committed epoch {ahead} to its table"),
+        )
+        .help("only one process may run a stream; stop the other one"),
+    ))
+}

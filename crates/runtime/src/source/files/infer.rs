@@ -1,0 +1,80 @@
+//! The columns of files, learnt from a sample.
+//!
+//! The sample is the newest files, at most [`FILES_MAX`] of them and about [`BYTES_MAX`] bytes (compressed ones count
+//! five times), read oldest first, so that columns come in the order in which they appeared. Of the file that
+//! crosses the limit only whole records up to the limit are looked at.
+
+use alluvium_formats::{FormatOptions, Inferrer};
+use alluvium_parser::Diagnostic;
+use arrow::datatypes::Schema;
+
+use super::FileEntry;
+use super::read::{FileReader, ReadError, decode_error, whole_max};
+use crate::error::{Error, Result};
+
+/// Most files in a sample.
+pub const FILES_MAX: usize = 1000;
+
+/// About how many bytes a sample has: a tenth of a second or two of one core.
+pub const BYTES_MAX: u64 = 32 << 20;
+
+/// What the sample told; None when it has no records.
+pub fn infer(files: &[FileEntry], options: &FormatOptions) -> Result<Option<Schema>> {
+    let mut inferrer = Inferrer::new(options);
+    let mut reader = FileReader::default();
+    let mut left = BYTES_MAX;
+    for file in sample(files) {
+        inferrer.start_file(&file.path);
+        let read = reader.read(file, None, whole_max(options), &mut |bytes, eof| {
+            let used = inferrer.sample(bytes, eof).map_err(|e| decode_error(&e))?;
+            left = left.saturating_sub(used as u64);
+            Ok((left > 0).then_some(used))
+        });
+        match read {
+            // It went between listing and reading; the next look will tell.
+            Ok(()) | Err(ReadError::Missing) => {}
+            Err(ReadError::Failed(error)) => return Err(error),
+        }
+        if left == 0 {
+            break;
+        }
+    }
+    let records = inferrer.records();
+    let schema = inferrer.finish().map_err(|e| decode_error(&e))?;
+    Ok((records > 0 || !schema.fields().is_empty()).then_some(schema))
+}
+
+/// The newest files within the limits, oldest first. `files` are ordered oldest first.
+fn sample(files: &[FileEntry]) -> &[FileEntry] {
+    let mut bytes = 0u64;
+    let enough = files.iter().rev().take(FILES_MAX).take_while(|file| {
+        let before = bytes;
+        let factor = if file.path.ends_with(".gz") || file.path.ends_with(".zst") { 5 } else { 1 };
+        bytes = bytes.saturating_add(file.size.saturating_mul(factor));
+        before < BYTES_MAX
+    });
+    &files[files.len() - enough.count()..]
+}
+
+/// The error for a place without records where columns are to be learnt.
+pub fn nothing_to_learn(title: &str) -> Error {
+    Diagnostic::new("UNABLE_TO_INFER_SCHEMA", format!("{title} has no records from which columns could be learnt"))
+        .help("give them: schema => 'a BIGINT, b STRING'")
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sample_is_the_newest_files_within_the_limits() {
+        let file = |i: i64, size| FileEntry { path: format!("{i}.json"), size, modified_ms: i };
+        let many: Vec<_> = (0..1500).map(|i| file(i, 10)).collect();
+        assert_eq!(sample(&many).len(), FILES_MAX);
+        assert_eq!(sample(&many)[0].modified_ms, 500);
+        let large: Vec<_> = (0..10).map(|i| file(i, BYTES_MAX / 2)).collect();
+        assert_eq!(sample(&large).iter().map(|f| f.modified_ms).collect::<Vec<_>>(), [8, 9]);
+        assert!(sample(&[]).is_empty());
+    }
+}
