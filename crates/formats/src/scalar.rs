@@ -152,6 +152,18 @@ pub(crate) fn boolean(text: &[u8]) -> Option<bool> {
     }
 }
 
+/// The number that digits at fixed places make, most significant first.
+#[inline(always)]
+fn fixed<const N: usize>(text: &[u8], places: [usize; N]) -> Option<i64> {
+    let (mut value, mut worst) = (0, 0);
+    for place in places {
+        let digit = text.get(place)?.wrapping_sub(b'0');
+        worst = worst.max(digit);
+        value = value * 10 + i64::from(digit);
+    }
+    (worst <= 9).then_some(value)
+}
+
 /// A reader of digits and separators.
 struct Fields<'t> {
     text: &'t [u8],
@@ -188,6 +200,15 @@ impl Fields<'_> {
     /// `[±]yyyy[-M[M][-d[d]]]` as days since 1970-01-01.
     #[inline]
     fn date(&mut self) -> Option<i64> {
+        if let [_, _, _, _, b'-', _, _, b'-', _, _, ..] = self.text
+            && let Some(year) = fixed(self.text, [0, 1, 2, 3])
+            && let Some(month) = fixed(self.text, [5, 6])
+            && let Some(day) = fixed(self.text, [8, 9])
+            && !self.text.get(10).is_some_and(u8::is_ascii_digit)
+        {
+            self.at = 10;
+            return days(year, month, day);
+        }
         let negative = self.eat(b'-');
         if !negative {
             self.eat(b'+');
@@ -206,25 +227,34 @@ impl Fields<'_> {
     /// `h[h]:m[m][:s[s][.f…]]` as microseconds; digits past the sixth of the fraction are cut off.
     #[inline]
     fn time(&mut self) -> Option<i64> {
-        let hour = self.number(1, 2)?;
-        if !self.eat(b':') {
-            return None;
-        }
-        let minute = self.number(1, 2)?;
-        let (mut second, mut micros) = (0, 0);
-        if self.eat(b':') {
-            second = self.number(1, 2)?;
-            if self.eat(b'.') {
-                let start = self.at;
-                while let Some(digit @ b'0'..=b'9') = self.text.get(self.at) {
-                    if self.at - start < 6 {
-                        micros = micros * 10 + i64::from(digit - b'0');
-                    }
-                    self.at += 1;
+        let (hour, minute, second) = match self.text.get(self.at..) {
+            Some(rest @ [_, _, b':', _, _, b':', _, _, ..]) if !rest.get(8).is_some_and(u8::is_ascii_digit) => {
+                self.at += 8;
+                (fixed(rest, [0, 1])?, fixed(rest, [3, 4])?, fixed(rest, [6, 7])?)
+            }
+            _ => {
+                let hour = self.number(1, 2)?;
+                if !self.eat(b':') {
+                    return None;
                 }
-                for _ in (self.at - start).min(6)..6 {
-                    micros *= 10;
+                let minute = self.number(1, 2)?;
+                if !self.eat(b':') {
+                    return (hour <= 23 && minute <= 59).then_some((hour * 60 + minute) * 60_000_000);
                 }
+                (hour, minute, self.number(1, 2)?)
+            }
+        };
+        let mut micros = 0;
+        if self.eat(b'.') {
+            let start = self.at;
+            while let Some(digit @ b'0'..=b'9') = self.text.get(self.at) {
+                if self.at - start < 6 {
+                    micros = micros * 10 + i64::from(digit - b'0');
+                }
+                self.at += 1;
+            }
+            for _ in (self.at - start).min(6)..6 {
+                micros *= 10;
             }
         }
         if hour > 23 || minute > 59 || second > 59 {
@@ -421,7 +451,7 @@ mod tests {
         assert_eq!(timestamp(b"2010-12-01 08:26"), Some(14944 * DAY + 30_360_000_000));
         assert_eq!(timestamp_ntz(b"1970-01-01T00:00:01"), Some(1_000_000));
         assert_eq!(timestamp_ntz(b"1970-01-01T00:00:01Z"), None);
-        for text in ["12:30", "1970-01-01T24:00:00", "1970-01-01 10", "1970-01-01T00:00:00 Mars", "9999999-01-01 x"] {
+        for text in ["12:30", "1970-01-01T24:00:00", "1970-01-01T24:00", "1970-01-01T10:00.5", "1970-01-01T10:00:000", "1970-01-01 10", "1970-01-01T00:00:00 Mars", "9999999-01-01 x"] {
             assert_eq!(timestamp(text.as_bytes()), None, "{text:?}");
         }
         assert!(is_full_timestamp(b"2010-12-01 08:26:00") && !is_full_timestamp(b"2010-12-01"));

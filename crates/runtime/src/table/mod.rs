@@ -32,16 +32,16 @@ use std::sync::Arc;
 use datafusion::catalog::TableProvider;
 
 pub use append::append;
-pub use commit::Operation;
-pub use create::{NewTable, create, create_as, replace};
-pub use head::{Head, SeenTransaction};
-pub use history::{detail, history, version_at};
-pub use location::{absolute, decode as decoded, table_path};
 pub(crate) use append::{changed_meanwhile, check, lines, publish_until_done};
+pub use commit::Operation;
 pub(crate) use conform::Conform;
+pub use create::{NewTable, create, create_as, replace};
 pub(crate) use features::{refused, streamable};
 pub(crate) use fence::{load, no_such_version, write_log_checkpoint};
 pub(crate) use files::{Layout, Staged};
+pub use head::{Head, SeenTransaction};
+pub use history::{detail, history, version_at};
+pub use location::{absolute, decode as decoded, table_path};
 pub(crate) use log::Log;
 
 use crate::error::{Error, Result};

@@ -141,7 +141,9 @@ fn first_position(head: &Head, starting: Option<StartingVersion>) -> Result<Posi
     match starting {
         None => Ok(Position { version: latest, index: BEFORE_FIRST, starting: true }),
         Some(StartingVersion::Latest) => Ok(Position::before(latest + 1)),
-        Some(StartingVersion::At(version)) if version <= latest && head.log().has(version) => Ok(Position::before(version)),
+        Some(StartingVersion::At(version)) if version <= latest && head.log().has(version) => {
+            Ok(Position::before(version))
+        }
         Some(StartingVersion::At(version)) => Err(table::no_such_version(head.path(), version)),
     }
 }
@@ -204,7 +206,9 @@ impl Source for TableSource {
     }
 
     async fn provider(&self, input: &EpochInput, counters: Arc<ReadCounters>) -> Result<Arc<dyn TableProvider>> {
-        let EpochInput::Table(input) = input else { return Err(Error::internal("a table source was given files to read")) };
+        let EpochInput::Table(input) = input else {
+            return Err(Error::internal("a table source was given files to read"));
+        };
         let terms = self.tail.terms();
         if input.table_id != terms.table_id {
             return Err(tail::other_table(terms, &input.table_id));
@@ -219,7 +223,9 @@ impl Source for TableSource {
     }
 
     async fn committed(&mut self, input: &EpochInput) -> Result<()> {
-        let EpochInput::Table(input) = input else { return Err(Error::internal("a table source was given files to read")) };
+        let EpochInput::Table(input) = input else {
+            return Err(Error::internal("a table source was given files to read"));
+        };
         if input.from == self.position {
             self.position = input.to;
             self.tail.forget(&input.to);
