@@ -23,6 +23,9 @@ use crate::report::{Reporter, no_source};
 /// Rows of a table that the prompt shows before it leaves out the middle.
 const ROWS_MAX: usize = 40;
 
+/// The variable that names a fresh temporary directory.
+const TEMP_DIR: &str = "TEMP_DIR";
+
 /// A session that is opened when it is first needed. Clones share it.
 #[derive(Clone)]
 pub struct LazySession {
@@ -91,6 +94,8 @@ pub struct Driver {
     /// Whether the line under a result tells the time.
     pub timing: bool,
     quiet: bool,
+    /// `${TEMP_DIR}`, made when first named and removed at the end.
+    temp_dir: Option<tempfile::TempDir>,
 }
 
 impl Driver {
@@ -107,7 +112,19 @@ impl Driver {
             interactive,
             timing: true,
             quiet: common.quiet,
+            temp_dir: None,
         }
+    }
+
+    /// Gives `${TEMP_DIR}` a value when a statement first names it: a fresh directory of this process.
+    fn provide_temp_dir(&mut self, piece: &Piece) -> Result<()> {
+        if self.variables.contains_key(TEMP_DIR) || !piece.text.contains("${TEMP_DIR}") {
+            return Ok(());
+        }
+        let dir = tempfile::tempdir().map_err(|error| Error::io("make a directory in", &std::env::temp_dir(), &error))?;
+        self.variables.insert(TEMP_DIR.to_owned(), dir.path().display().to_string());
+        self.temp_dir = Some(dir);
+        Ok(())
     }
 
     /// Runs one statement and reports its error, whose place is one in `source`. The code is what the process
@@ -130,6 +147,7 @@ impl Driver {
     }
 
     async fn statement(&mut self, piece: &Piece) -> Result<()> {
+        self.provide_temp_dir(piece)?;
         let statement = parse_piece(&substitute(piece, &self.variables)?)?;
         if let StatementKind::SetVar { name, value } = &statement.kind {
             self.variables.insert(name.value.clone(), value.value.clone());

@@ -135,7 +135,8 @@ impl Script {
         }
         let Err(code) = self.driver.run(piece, source).await else { return Ok(()) };
         let goes_on = self.driver.session.opened().is_some_and(|session| session.on_error_continue());
-        self.code = if code == 130 { code } else { self.code.max(code) };
+        // A script that was told to go on ends with 1 whatever failed; one that stops, with the failure's own code.
+        self.code = if goes_on && code != 130 { 1 } else { code };
         if goes_on && code != 130 { Ok(()) } else { Err(Stop) }
     }
 

@@ -35,15 +35,37 @@ pub(crate) enum Data {
     I64(Vec<i64>),
     F32(Vec<f32>),
     F64(Vec<f64>),
-    Decimal { values: Vec<i128>, precision: u8, scale: i8 },
+    Decimal {
+        values: Vec<i128>,
+        precision: u8,
+        scale: i8,
+    },
     /// Days since 1970-01-01.
     Date(Vec<i32>),
     /// Microseconds since 1970-01-01 00:00, in UTC (`zone` set) or on the local clock.
-    Timestamp { values: Vec<i64>, zone: Option<Arc<str>> },
+    Timestamp {
+        values: Vec<i64>,
+        zone: Option<Arc<str>>,
+    },
     Utf8(Texts),
-    Struct { fields: Fields, table: FieldTable, children: Vec<Column>, len: usize },
-    List { item: FieldRef, child: Box<Column>, ends: Vec<i32> },
-    Map { entries: FieldRef, sorted: bool, keys: Texts, values: Box<Column>, ends: Vec<i32> },
+    Struct {
+        fields: Fields,
+        table: FieldTable,
+        children: Vec<Column>,
+        len: usize,
+    },
+    List {
+        item: FieldRef,
+        child: Box<Column>,
+        ends: Vec<i32>,
+    },
+    Map {
+        entries: FieldRef,
+        sorted: bool,
+        keys: Texts,
+        values: Box<Column>,
+        ends: Vec<i32>,
+    },
 }
 
 /// Strings end to end. Only valid UTF-8 is pushed; Arrow checks that once more when the batch is made.
@@ -94,12 +116,7 @@ fn offsets(ends: Vec<i32>) -> OffsetBuffer<i32> {
 
 impl Column {
     /// An empty column of the field's type. `path` is the dotted name for errors.
-    pub fn new(
-        field: &Field,
-        path: &str,
-        case_sensitive: bool,
-        format: &'static str,
-    ) -> Result<Column, DecodeError> {
+    pub fn new(field: &Field, path: &str, case_sensitive: bool, format: &'static str) -> Result<Column, DecodeError> {
         let refuse = |reason| {
             Err(DecodeError::ColumnType {
                 column: path.to_owned(),
@@ -108,8 +125,7 @@ impl Column {
                 reason,
             })
         };
-        let child =
-            |field: &Field, name: &str| Column::new(field, &format!("{path}.{name}"), case_sensitive, format);
+        let child = |field: &Field, name: &str| Column::new(field, &format!("{path}.{name}"), case_sensitive, format);
         let data = match field.data_type() {
             DataType::Null => Data::Null(0),
             DataType::Boolean => Data::Bool(Vec::new()),
@@ -245,8 +261,7 @@ impl Column {
             Data::F32(values) => Arc::new(Float32Array::try_new(take(values).into(), nulls)?),
             Data::F64(values) => Arc::new(Float64Array::try_new(take(values).into(), nulls)?),
             Data::Decimal { values, precision, scale } => Arc::new(
-                Decimal128Array::try_new(take(values).into(), nulls)?
-                    .with_precision_and_scale(*precision, *scale)?,
+                Decimal128Array::try_new(take(values).into(), nulls)?.with_precision_and_scale(*precision, *scale)?,
             ),
             Data::Date(values) => Arc::new(Date32Array::try_new(take(values).into(), nulls)?),
             Data::Timestamp { values, zone } => Arc::new(

@@ -3,9 +3,12 @@
 //! A record is *corrupt* when it cannot be read as its format (broken JSON, a CSV row with too few or too many
 //! values) and has *misfits* when single values do not fit their column's type.
 //!
-//! | mode | misfit, rescue column asked for | misfit, none | corrupt record |
+//! A corrupt record that is kept is a row with what could be read (nothing of JSON); its text goes to the corrupt
+//! record column, or is rescued if there is only a rescue column.
+//!
+//! | mode | misfit, schema has rescue column | misfit, it has none | corrupt record |
 //! |---|---|---|---|
-//! | PERMISSIVE | NULL, value rescued | NULL, record counts as corrupt | row kept, counted, raw text in `_corrupt_record` or rescued |
+//! | PERMISSIVE | NULL, value rescued | NULL, record counts as corrupt | row kept, counted |
 //! | DROPMALFORMED | NULL, value rescued | row dropped, counted | row dropped, counted |
 //! | FAILFAST | NULL, value rescued | error | error |
 
@@ -27,7 +30,8 @@ pub trait RecordDecoder: Send {
     ///
     /// With `eof` false an incomplete last record is left unconsumed, and the caller promises to bring it again
     /// at the start of a longer input; consuming nothing of a non-empty input, with the batch not full, asks for
-    /// more bytes. With `eof` true everything is consumed unless the batch is full before that.
+    /// more bytes. With `eof` true everything is consumed unless the batch is full before that. After an error
+    /// the decoder's rows are those of earlier records and its place in the file is lost.
     fn decode(&mut self, input: &[u8], eof: bool) -> Result<usize, DecodeError>;
 
     /// Rows decoded since the last [`finish`](RecordDecoder::finish).

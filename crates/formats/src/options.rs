@@ -313,8 +313,10 @@ mod tests {
         let error = parse(Format::Json, &[("multiline ", "true")]).unwrap_err();
         assert!(error.help.contains("`multiLine`"), "{error:?}");
         let error = parse(Format::Csv, &[("header", "yes")]).unwrap_err();
-        assert_eq!((error.message.as_str(), error.help.as_str()),
-            ("option `header` cannot be 'yes'", "it takes true or false"));
+        assert_eq!(
+            (error.message.as_str(), error.help.as_str()),
+            ("option `header` cannot be 'yes'", "it takes true or false")
+        );
         let error = parse(Format::Json, &[("header", "true")]).unwrap_err();
         assert!(error.message.contains("csv"), "{error:?}");
         let error = parse(Format::Csv, &[("dateFormat", "dd/MM/yyyy")]).unwrap_err();

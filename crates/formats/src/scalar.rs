@@ -20,8 +20,8 @@ pub(crate) struct Number {
 const EXACT_DIGITS: u32 = 19;
 
 const POWERS_OF_TEN: [f64; 23] = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19,
-    1e20, 1e21, 1e22,
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20,
+    1e21, 1e22,
 ];
 
 impl Number {
@@ -47,11 +47,7 @@ impl Number {
         if !self.integer || self.digits > EXACT_DIGITS {
             return None;
         }
-        if self.negative {
-            0_i64.checked_sub_unsigned(self.mantissa)
-        } else {
-            i64::try_from(self.mantissa).ok()
-        }
+        if self.negative { 0_i64.checked_sub_unsigned(self.mantissa) } else { i64::try_from(self.mantissa).ok() }
     }
 
     /// The nearest double; `text` is what the number was read from. Too large values become infinite.
@@ -369,7 +365,9 @@ pub(crate) fn timestamp_ntz(text: &[u8]) -> Option<i64> {
 
 /// Whether `text` has a full date and a time of day, which is what inference asks of a timestamp.
 pub(crate) fn is_full_timestamp(text: &[u8]) -> bool {
-    text.len() > 12 && text[..10].iter().filter(|&&b| b == b'-').count() == 2 && local_timestamp(text).is_some()
+    text.len() > 12
+        && text[..10].iter().filter(|&&b| b == b'-').count() == 2
+        && local_timestamp(text).is_some()
         && text.contains(&b':')
 }
 
@@ -396,9 +394,28 @@ mod tests {
     #[test]
     fn doubles_agree_with_the_standard_library() {
         let texts = [
-            "0", "-0", "1.5", "0.1", "-2.55", "123456789.123456789", "1e22", "1e23", "9007199254740993", "5e-324",
-            "1.7976931348623157e308", "1e400", "-1e400", "1e-400", "0.30000000000000004", "17850.0",
-            "31415926535897932384626433832795028841971", "1e-22", "123e-23", "4.35", "72057594037927945", "0.000001",
+            "0",
+            "-0",
+            "1.5",
+            "0.1",
+            "-2.55",
+            "123456789.123456789",
+            "1e22",
+            "1e23",
+            "9007199254740993",
+            "5e-324",
+            "1.7976931348623157e308",
+            "1e400",
+            "-1e400",
+            "1e-400",
+            "0.30000000000000004",
+            "17850.0",
+            "31415926535897932384626433832795028841971",
+            "1e-22",
+            "123e-23",
+            "4.35",
+            "72057594037927945",
+            "0.000001",
         ];
         for text in texts {
             let expected: f64 = text.parse().unwrap();
@@ -451,7 +468,16 @@ mod tests {
         assert_eq!(timestamp(b"2010-12-01 08:26"), Some(14944 * DAY + 30_360_000_000));
         assert_eq!(timestamp_ntz(b"1970-01-01T00:00:01"), Some(1_000_000));
         assert_eq!(timestamp_ntz(b"1970-01-01T00:00:01Z"), None);
-        for text in ["12:30", "1970-01-01T24:00:00", "1970-01-01T24:00", "1970-01-01T10:00.5", "1970-01-01T10:00:000", "1970-01-01 10", "1970-01-01T00:00:00 Mars", "9999999-01-01 x"] {
+        for text in [
+            "12:30",
+            "1970-01-01T24:00:00",
+            "1970-01-01T24:00",
+            "1970-01-01T10:00.5",
+            "1970-01-01T10:00:000",
+            "1970-01-01 10",
+            "1970-01-01T00:00:00 Mars",
+            "9999999-01-01 x",
+        ] {
             assert_eq!(timestamp(text.as_bytes()), None, "{text:?}");
         }
         assert!(is_full_timestamp(b"2010-12-01 08:26:00") && !is_full_timestamp(b"2010-12-01"));

@@ -97,3 +97,11 @@ fn mistakes_have_code_place_and_suggestion() {
         assert_eq!(refusal(sql).0, "NOT_SUPPORTED_YET", "{sql}");
     }
 }
+
+#[test]
+fn json_paths_are_read_from_text() {
+    assert_eq!(
+        columns("SELECT k:first_name, k:address.city[0] AS c, o.K:`zip code` AS z FROM STREAM s o"),
+        ["first_name", "c", "z"]
+    );
+}

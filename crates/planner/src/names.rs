@@ -436,6 +436,10 @@ fn spark_name(expr: &ast::Expr) -> String {
             other => other.to_string(),
         },
         ast::Expr::Nested(inner) => spark_name(inner),
+        ast::Expr::JsonAccess { path, .. } => match path.path.last() {
+            Some(ast::JsonPathElem::Dot { key, .. }) => key.clone(),
+            _ => expr.to_string(),
+        },
         other => other.to_string().replace("(*)", "(1)"),
     }
 }
@@ -466,6 +470,11 @@ impl Rewriter<'_, '_, '_> {
                     self.parameters.extend(many.iter().map(|parameter| parameter.name.value.clone()));
                 }
             },
+            ast::Expr::JsonAccess { value, path } => {
+                if let Some(call) = spellings::json_access(value, path) {
+                    *expr = call;
+                }
+            }
             ast::Expr::Function(function) => {
                 let at = Span::from(function.name.span());
                 if function.name.to_string().eq_ignore_ascii_case("input_file_name") {

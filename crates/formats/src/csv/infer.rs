@@ -88,9 +88,10 @@ impl CsvInferrer {
     /// The next place of the file's rows belongs to the column of that name.
     fn add_column(&mut self, name: String) {
         // Spellings that differ by case are one column, under the first of them.
-        let known = self.columns.get_index_of(&name).or_else(|| {
-            self.columns.keys().position(|other| other.to_lowercase() == name.to_lowercase())
-        });
+        let known = self
+            .columns
+            .get_index_of(&name)
+            .or_else(|| self.columns.keys().position(|other| other.to_lowercase() == name.to_lowercase()));
         let place = known.unwrap_or_else(|| self.columns.insert_full(name, Kind::Unknown).0);
         self.places.push(place);
     }

@@ -161,7 +161,12 @@ fn quotes() {
     let alone = strings(&["a", "b", "_corrupt_record"]);
     let expected = r#"[{"_corrupt_record":"\"x"},{"a":"y\"","b":"2"},{"a":"z","b":"3"}]"#;
     check(&options(&[]), &alone, lines, expected);
-    check(&options(&[("multiLine", "true")]), &alone, "a,b\n1,2\n\"x", r#"[{"a":"1","b":"2"},{"_corrupt_record":"\"x"}]"#);
+    check(
+        &options(&[("multiLine", "true")]),
+        &alone,
+        "a,b\n1,2\n\"x",
+        r#"[{"a":"1","b":"2"},{"_corrupt_record":"\"x"}]"#,
+    );
 }
 
 #[test]
@@ -212,7 +217,10 @@ fn nested_columns_and_wide_headers_are_refused() {
 #[test]
 fn mutations_never_panic() {
     let schema = schema(&[
-        ("i", DataType::Int32), ("f", DataType::Float64), ("d", DataType::Date32), ("s", DataType::Utf8),
+        ("i", DataType::Int32),
+        ("f", DataType::Float64),
+        ("d", DataType::Date32),
+        ("s", DataType::Utf8),
         ("_rescued_data", DataType::Utf8),
     ]);
     let seed = "i,f,d,s\n1,2.5,2020-01-01,\"a \"\"b\"\", c\"\r\n-7,1e3,2020-1-1,'é\\\" x\n\"3\",,,\n";

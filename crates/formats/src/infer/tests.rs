@@ -45,10 +45,14 @@ fn csv(text: &str, expected: &str) {
 
 #[test]
 fn json_types() {
-    json(r#"{"b":true,"a":1,"f":1.5,"s":"x","n":null,"t":"2020-01-01"}"#,
-        "b Boolean, a Int64, f Float64, s Utf8, n Utf8, t Utf8");
-    json(r#"{"big":9223372036854775808,"e":1e3,"l":[],"o":{},"lo":[{}],"m":[1,null]}"#,
-        "big Decimal128(19, 0), e Float64, l [Utf8], m [Int64]");
+    json(
+        r#"{"b":true,"a":1,"f":1.5,"s":"x","n":null,"t":"2020-01-01"}"#,
+        "b Boolean, a Int64, f Float64, s Utf8, n Utf8, t Utf8",
+    );
+    json(
+        r#"{"big":9223372036854775808,"e":1e3,"l":[],"o":{},"lo":[{}],"m":[1,null]}"#,
+        "big Decimal128(20, 0), e Float64, l [Utf8], m [Int64]",
+    );
     json(r#"{"o":{"x":1,"y":{"z":[{"w":"v"}]}}}"#, "o {x Int64, y {z [{w Utf8}]}}");
 }
 
@@ -88,10 +92,14 @@ fn json_options_and_broken_records() {
 
 #[test]
 fn csv_types() {
-    csv("i,l,d,f,dt,ts,b,s,e\n007,3000000000,99999999999999999999,1.5,2020-01-01,2020-01-01 10:00:00,true,x,\n",
-        "i Int32, l Int64, d Decimal128(20, 0), f Float64, dt Date32, ts Timestamp, b Boolean, s Utf8, e Utf8");
-    csv("a,b,c,d,e,f\n1,1,2020-01-01,true,1,1.5\n3000000000,1.5,2020-01-01 10:00,1,x,2020-01-01\n",
-        "a Int64, b Float64, c Timestamp, d Utf8, e Utf8, f Utf8");
+    csv(
+        "i,l,d,f,dt,ts,b,s,e\n007,3000000000,99999999999999999999,1.5,2020-01-01,2020-01-01 10:00:00,true,x,\n",
+        "i Int32, l Int64, d Decimal128(20, 0), f Float64, dt Date32, ts Timestamp, b Boolean, s Utf8, e Utf8",
+    );
+    csv(
+        "a,b,c,d,e,f\n1,1,2020-01-01,true,1,1.5\n3000000000,1.5,2020-01-01 10:00,1,x,2020-01-01\n",
+        "a Int64, b Float64, c Timestamp, d Utf8, e Utf8, f Utf8",
+    );
     csv("a\n536365\nC536379\n", "a Utf8");
     csv("a,b\n,\n1,\n", "a Int32, b Utf8");
     // Half a date is no date: part numbers look like that.

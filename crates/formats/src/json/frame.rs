@@ -97,7 +97,11 @@ impl Framer {
                     return Frame::More(input.len());
                 } else if eof {
                     self.scan.seen = 0;
-                    return if is_blank(rest) { Frame::More(input.len()) } else { Frame::Record(pos..input.len(), input.len()) };
+                    return if is_blank(rest) {
+                        Frame::More(input.len())
+                    } else {
+                        Frame::Record(pos..input.len(), input.len())
+                    };
                 }
                 self.scan.seen = rest.len();
                 return Frame::More(pos);

@@ -291,6 +291,8 @@ fn decimal_kind(text: &[u8], wanted: bool) -> Kind {
     let behind = point.map_or(0, |point| digits.len() - point - 1);
     let before = point.unwrap_or(digits.len());
     let before = if digits.starts_with(b"0") { 0 } else { before };
+    // Integers beyond 64 bits are DECIMAL(20, 0) at least, whatever the first of them has.
+    let before = if point.is_none() { before.max(20) } else { before };
     if before + behind <= 38 { Kind::Decimal(before as u32, behind as u32) } else { Kind::Double }
 }
 

@@ -64,11 +64,7 @@ pub(crate) struct Assembler<'a> {
 }
 
 impl<'a> Assembler<'a> {
-    pub fn new(
-        cursor: Cursor<'a>,
-        scratch: &'a mut Scratch,
-        rescues: bool,
-    ) -> Assembler<'a> {
+    pub fn new(cursor: Cursor<'a>, scratch: &'a mut Scratch, rescues: bool) -> Assembler<'a> {
         scratch.path.clear();
         scratch.misfits.clear();
         scratch.paths.clear();
@@ -194,11 +190,11 @@ impl<'a> Assembler<'a> {
                     self.integer(byte)?.and_then(|seconds| seconds.checked_mul(1_000_000))
                 } else {
                     let read = if zone.is_some() { scalar::timestamp } else { scalar::timestamp_ntz };
-                    self.from_text(read)?
+                    self.text_value(read)?
                 };
                 push(values, value)
             }
-            Data::Date(values) => push(values, self.from_text(scalar::date)?),
+            Data::Date(values) => push(values, self.text_value(scalar::date)?),
             Data::Decimal { values, precision, scale } => {
                 let (precision, scale) = (*precision, *scale);
                 push(values, self.decimal(precision, scale)?)
@@ -330,7 +326,7 @@ impl<'a> Assembler<'a> {
 
     /// A string's value by `read`; None for anything but a string.
     #[inline]
-    fn from_text<T>(&mut self, read: fn(&[u8]) -> Option<T>) -> Result<Option<T>, Syntax> {
+    fn text_value<T>(&mut self, read: fn(&[u8]) -> Option<T>) -> Result<Option<T>, Syntax> {
         if self.cursor.at_string() {
             let found = self.cursor.string()?;
             return Ok(read(text(self.cursor.input, found, &mut self.scratch.text)));
@@ -419,7 +415,11 @@ impl<'a> Assembler<'a> {
             write_string(text(input, misfit.name, buffer), member);
             member.push(b':');
             let raw = &input[misfit.start..misfit.end];
-            if self.cursor.lenient { self.cursor.write_strict(raw, member) } else { member.extend_from_slice(raw) }
+            if self.cursor.lenient {
+                self.cursor.write_strict(raw, member)
+            } else {
+                member.extend_from_slice(raw)
+            }
             open = path;
         }
         for _ in open {

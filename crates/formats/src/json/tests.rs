@@ -110,9 +110,19 @@ fn every_type() {
 fn nothing_is_converted_between_kinds_except_to_string() {
     let fields = [("i", DataType::Int64), ("f", DataType::Float64), ("b", DataType::Boolean), ("d", DataType::Date32)];
     for text in [
-        r#"{"i":"5"}"#, r#"{"i":2.7}"#, r#"{"i":1.0}"#, r#"{"i":9223372036854775808}"#, r#"{"i":true}"#,
-        r#"{"i":[1]}"#, r#"{"i":{"a":1}}"#, r#"{"f":"5"}"#, r#"{"b":1}"#, r#"{"b":"true"}"#, r#"{"d":5}"#,
-        r#"{"d":"x"}"#, r#"{"i":-INF}"#,
+        r#"{"i":"5"}"#,
+        r#"{"i":2.7}"#,
+        r#"{"i":1.0}"#,
+        r#"{"i":9223372036854775808}"#,
+        r#"{"i":true}"#,
+        r#"{"i":[1]}"#,
+        r#"{"i":{"a":1}}"#,
+        r#"{"f":"5"}"#,
+        r#"{"b":1}"#,
+        r#"{"b":"true"}"#,
+        r#"{"d":5}"#,
+        r#"{"d":"x"}"#,
+        r#"{"i":-INF}"#,
     ] {
         let value = &text[5..text.len() - 1];
         let name = &text[2..3];
@@ -175,12 +185,7 @@ fn nested_values() {
 #[test]
 fn rescue_keeps_what_fits_nowhere() {
     let inner = structs(&[("x", DataType::Int64), ("y", DataType::Int64)]);
-    let fields = [
-        ("id", DataType::Int64),
-        ("s", inner.clone()),
-        ("l", list(inner)),
-        ("_rescued_data", DataType::Utf8),
-    ];
+    let fields = [("id", DataType::Int64), ("s", inner.clone()), ("l", list(inner)), ("_rescued_data", DataType::Utf8)];
     let text = r#"{"id":1,"s":{"x":1},"l":[{"x":1}]}
 {"id":2,"new":{"a":[1, 2]},"ID":3,"n":null}
 {"id":"x","s":{"x":"q","z":{"w":1},"y":5,"y":2.5}}
@@ -204,8 +209,11 @@ fn rescue_keeps_what_fits_nowhere() {
 fn rescued_text_is_json_whatever_the_leniences() {
     let fields = [("i", DataType::Int64), ("_rescued_data", DataType::Utf8)];
     let all = rescuing(&[
-        ("allowComments", "true"), ("allowUnquotedFieldNames", "true"), ("allowNumericLeadingZeros", "true"),
-        ("allowUnquotedControlChars", "true"), ("allowBackslashEscapingAnyCharacter", "true"),
+        ("allowComments", "true"),
+        ("allowUnquotedFieldNames", "true"),
+        ("allowNumericLeadingZeros", "true"),
+        ("allowUnquotedControlChars", "true"),
+        ("allowBackslashEscapingAnyCharacter", "true"),
     ]);
     let schema = schema(&fields);
     let text = "{'i':{a:'b\"c', 'd':[NaN, 007,\"\\x\tz\"] /* no */}, plain_name : true}";
@@ -215,7 +223,8 @@ fn rescued_text_is_json_whatever_the_leniences() {
 
 #[test]
 fn case_may_be_ignored() {
-    let fields = [("Id", DataType::Int64), ("s", structs(&[("X", DataType::Int64)])), ("_rescued_data", DataType::Utf8)];
+    let fields =
+        [("Id", DataType::Int64), ("s", structs(&[("X", DataType::Int64)])), ("_rescued_data", DataType::Utf8)];
     let text = r#"{"id":1,"S":{"x":2}}"#;
     check(&rescuing(&[("readerCaseSensitive", "false")]), &fields, text, r#"[{"Id":1,"s":{"X":2}}]"#);
     let rescued = r#"[{"_rescued_data":"{\"id\":1,\"S\":{\"x\":2},\"_file_path\":\"f\"}"}]"#;
@@ -229,7 +238,9 @@ fn broken_records_are_alone() {
     let rescued = |raw: &str| format!(r#"{{\"_corrupt_record\":\"{raw}\",\"_file_path\":\"f\"}}"#);
     let expected = format!(
         r#"[{{"i":1}},{{"_rescued_data":"{}"}},{{"i":3}},{{"_rescued_data":"{}"}},{{"_rescued_data":"{}"}},{{"_rescued_data":"{{\"i\":[\"a\"],\"_file_path\":\"f\"}}"}},{{"i":5}}]"#,
-        rescued(r#"{\\\"i\\\":2,"#), rescued("[1]"), rescued(r#"{\\\"i\\\":4} x"#)
+        rescued(r#"{\\\"i\\\":2,"#),
+        rescued("[1]"),
+        rescued(r#"{\\\"i\\\":4} x"#)
     );
     check(&rescuing(&[]), &[("i", DataType::Int64), ("_rescued_data", DataType::Utf8)], BROKEN, &expected);
     check(
@@ -240,7 +251,12 @@ fn broken_records_are_alone() {
     );
     check(&options(&[]), &[("i", DataType::Int64)], BROKEN, r#"[{"i":1},{},{"i":3},{},{},{},{"i":5}]"#);
     let both = [("i", DataType::Int64), ("_rescued_data", DataType::Utf8), ("_corrupt_record", DataType::Utf8)];
-    check(&rescuing(&[]), &both, "{\"i\":\n{\"j\":1}", r#"[{"_corrupt_record":"{\"i\":"},{"_rescued_data":"{\"j\":1,\"_file_path\":\"f\"}"}]"#);
+    check(
+        &rescuing(&[]),
+        &both,
+        "{\"i\":\n{\"j\":1}",
+        r#"[{"_corrupt_record":"{\"i\":"},{"_rescued_data":"{\"j\":1,\"_file_path\":\"f\"}"}]"#,
+    );
 }
 
 #[test]
@@ -286,7 +302,12 @@ fn a_projection_sees_the_whole_schema() {
 #[test]
 fn arrays_and_documents() {
     let fields = [("i", DataType::Int64)];
-    check(&options(&[]), &fields, "[{\"i\":1}, {\"i\":2}]\n[]\n{\"i\":3}\n[{\"i\":4},{\"i\":]", r#"[{"i":1},{"i":2},{"i":3},{}]"#);
+    check(
+        &options(&[]),
+        &fields,
+        "[{\"i\":1}, {\"i\":2}]\n[]\n{\"i\":3}\n[{\"i\":4},{\"i\":]",
+        r#"[{"i":1},{"i":2},{"i":3},{}]"#,
+    );
     let document = options(&[("multiLine", "true")]);
     let text = "\u{FEFF} [\n {\"i\" : 1, \"s\": \"]\\\"}\"},\r\n {\n \"i\":\n 2}, {\"i\":nope},\n{\"i\":4}\n]\n";
     check(&document, &fields, text, r#"[{"i":1},{"i":2},{},{"i":4}]"#);
@@ -315,9 +336,20 @@ fn hostile_text_gives_rows() {
     let deep = format!("{{\"x\":{}1{}}}", "[".repeat(900), "]".repeat(900));
     let too_deep = format!("{{\"x\":{}", "[".repeat(100_000));
     let lines: [&[u8]; 14] = [
-        b"{\"i\":1,\"i\":2}", b"{\"s\":\"\xFF\"}", b"{\"s\":\"\xC3\xA9\"}", b"{\"s\":\"\\ud800x\\udc00\"}",
-        b"{\"s\":\"a\tb\"}", b"{\"s\":\"a\\qb\"}", b"{\"i\":01}", b"{\"i\":1,}", b"{,}", b"\0", b"{\"i\":--1}",
-        b"{\"s\":\"\\u12\"}", deep.as_bytes(), too_deep.as_bytes(),
+        b"{\"i\":1,\"i\":2}",
+        b"{\"s\":\"\xFF\"}",
+        b"{\"s\":\"\xC3\xA9\"}",
+        b"{\"s\":\"\\ud800x\\udc00\"}",
+        b"{\"s\":\"a\tb\"}",
+        b"{\"s\":\"a\\qb\"}",
+        b"{\"i\":01}",
+        b"{\"i\":1,}",
+        b"{,}",
+        b"\0",
+        b"{\"i\":--1}",
+        b"{\"s\":\"\\u12\"}",
+        deep.as_bytes(),
+        too_deep.as_bytes(),
     ];
     let schema = schema(&[("i", DataType::Int64), ("s", DataType::Utf8)]);
     let text = lines.join(&b'\n');
@@ -353,8 +385,13 @@ fn unreadable_column_types_are_named() {
 fn mutations_never_panic() {
     let inner = structs(&[("x", DataType::Int64), ("y", DataType::Utf8)]);
     let fields = [
-        ("i", DataType::Int64), ("s", DataType::Utf8), ("l", list(inner.clone())), ("o", inner),
-        ("t", utc()), ("d", DataType::Decimal128(10, 2)), ("_rescued_data", DataType::Utf8),
+        ("i", DataType::Int64),
+        ("s", DataType::Utf8),
+        ("l", list(inner.clone())),
+        ("o", inner),
+        ("t", utc()),
+        ("d", DataType::Decimal128(10, 2)),
+        ("_rescued_data", DataType::Utf8),
     ];
     let seed = "{\"i\":12,\"s\":\"a\\u00e9\\n\",\"l\":[{\"x\":1,\"y\":\"é\"},{}],\"o\":{\"x\":-1},\"t\":\"2020-01-01T00:00:00Z\",\"d\":1.25}\n\
                 [{\"i\":1},{\"z\":'q'}]\n{\"s\":{\"k\":[1,2.5e3,null,true]}}\n";

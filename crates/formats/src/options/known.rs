@@ -40,32 +40,67 @@ macro_rules! not_carried_out {
 
 /// Options of JSON files.
 pub const JSON_OPTIONS: &[OptionDoc] = &[
-    option!("allowBackslashEscapingAnyCharacter", "false", "`\\x` stands for `x`, whatever `x`", flag,
-        json.allow_backslash_escaping_any_character),
+    option!(
+        "allowBackslashEscapingAnyCharacter",
+        "false",
+        "`\\x` stands for `x`, whatever `x`",
+        flag,
+        json.allow_backslash_escaping_any_character
+    ),
     option!("allowComments", "false", "`/* … */` and `// …` between tokens", flag, json.allow_comments),
-    option!("allowNonNumericNumbers", "true", "`NaN`, `Infinity`, `-INF` and their like are numbers", flag,
-        json.allow_non_numeric_numbers),
+    option!(
+        "allowNonNumericNumbers",
+        "true",
+        "`NaN`, `Infinity`, `-INF` and their like are numbers",
+        flag,
+        json.allow_non_numeric_numbers
+    ),
     option!("allowNumericLeadingZeros", "false", "`007` is a number", flag, json.allow_numeric_leading_zeros),
     option!("allowSingleQuotes", "true", "`'text'` is a string", flag, json.allow_single_quotes),
-    option!("allowUnquotedControlChars", "false", "control characters may stand in strings as they are", flag,
-        json.allow_unquoted_control_chars),
-    option!("allowUnquotedFieldNames", "false", "field names may stand without quotes", flag,
-        json.allow_unquoted_field_names),
+    option!(
+        "allowUnquotedControlChars",
+        "false",
+        "control characters may stand in strings as they are",
+        flag,
+        json.allow_unquoted_control_chars
+    ),
+    option!(
+        "allowUnquotedFieldNames",
+        "false",
+        "field names may stand without quotes",
+        flag,
+        json.allow_unquoted_field_names
+    ),
     BAD_RECORDS_PATH,
     CORRUPT_COLUMN,
     DATE_FORMAT,
-    option!("dropFieldIfAllNull", "false", "inference: no column for fields that are NULL or empty throughout", flag,
-        json.drop_field_if_all_null),
+    option!(
+        "dropFieldIfAllNull",
+        "false",
+        "inference: no column for fields that are NULL or empty throughout",
+        flag,
+        json.drop_field_if_all_null
+    ),
     ENCODING,
     CHARSET,
-    option!("inferTimestamp", "false", "inference: strings that are timestamps make a TIMESTAMP column", flag,
-        json.infer_timestamp),
+    option!(
+        "inferTimestamp",
+        "false",
+        "inference: strings that are timestamps make a TIMESTAMP column",
+        flag,
+        json.infer_timestamp
+    ),
     LINE_SEP,
     LOCALE,
     MERGE_SCHEMA,
     MODE,
-    option!("multiLine", "false", "a file is one document, or an array of records, over several lines", flag,
-        multi_line),
+    option!(
+        "multiLine",
+        "false",
+        "a file is one document, or an array of records, over several lines",
+        flag,
+        multi_line
+    ),
     option!("prefersDecimal", "false", "inference: fractions are DECIMAL, not DOUBLE", flag, json.prefers_decimal),
     option!("primitivesAsString", "false", "inference: every leaf is STRING", flag, json.primitives_as_string),
     CASE_SENSITIVE,
@@ -80,8 +115,12 @@ pub const JSON_OPTIONS: &[OptionDoc] = &[
 /// Options of CSV files.
 pub const CSV_OPTIONS: &[OptionDoc] = &[
     BAD_RECORDS_PATH,
-    not_carried_out!("charToEscapeQuoteEscaping", "`escape`, or none if it equals `quote`",
-        "escapes the escape before a quote", ["", "\\0"]),
+    not_carried_out!(
+        "charToEscapeQuoteEscaping",
+        "`escape`, or none if it equals `quote`",
+        "escapes the escape before a quote",
+        ["", "\\0"]
+    ),
     CORRUPT_COLUMN,
     option!("comment", "", "lines that begin with this character are left out", character, csv.comment),
     DATE_FORMAT,
@@ -90,22 +129,49 @@ pub const CSV_OPTIONS: &[OptionDoc] = &[
     ENCODING,
     CHARSET,
     OptionDoc {
-        name: "enforceSchema", default: "true",
-        meaning: "without effect: with a header columns are always matched by name", carried_out: true,
+        name: "enforceSchema",
+        default: "true",
+        meaning: "without effect: with a header columns are always matched by name",
+        carried_out: true,
         set: |_, key, value| flag(key, value).map(drop),
     },
-    option!("escape", "\\", "stands before a quote inside a quoted value; `\"` for doubled quotes", character,
-        csv.escape),
+    option!(
+        "escape",
+        "\\",
+        "stands before a quote inside a quoted value; `\"` for doubled quotes",
+        character,
+        csv.escape
+    ),
     not_carried_out!("failOnUnknownFields", "false", "deprecated; use `schemaEvolutionMode`", ["false"]),
     not_carried_out!("failOnWidenedFields", "false", "deprecated; use `schemaEvolutionMode`", ["false"]),
-    option!("header", "true", "the first line of each file names its columns; otherwise they are `_c0`, `_c1`, …",
-        flag, csv.header),
-    option!("ignoreLeadingWhiteSpace", "false", "white space before a value is not part of it", flag,
-        csv.ignore_leading_white_space),
-    option!("ignoreTrailingWhiteSpace", "false", "white space behind a value is not part of it", flag,
-        csv.ignore_trailing_white_space),
-    option!("inferSchema", "as `inferColumnTypes`", "inference finds types; otherwise every column is STRING", flag,
-        infer_column_types),
+    option!(
+        "header",
+        "true",
+        "the first line of each file names its columns; otherwise they are `_c0`, `_c1`, …",
+        flag,
+        csv.header
+    ),
+    option!(
+        "ignoreLeadingWhiteSpace",
+        "false",
+        "white space before a value is not part of it",
+        flag,
+        csv.ignore_leading_white_space
+    ),
+    option!(
+        "ignoreTrailingWhiteSpace",
+        "false",
+        "white space behind a value is not part of it",
+        flag,
+        csv.ignore_trailing_white_space
+    ),
+    option!(
+        "inferSchema",
+        "as `inferColumnTypes`",
+        "inference finds types; otherwise every column is STRING",
+        flag,
+        infer_column_types
+    ),
     LINE_SEP,
     LOCALE,
     not_carried_out!("maxCharsPerColumn", "-1", "longest value", ["-1"]),
@@ -128,39 +194,55 @@ pub const CSV_OPTIONS: &[OptionDoc] = &[
     TIMESTAMP_FORMAT,
     TIMESTAMP_NTZ_FORMAT,
     TIME_ZONE,
-    not_carried_out!("unescapedQuoteHandling", "STOP_AT_DELIMITER",
+    not_carried_out!(
+        "unescapedQuoteHandling",
+        "STOP_AT_DELIMITER",
         "a quoted value with a quote inside is taken as it stands, up to the next separator",
-        ["STOP_AT_DELIMITER"]),
+        ["STOP_AT_DELIMITER"]
+    ),
 ];
 
 /// Options of text files.
-pub const TEXT_OPTIONS: &[OptionDoc] = &[
-    ENCODING,
-    LINE_SEP,
-    option!("wholeText", "false", "a file is one row", flag, multi_line),
-];
+pub const TEXT_OPTIONS: &[OptionDoc] =
+    &[ENCODING, LINE_SEP, option!("wholeText", "false", "a file is one row", flag, multi_line)];
 
 const BAD_RECORDS_PATH: OptionDoc =
     not_carried_out!("badRecordsPath", "none", "malformed records are written there; use `rescuedDataColumn`", []);
-const CORRUPT_COLUMN: OptionDoc = option!("columnNameOfCorruptRecord", "_corrupt_record",
-    "the column that keeps the text of corrupt records, where the schema has it", name, corrupt_column);
+const CORRUPT_COLUMN: OptionDoc = option!(
+    "columnNameOfCorruptRecord",
+    "_corrupt_record",
+    "the column that keeps the text of corrupt records, where the schema has it",
+    name,
+    corrupt_column
+);
 const DATE_FORMAT: OptionDoc = not_carried_out!("dateFormat", "yyyy-MM-dd", "pattern of dates", ["yyyy-MM-dd"]);
 const ENCODING: OptionDoc = not_carried_out!("encoding", "UTF-8", "of the files' text", ["UTF-8", "UTF8", "US-ASCII"]);
-const CHARSET: OptionDoc = not_carried_out!("charset", "UTF-8", "the same as `encoding`", ["UTF-8", "UTF8", "US-ASCII"]);
+const CHARSET: OptionDoc =
+    not_carried_out!("charset", "UTF-8", "the same as `encoding`", ["UTF-8", "UTF8", "US-ASCII"]);
 const LINE_SEP: OptionDoc = OptionDoc {
-    name: "lineSep", default: "any of \\r, \\n, \\r\\n", meaning: "ends a record; for CSV one character",
-    carried_out: true, set: line_separator,
+    name: "lineSep",
+    default: "any of \\r, \\n, \\r\\n",
+    meaning: "ends a record; for CSV one character",
+    carried_out: true,
+    set: line_separator,
 };
 const LOCALE: OptionDoc = not_carried_out!("locale", "en-US", "of numbers and dates", ["en-US", "en_US", "US"]);
 const MERGE_SCHEMA: OptionDoc =
     not_carried_out!("mergeSchema", "true", "inference over all sampled files; always on", ["true"]);
-const MODE: OptionDoc = option!("mode", "PERMISSIVE",
-    "what becomes of malformed records: PERMISSIVE keeps, DROPMALFORMED drops, FAILFAST stops", parse_mode, mode);
+const MODE: OptionDoc = option!(
+    "mode",
+    "PERMISSIVE",
+    "what becomes of malformed records: PERMISSIVE keeps, DROPMALFORMED drops, FAILFAST stops",
+    parse_mode,
+    mode
+);
 const CASE_SENSITIVE: OptionDoc =
     option!("readerCaseSensitive", "true", "`Id` and `id` are different fields", flag, case_sensitive);
 const RESCUED_DATA_COLUMN: OptionDoc = OptionDoc {
-    name: "rescuedDataColumn", default: "_rescued_data when the schema is inferred, else none",
-    meaning: "the column for values that fit no column; '' for none", carried_out: true,
+    name: "rescuedDataColumn",
+    default: "_rescued_data when the schema is inferred, else none",
+    meaning: "the column for values that fit no column; '' for none",
+    carried_out: true,
     set: |options, _, value| {
         options.rescued_data_column = (!value.is_empty()).then(|| value.to_owned());
         Ok(())
@@ -168,10 +250,18 @@ const RESCUED_DATA_COLUMN: OptionDoc = OptionDoc {
 };
 const SAMPLING_RATIO: OptionDoc =
     not_carried_out!("samplingRatio", "1.0", "inference: share of records looked at", ["1.0", "1"]);
-const TIMESTAMP_FORMAT: OptionDoc = not_carried_out!("timestampFormat", "yyyy-MM-dd'T'HH:mm:ss[.SSS][XXX]",
-    "pattern of timestamps; `T` or a space, zone and fraction as they come", ["yyyy-MM-dd'T'HH:mm:ss[.SSS][XXX]"]);
-const TIMESTAMP_NTZ_FORMAT: OptionDoc = not_carried_out!("timestampNTZFormat", "yyyy-MM-dd'T'HH:mm:ss[.SSS]",
-    "pattern of timestamps without zone", ["yyyy-MM-dd'T'HH:mm:ss[.SSS]"]);
+const TIMESTAMP_FORMAT: OptionDoc = not_carried_out!(
+    "timestampFormat",
+    "yyyy-MM-dd'T'HH:mm:ss[.SSS][XXX]",
+    "pattern of timestamps; `T` or a space, zone and fraction as they come",
+    ["yyyy-MM-dd'T'HH:mm:ss[.SSS][XXX]"]
+);
+const TIMESTAMP_NTZ_FORMAT: OptionDoc = not_carried_out!(
+    "timestampNTZFormat",
+    "yyyy-MM-dd'T'HH:mm:ss[.SSS]",
+    "pattern of timestamps without zone",
+    ["yyyy-MM-dd'T'HH:mm:ss[.SSS]"]
+);
 const TIME_ZONE: OptionDoc =
     not_carried_out!("timeZone", "UTC", "of timestamps without one", ["UTC", "GMT", "Z", "Etc/UTC", "+00:00"]);
 

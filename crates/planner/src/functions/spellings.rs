@@ -65,6 +65,44 @@ pub(crate) fn respelled(function: &ast::Function) -> Option<ast::Expr> {
     }
 }
 
+/// `col:path.to[0].field` as `get_json_object(col, '$.path.to[0].field')`; None for a path that is computed.
+pub(crate) fn json_access(value: &ast::Expr, path: &ast::JsonPath) -> Option<ast::Expr> {
+    let mut text = String::from("$");
+    for element in &path.path {
+        let key = match element {
+            ast::JsonPathElem::Dot { key, quoted: _ } => {
+                text.push_str(&format!("['{key}']"));
+                continue;
+            }
+            ast::JsonPathElem::Bracket { key } | ast::JsonPathElem::ColonBracket { key } => key,
+        };
+        let ast::Expr::Value(key) = key else { return None };
+        match &key.value {
+            ast::Value::Number(index, _) => text.push_str(&format!("[{index}]")),
+            ast::Value::SingleQuotedString(key) | ast::Value::DoubleQuotedString(key) => {
+                text.push_str(&format!("['{key}']"));
+            }
+            _ => return None,
+        }
+    }
+    let argument = |expr| ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr));
+    let path = ast::Expr::Value(ast::Value::SingleQuotedString(text).with_empty_span());
+    Some(ast::Expr::Function(ast::Function {
+        name: ast::ObjectName::from(vec![Ident::new("get_json_object")]),
+        uses_odbc_syntax: false,
+        parameters: ast::FunctionArguments::None,
+        args: ast::FunctionArguments::List(ast::FunctionArgumentList {
+            duplicate_treatment: None,
+            args: vec![argument(value.clone()), argument(path)],
+            clauses: Vec::new(),
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    }))
+}
+
 /// `bigint(x)` and its like.
 fn cast_target(name: &str) -> Option<ast::DataType> {
     use ast::DataType as Sql;

@@ -119,6 +119,22 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("SELECT k FROM STREAM s WHERE false", "ok", E_MODE),
     ("SELECT k, input_file_name() FROM STREAM s", "NO_FILE_RELATION", "NO_FILE_RELATION"),
     ("SELECT * FROM cloud_files('in', 'json')", "ok", E_MODE),
+    (
+        "SELECT *, current_timestamp() AS arrival_time, input_file_name() AS source_file FROM cloud_files('in', 'json')",
+        "ok",
+        E_MODE,
+    ),
+    (
+        "SELECT id, o.k, b.bk:name AS n, CAST(from_unixtime(id, 'yyyy-MM-dd HH:mm:ss') AS TIMESTAMP) AS at \
+         FROM STREAM s o INNER JOIN b ON o.k = b.bk WHERE v > 0",
+        "ok",
+        E_MODE,
+    ),
+    (
+        "SELECT id, date_trunc(\"DD\", ts) AS day, sum(v) AS total FROM STREAM s GROUP BY id, date_trunc(\"DD\", ts)",
+        E_APPEND,
+        "ok",
+    ),
 ];
 
 #[test]
