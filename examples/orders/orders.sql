@@ -22,13 +22,25 @@ GROUP BY country, date_trunc('MONTH', order_date);
 
 SELECT country, CAST(month AS DATE) AS month, orders, revenue FROM revenue ORDER BY month, country;
 
--- The first half of February arrives: one more file, one more refresh.
-COPY (SELECT * FROM read_files('examples/orders/data/orders-2026-02-*.csv', format => 'csv'))
-TO '${TEMP_DIR}/landing/february.csv';
+-- The first of February arrives: one more file, one more refresh. Only its rows are read.
+COPY (SELECT * FROM csv.`examples/orders/data/orders-2026-02-01.csv`) TO '${TEMP_DIR}/landing/2026-02-01.csv';
+REFRESH STREAMING TABLE orders;
+REFRESH STREAMING TABLE revenue;
+
+SELECT country, orders, revenue FROM revenue WHERE month = '2026-02-01' ORDER BY country;
+
+-- And the next day.
+COPY (SELECT * FROM csv.`examples/orders/data/orders-2026-02-02.csv`) TO '${TEMP_DIR}/landing/2026-02-02.csv';
+REFRESH STREAMING TABLE orders;
+REFRESH STREAMING TABLE revenue;
+
+-- The rest of the first half of February, after a long weekend: eleven days at once.
+COPY (SELECT * FROM read_files('examples/orders/data/orders-2026-02-{0[3-9],1?}.csv', format => 'csv'))
+TO '${TEMP_DIR}/landing/rest.csv';
 REFRESH STREAMING TABLE orders;
 REFRESH STREAMING TABLE revenue;
 
 SELECT country, CAST(month AS DATE) AS month, orders, revenue FROM revenue ORDER BY month, country;
 
--- What was read, and when.
-SELECT count(*) AS files, sum(size) > 0 AS have_bytes FROM cloud_files_state('orders');
+-- What was read: four files, each once.
+SELECT count(*) AS files, count_if(ingestion_state = 'INGESTED') AS ingested FROM cloud_files_state('orders');

@@ -1,5 +1,7 @@
 //! Queries: our relations are cut out of the tokens, sqlparser reads the rest, and its errors become ours.
 
+use std::thread;
+
 use sqlparser::ast;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, TokenWithSpan};
@@ -7,7 +9,7 @@ use sqlparser::tokenizer::{Token, TokenWithSpan};
 use crate::cursor::Cursor;
 use crate::depth::{check_depth, too_complex};
 use crate::diagnostic::Diagnostic;
-use crate::dialect::AlluviumDialect;
+use crate::dialect::BoundedDialect;
 use crate::lexer::{Lexeme, syntax, with_span};
 use crate::relations::cut_relations;
 use crate::span::{Place, Span};
@@ -16,6 +18,9 @@ use crate::words::near;
 
 /// sqlparser's own limit; each level of ours costs it several.
 const RECURSION_MAX: usize = 400;
+
+/// Stack for sqlparser.
+const STACK_BYTES: usize = 64 << 20;
 
 /// Words that one meets behind a query's relation, for `did you mean`.
 const CLAUSE_WORDS: &[&str] = &[
@@ -86,15 +91,36 @@ pub(crate) fn select_all(span: Span) -> impl Iterator<Item = TokenWithSpan> {
 }
 
 fn parse(body: &Cursor<'_>, tokens: Vec<TokenWithSpan>) -> Result<Box<ast::Query>, Diagnostic> {
-    let dialect = AlluviumDialect;
-    let mut parser = Parser::new(&dialect).with_recursion_limit(RECURSION_MAX).with_tokens_with_locations(tokens);
-    let ast = parser.parse_query().map_err(|error| diagnose(&error, body))?;
-    let next = parser.peek_token();
+    read(body, tokens, "here", |parser| parser.parse_query())
+}
+
+/// Has sqlparser read all of the tokens. It recurses over what it reads with frames of many kilobytes and not
+/// everywhere counts them, so it runs on a stack of its own that is large enough for all that the depth check
+/// lets through; only the pages that are touched cost memory.
+fn read<T: Send>(
+    body: &Cursor<'_>,
+    tokens: Vec<TokenWithSpan>,
+    within: &str,
+    form: impl FnOnce(&mut Parser<'_>) -> Result<T, ParserError> + Send,
+) -> Result<T, Diagnostic> {
+    let work = move || {
+        let dialect = BoundedDialect::new(tokens.len());
+        let mut parser = Parser::new(&dialect).with_recursion_limit(RECURSION_MAX).with_tokens_with_locations(tokens);
+        form(&mut parser).map(|tree| (tree, parser.peek_token()))
+    };
+    let result = thread::scope(|scope| {
+        let reader = thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work).ok()?;
+        reader.join().ok()
+    });
+    let Some(result) = result else {
+        return Err(syntax("this cannot be read", whole(body)).help("take it apart with WITH or CREATE TEMP VIEW"));
+    };
+    let (tree, next) = result.map_err(|error| diagnose(&error, body))?;
     if next.token == Token::EOF {
-        return Ok(ast);
+        return Ok(tree);
     }
     let place = Span::from(next.span).start;
-    Err(complain(body, Some(place), |found| format!("{found} is not expected here")))
+    Err(complain(body, Some(place), |found| format!("{found} is not expected {within}")))
 }
 
 /// Reads tokens as a data type and nothing else.
@@ -112,15 +138,7 @@ pub(crate) fn data_type(body: &Cursor<'_>) -> Result<ast::DataType, Diagnostic> 
         }
     };
     let tokens = tokens.iter().enumerate().map(|(index, token)| rename(token, tokens.get(index + 1))).collect();
-    let dialect = AlluviumDialect;
-    let mut parser = Parser::new(&dialect).with_recursion_limit(RECURSION_MAX).with_tokens_with_locations(tokens);
-    let data_type = parser.parse_data_type().map_err(|error| diagnose(&error, body))?;
-    let next = parser.peek_token();
-    if next.token == Token::EOF {
-        return Ok(data_type);
-    }
-    let place = Span::from(next.span).start;
-    Err(complain(body, Some(place), |found| format!("{found} is not expected in a data type")))
+    read(body, tokens, "in a data type", |parser| parser.parse_data_type())
 }
 
 /// The usual name of a type that only Spark calls so.

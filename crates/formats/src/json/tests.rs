@@ -403,7 +403,7 @@ fn mutations_never_panic() {
         state ^= state << 17;
         (state % below as u64) as usize
     };
-    for round in 0..20_000 {
+    for round in 0..8_000 {
         let mut text = seed.as_bytes().to_vec();
         for _ in 0..=random(4) {
             if text.is_empty() {

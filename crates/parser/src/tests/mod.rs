@@ -6,7 +6,6 @@ mod mutation;
 mod queries;
 mod splitting;
 mod statements;
-mod time;
 
 use crate::{Diagnostic, Place, Query, Span, Statement, StatementKind, parse_statement};
 

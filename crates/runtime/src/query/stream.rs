@@ -3,7 +3,7 @@
 //! A stop request takes effect between epochs, so nothing that began is torn. The task never panics the process:
 //! whatever ends it is kept as the stream's state.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -85,8 +85,9 @@ pub(super) struct Shared {
     asked: AtomicU64,
     status: watch::Sender<StreamStatus>,
     on_epoch: Option<OnEpoch>,
-    /// The run's checkpoint, to be looked into while it runs.
-    checkpoint: OnceLock<Checkpoint>,
+    /// The run's checkpoint, to be looked into while it runs; let go of before the run is said to have ended, since
+    /// holding it holds its lock.
+    checkpoint: Mutex<Option<Checkpoint>>,
 }
 
 /// Called after each epoch.
@@ -115,7 +116,7 @@ impl StreamHandle {
             asked: AtomicU64::new(0),
             status: sender,
             on_epoch,
-            checkpoint: OnceLock::new(),
+            checkpoint: Mutex::new(None),
         });
         let handle =
             Arc::new(StreamHandle { name: name.to_string(), trigger, mode, status: receiver, shared: shared.clone() });
@@ -127,6 +128,7 @@ impl StreamHandle {
                 Ok(Err(error)) => StreamState::Failed(error),
                 Err(join) => StreamState::Failed(Error::internal(format!("the stream's task ended: {join}"))),
             };
+            *shared.checkpoint() = None;
             shared.status.send_modify(|status| status.state = state);
         });
         handle
@@ -154,7 +156,7 @@ impl StreamHandle {
 
     /// The checkpoint of a run that has opened it and goes on.
     pub fn checkpoint(&self) -> Option<Checkpoint> {
-        self.shared.checkpoint.get().filter(|_| !self.status.borrow().state.ended()).cloned()
+        self.shared.checkpoint().clone()
     }
 
     /// Asks the run to end after the running epoch; does not wait.
@@ -215,8 +217,7 @@ where
         opened = open => opened?,
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
     };
-    // Set once per run; a second value cannot come.
-    let _ = shared.checkpoint.set(pipeline.checkpoint.clone());
+    *shared.checkpoint() = Some(pipeline.checkpoint.clone());
     if let Some(record) = rerun {
         shared.report(&mut pipeline, &record, Duration::from_secs_f64(record.run_ms / 1e3));
     }
@@ -284,6 +285,10 @@ async fn next_look(pipeline: &mut Pipeline, interval: Duration) {
 }
 
 impl Shared {
+    fn checkpoint(&self) -> MutexGuard<'_, Option<Checkpoint>> {
+        self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn report(&self, pipeline: &mut Pipeline, record: &EpochRecord, took: Duration) {
         let backlog = backlog(pipeline);
         self.status.send_modify(|status| {
