@@ -16,11 +16,11 @@ FROM cloud_files('${TEMP_DIR}/landing', 'csv', map(
        'schema', 'order_id BIGINT, order_date DATE, country STRING, product STRING, quantity INT, unit_price DECIMAL(10,2)'));
 
 CREATE OR REPLACE STREAMING TABLE revenue OUTPUT MODE COMPLETE AS
-SELECT country, date_trunc('MONTH', order_date) AS month, count(*) AS orders, sum(quantity * unit_price) AS revenue
+SELECT country, trunc(order_date, 'MONTH') AS month, count(*) AS orders, sum(quantity * unit_price) AS revenue
 FROM STREAM orders
-GROUP BY country, date_trunc('MONTH', order_date);
+GROUP BY country, trunc(order_date, 'MONTH');
 
-SELECT country, CAST(month AS DATE) AS month, orders, revenue FROM revenue ORDER BY month, country;
+SELECT country, month, orders, revenue FROM revenue ORDER BY month, country;
 
 -- The first of February arrives: one more file, one more refresh. Only its rows are read.
 COPY (SELECT * FROM csv.`examples/orders/data/orders-2026-02-01.csv`) TO '${TEMP_DIR}/landing/2026-02-01.csv';
@@ -40,7 +40,7 @@ TO '${TEMP_DIR}/landing/rest.csv';
 REFRESH STREAMING TABLE orders;
 REFRESH STREAMING TABLE revenue;
 
-SELECT country, CAST(month AS DATE) AS month, orders, revenue FROM revenue ORDER BY month, country;
+SELECT country, month, orders, revenue FROM revenue ORDER BY month, country;
 
 -- What was read: four files, each once.
 SELECT count(*) AS files, count_if(ingestion_state = 'INGESTED') AS ingested FROM cloud_files_state('orders');

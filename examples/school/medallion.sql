@@ -53,5 +53,5 @@ SELECT count(*) AS bronze_rows FROM bronze;
 -- Every epoch is one commit of a Delta table that Spark, DuckDB and Polars read as it is.
 DESCRIBE HISTORY gold;
 
--- The busiest students of one day.
-SELECT email, day, courses_count FROM gold ORDER BY courses_count DESC, email, day LIMIT 5;
+-- The busiest students of one day, of those who left an address.
+SELECT email, day, courses_count FROM gold WHERE email IS NOT NULL ORDER BY courses_count DESC, email, day LIMIT 5;

@@ -444,6 +444,29 @@ fn spark_name(expr: &ast::Expr) -> String {
     }
 }
 
+/// Brings `t.c[0].f` to one form: names in front are one compound name, fields behind are text, not names to look up.
+fn plain_fields(root: &mut Box<ast::Expr>, chain: &mut Vec<ast::AccessExpr>) {
+    if let ast::Expr::Identifier(first) = root.as_ref() {
+        let names = chain.iter().map_while(|access| match access {
+            ast::AccessExpr::Dot(ast::Expr::Identifier(ident)) => Some(ident.clone()),
+            _ => None,
+        });
+        let idents: Vec<Ident> = std::iter::once(first.clone()).chain(names).collect();
+        if idents.len() > 1 {
+            chain.drain(..idents.len() - 1);
+            **root = ast::Expr::CompoundIdentifier(idents);
+        }
+    }
+    for access in chain {
+        if let ast::AccessExpr::Dot(field) = access
+            && let ast::Expr::Identifier(ident) = field
+        {
+            let span = ident.span;
+            *field = ast::Expr::Value(ast::Value::SingleQuotedString(ident.value.clone()).with_span(span));
+        }
+    }
+}
+
 struct Rewriter<'a, 's, 'p> {
     names: &'a mut Names,
     scope: &'s Scope<'p>,
@@ -470,6 +493,7 @@ impl Rewriter<'_, '_, '_> {
                     self.parameters.extend(many.iter().map(|parameter| parameter.name.value.clone()));
                 }
             },
+            ast::Expr::CompoundFieldAccess { root, access_chain } => plain_fields(root, access_chain),
             ast::Expr::JsonAccess { value, path } => {
                 if let Some(call) = spellings::json_access(value, path) {
                     *expr = call;

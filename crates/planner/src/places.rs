@@ -365,6 +365,9 @@ impl Visitor for Expressions<'_, '_, '_> {
             if let ast::FunctionArguments::List(list) = &function.args
                 && list.duplicate_treatment == Some(ast::DuplicateTreatment::Distinct)
             {
+                // A call's span ends with its last argument; the bracket behind it is usually the next character.
+                let mut span = span;
+                span.end.column += u64::from(span.is_known());
                 let clause = self.finder.clause(span, self.block);
                 self.finder.places.distinct_aggregates.extend(clause);
             }

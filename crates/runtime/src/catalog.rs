@@ -208,14 +208,14 @@ pub fn qualified(parts: &[String]) -> Result<String> {
     }
 }
 
-/// A file name for any object name: lower case, with everything unusual as `%XX`.
+/// A file name for any object name: lower case, with everything unusual as `~XX`, which URLs leave alone.
 fn file_stem(name: &str) -> String {
     let mut stem = String::new();
     for byte in name.to_lowercase().bytes() {
         match byte {
             b'a'..=b'z' | b'0'..=b'9' | b'-' => stem.push(byte as char),
             b'_' if !stem.is_empty() => stem.push('_'),
-            other => stem.push_str(&format!("%{other:02x}")),
+            other => stem.push_str(&format!("~{other:02x}")),
         }
     }
     stem

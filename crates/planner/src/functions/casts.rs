@@ -12,8 +12,6 @@ use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::{Expr, ExprSchemable, ScalarUDF, cast};
 
 use super::datetime;
-use crate::ddl::timestamp;
-
 /// The rewrite.
 #[derive(Debug)]
 pub(crate) struct SparkCasts;
@@ -26,7 +24,6 @@ impl FunctionRewrite for SparkCasts {
     fn rewrite(&self, expr: Expr, schema: &DFSchema, config: &ConfigOptions) -> Result<Transformed<Expr>> {
         match expr {
             Expr::Cast(cast) => rewrite_cast(cast, schema, config),
-            Expr::ScalarFunction(function) if function.name() == "date_trunc" => date_trunc(function, schema),
             other => Ok(Transformed::no(other)),
         }
     }
@@ -50,15 +47,4 @@ fn rewrite_cast(cast_expr: Cast, schema: &DFSchema, config: &ConfigOptions) -> R
         _ => return Ok(Transformed::no(Expr::Cast(cast_expr))),
     };
     Ok(Transformed::yes(expr))
-}
-
-/// Spark's date_trunc takes dates and text as well.
-fn date_trunc(mut function: ScalarFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    if let [_, at] = function.args.as_mut_slice()
-        && let Ok(DataType::Date32 | DataType::Utf8) = at.get_type(schema)
-    {
-        *at = cast(std::mem::take(at), timestamp());
-        return Ok(Transformed::yes(Expr::ScalarFunction(function)));
-    }
-    Ok(Transformed::no(Expr::ScalarFunction(function)))
 }

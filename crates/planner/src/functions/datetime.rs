@@ -70,7 +70,7 @@ pub(super) fn functions(timezone: &str) -> Vec<Arc<ScalarUDF>> {
         udf("from_unixtime", Kind::FromUnixtime, false, timezone),
         unix_timestamp(timezone),
         udf("to_unix_timestamp", Kind::UnixTimestamp, false, timezone),
-        udf("to_timestamp", Kind::ToTimestamp, false, timezone),
+        to_timestamp(timezone),
         udf("try_to_timestamp", Kind::ToTimestamp, true, timezone),
         udf("to_date", Kind::ToDate, false, timezone),
         udf("try_to_date", Kind::ToDate, true, timezone),
@@ -81,6 +81,10 @@ pub(super) fn functions(timezone: &str) -> Vec<Arc<ScalarUDF>> {
 
 pub(super) fn unix_timestamp(timezone: &str) -> Arc<ScalarUDF> {
     udf("unix_timestamp", Kind::UnixTimestamp, false, timezone)
+}
+
+pub(super) fn to_timestamp(timezone: &str) -> Arc<ScalarUDF> {
+    udf("to_timestamp", Kind::ToTimestamp, false, timezone)
 }
 
 pub(super) fn timestamp_seconds() -> Arc<ScalarUDF> {

@@ -1,10 +1,17 @@
-//! Expressions whose meaning in Spark differs from DataFusion's: struct fields without case, `/` of whole numbers.
+//! Expressions whose meaning in Spark differs from DataFusion's: struct fields without case, `/` of whole numbers,
+//! `a[0]`, `element_at`.
+
+use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field};
-use datafusion::common::{Column, DFSchema, Result, TableReference, plan_err};
+use datafusion::common::{Column, DFSchema, Result, TableReference, exec_err, plan_err};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
-use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, cast, lit};
+use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ExprSchemable, GetFieldAccess, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility, cast, lit,
+};
 use datafusion::scalar::ScalarValue;
 use sqlparser::ast::BinaryOperator;
 
@@ -50,6 +57,14 @@ impl ExprPlanner for SparkExpressions {
         schema: &DFSchema,
     ) -> Result<PlannerResult<RawFieldAccessExpr>> {
         let RawFieldAccessExpr { field_access, expr } = expr;
+        if let GetFieldAccess::ListIndex { key } = &field_access
+            && expr.get_type(schema).is_ok_and(|t| is_list(&t))
+        {
+            // Spark counts from 0 in brackets, DataFusion from 1.
+            let args = vec![expr, key.as_ref().clone() + lit(1_i64)];
+            let element = datafusion::functions_nested::extract::array_element_udf();
+            return Ok(PlannerResult::Planned(Expr::ScalarFunction(ScalarFunction::new_udf(element, args))));
+        }
         let GetFieldAccess::NamedStructField { name } = &field_access else {
             return Ok(PlannerResult::Original(RawFieldAccessExpr { field_access, expr }));
         };
@@ -57,6 +72,65 @@ impl ExprPlanner for SparkExpressions {
             return Ok(PlannerResult::Original(RawFieldAccessExpr { field_access, expr }));
         };
         Ok(PlannerResult::Planned(field_of(expr, &data_type, name)?.0))
+    }
+}
+
+fn is_list(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(_, _))
+}
+
+/// `element_at(array, n)`, counted from 1, and `element_at(map, key)`: replaced by the one it means.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct ElementAt {
+    signature: Signature,
+}
+
+impl ElementAt {
+    pub fn udf() -> Arc<ScalarUDF> {
+        Arc::new(ScalarUDF::from(ElementAt { signature: Signature::any(2, Volatility::Immutable) }))
+    }
+}
+
+impl ScalarUDFImpl for ElementAt {
+    fn name(&self) -> &str {
+        "element_at"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
+        match arg_types.first() {
+            Some(DataType::List(element) | DataType::LargeList(element) | DataType::FixedSizeList(element, _)) => {
+                Ok(element.data_type().clone())
+            }
+            Some(DataType::Map(entries, _)) => match entries.data_type() {
+                DataType::Struct(fields) if fields.len() == 2 => Ok(fields[1].data_type().clone()),
+                other => plan_err!("element_at does not take a map of {other}"),
+            },
+            other => {
+                let given = other.map(crate::ddl::sql_type).unwrap_or_default();
+                plan_err!("element_at takes an ARRAY or a MAP as its type, not {given}")
+            }
+        }
+    }
+
+    fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
+        let list = match args.first() {
+            Some(first) => is_list(&first.get_type(info.schema())?),
+            None => false,
+        };
+        let udf = if list {
+            datafusion::functions_nested::extract::array_element_udf()
+        } else {
+            datafusion::functions::core::get_field()
+        };
+        Ok(ExprSimplifyResult::Simplified(Expr::ScalarFunction(ScalarFunction::new_udf(udf, args))))
+    }
+
+    fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        exec_err!("element_at was run without having been optimized")
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod casts;
 pub mod clock;
+mod date_trunc;
 mod datetime;
 mod fields;
 mod java_pattern;
@@ -75,7 +76,11 @@ fn expr_planners() -> Vec<Arc<dyn ExprPlanner>> {
 /// order, and the last one would win.
 fn scalar_functions(timezone: &str) -> Vec<Arc<ScalarUDF>> {
     let mut functions: Vec<Arc<ScalarUDF>> = Vec::new();
-    let ours = datetime::functions(timezone).into_iter().chain(clock::functions(timezone)).chain(json::functions());
+    let ours = datetime::functions(timezone)
+        .into_iter()
+        .chain([date_trunc::DateTrunc::udf(timezone), fields::ElementAt::udf()])
+        .chain(clock::functions(timezone))
+        .chain(json::functions());
     let spark = datafusion_spark::all_default_scalar_functions().into_iter();
     let defaults = SessionStateDefaults::default_scalar_functions().into_iter();
     let defaults = defaults.filter(|function| !NOT_SPARK.contains(&function.name()));
@@ -89,7 +94,12 @@ fn scalar_functions(timezone: &str) -> Vec<Arc<ScalarUDF>> {
 }
 
 /// Names that a function of DataFusion has besides the one that Spark's took, given to Spark's.
-const LOST_NAMES: &[(&str, &[&str])] = &[("date_trunc", &["datetrunc"])];
+const LOST_NAMES: &[(&str, &[&str])] = &[
+    ("array_contains", &["array_has", "list_has", "list_contains"]),
+    ("array_repeat", &["list_repeat"]),
+    ("date_format", &["to_char"]),
+    ("date_trunc", &["datetrunc"]),
+];
 
 fn with_lost_names(function: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
     match LOST_NAMES.iter().find(|(name, _)| *name == function.name()) {

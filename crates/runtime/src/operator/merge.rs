@@ -88,9 +88,15 @@ pub(super) struct Merge {
     schema: SchemaRef,
     run: u32,
     accumulators: Vec<Box<dyn GroupsAccumulator>>,
-    /// Slots of the keys met, by their number.
+    /// Slots of the keys met, by the table's number.
     touched: Vec<u32>,
-    /// Their key columns, in pieces.
+    /// The accumulators' group of each key, by the table's number. Accumulators may take it that every new group of a
+    /// call has a row in that call (DataFusion's do, to tell which groups are NULL), so among the keys of a batch those
+    /// with stored state get their groups first.
+    group_of: Vec<usize>,
+    /// Slots by group.
+    slots: Vec<u32>,
+    /// Key columns by group, in pieces.
     keys: Vec<Vec<ArrayRef>>,
     /// How many of them had no state.
     new: u64,
@@ -106,6 +112,8 @@ impl Merge {
             table,
             schema,
             touched: Vec::new(),
+            group_of: Vec::new(),
+            slots: Vec::new(),
             keys: Vec::new(),
             new: 0,
             scratch: Touched::default(),
@@ -116,8 +124,8 @@ impl Merge {
     pub(super) fn push(&mut self, batch: &RecordBatch) -> DfResult<()> {
         let keys = canonical_keys(&batch.columns()[..self.aggregates.keys]);
         self.meet(&keys, batch.num_rows())?;
-        let total = self.touched.len();
-        self.aggregates.merge(&mut self.accumulators, batch.columns(), &self.scratch.groups, total)
+        let groups: Vec<usize> = self.scratch.groups.iter().map(|number| self.group_of[*number]).collect();
+        self.aggregates.merge(&mut self.accumulators, batch.columns(), &groups, self.touched.len())
     }
 
     /// Numbers the keys and brings in the stored state of new ones.
@@ -135,16 +143,40 @@ impl Merge {
             keys.iter().map(|column| take(column, &fresh, None)).collect::<Result<_, _>>()?
         };
         let stored = self.table.stored(&self.touched[before..], &keys)?;
-        if !stored.positions.is_empty() {
-            let groups: Vec<usize> = stored.positions.iter().map(|position| before + *position as usize).collect();
+        let known = stored.positions.len();
+        let order = self.number(before, &stored.positions);
+        if known > 0 {
+            let groups: Vec<usize> = (before..before + known).collect();
             // Functions know their columns behind the keys, which stored state comes without.
             let absent = keys.iter().map(|column| new_empty_array(column.data_type()));
             let columns: Vec<ArrayRef> = absent.chain(stored.columns).collect();
-            self.aggregates.merge(&mut self.accumulators, &columns, &groups, self.touched.len())?;
+            self.aggregates.merge(&mut self.accumulators, &columns, &groups, before + known)?;
         }
-        self.new += (fresh - stored.positions.len()) as u64;
-        self.keys.push(keys);
+        self.new += (fresh - known) as u64;
+        let moved = order.iter().enumerate().any(|(at, from)| at != *from as usize);
+        self.keys.push(if moved {
+            let order = UInt32Array::from(order);
+            keys.iter().map(|column| take(column, &order, None)).collect::<Result<_, _>>()?
+        } else {
+            keys
+        });
         Ok(())
+    }
+
+    /// Gives the keys behind `before` their groups: those at the positions `known` first. Returns the positions in the
+    /// order of their groups.
+    fn number(&mut self, before: usize, known: &[u32]) -> Vec<u32> {
+        let fresh = self.touched.len() - before;
+        let mut is_known = vec![false; fresh];
+        known.iter().for_each(|position| is_known[*position as usize] = true);
+        let unknown = (0..fresh as u32).filter(|position| !is_known[*position as usize]);
+        let order: Vec<u32> = known.iter().copied().chain(unknown).collect();
+        self.group_of.resize(before + fresh, 0);
+        for (at, position) in order.iter().enumerate() {
+            self.group_of[before + *position as usize] = before + at;
+            self.slots.push(self.touched[before + *position as usize]);
+        }
+        order
     }
 
     /// Memory of the accumulators and keys so far.
@@ -172,6 +204,6 @@ impl Merge {
                 columns.extend(accumulator.state(EmitTo::All)?);
             }
         }
-        Ok(self.table.stage(epoch, columns, self.touched, self.new, None)?)
+        Ok(self.table.stage(epoch, columns, self.slots, self.new, None)?)
     }
 }

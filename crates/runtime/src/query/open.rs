@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use alluvium_parser::Diagnostic;
+use alluvium_planner::options::StartingVersion;
 use alluvium_planner::plan::StreamingPlan;
 use alluvium_planner::relation::{SourceKind, SourceSpec};
 use datafusion::execution::SessionState;
@@ -91,6 +92,29 @@ fn identity(spec: &SourceSpec) -> String {
     }
 }
 
+/// Opens a table source behind its position. Where it stands at the first start is kept at once: `latest` means
+/// what was the latest then, whenever the first epoch comes.
+async fn open_table(spec: &SourceSpec, checkpoint: &Checkpoint, id: &str) -> Result<TableSource> {
+    let start = format!("start.{id}");
+    let position = match checkpoint.position(id)? {
+        Some(position) => Some(position),
+        None => match checkpoint.meta(&start)? {
+            Some(text) => Some(
+                serde_json::from_str(&text)
+                    .map_err(|e| Error::environment("CHECKPOINT_CORRUPT", format!("source start: {e}")))?,
+            ),
+            None => None,
+        },
+    };
+    let known = position.is_some();
+    let source = TableSource::open(spec, position).await?;
+    let latest = matches!(&spec.kind, SourceKind::Table(table) if table.options.starting_version == Some(StartingVersion::Latest));
+    if latest && !known {
+        checkpoint.put_meta(&start, &source.position().to_string())?;
+    }
+    Ok(source)
+}
+
 async fn open_sources(
     plan: &StreamingPlan,
     checkpoint: &Checkpoint,
@@ -114,7 +138,7 @@ async fn open_sources(
         let fresh = first_start || at >= before;
         let source: Box<dyn Source> = match &spec.kind {
             SourceKind::Files(_) => Box::new(FilesSource::open(&id, spec, checkpoint.ledger(), fresh).await?),
-            SourceKind::Table(_) => Box::new(TableSource::open(spec, checkpoint.position(&id)?).await?),
+            SourceKind::Table(_) => Box::new(open_table(spec, checkpoint, &id).await?),
         };
         sources.push((id, source));
     }

@@ -95,6 +95,9 @@ impl Session {
         let name = table_name(&create.name)?;
         let existing = self.inner.catalog.get(&name)?;
         let temporary = self.temporary_views().contains_key(&name.to_lowercase());
+        if create.if_not_exists && (if create.temporary { temporary } else { existing.is_some() }) {
+            return Ok(Outcome::Done(format!("`{name}` exists already")));
+        }
         if !create.or_replace && (create.temporary && temporary || !create.temporary && existing.is_some()) {
             let kind = existing.as_ref().map_or("TEMP VIEW", Entry::kind);
             return Err(exists_error(kind, &name, create.name.span));

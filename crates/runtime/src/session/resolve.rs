@@ -117,6 +117,15 @@ impl Session {
                 .help(format!("REFRESH TABLE {name} when there are files, or give the source a `schema`"))
                 .into());
         }
+        if let Some(version) = version {
+            let latest = table::latest_version(&path).await?;
+            if version > latest {
+                let name = name.unwrap_or(location);
+                return Err(Diagnostic::new("VERSION_NOT_FOUND", format!("`{name}` has no version {version}; its latest is {latest}"))
+                    .help(format!("DESCRIBE HISTORY {name} lists them"))
+                    .into());
+            }
+        }
         let provider = table::provider(&path, version).await?;
         let location = location.to_string();
         let reference = match version {

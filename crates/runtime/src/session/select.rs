@@ -87,7 +87,7 @@ impl Session {
             text
         };
         let schema = Arc::new(Schema::new(vec![Field::new("plan", DataType::Utf8, false)]));
-        let lines = StringArray::from_iter_values(text.trim_end().lines());
+        let lines: StringArray = text.trim_end().lines().map(Some).collect();
         Ok(Outcome::Rows(Rows::batch(RecordBatch::try_new(schema, vec![Arc::new(lines)])?)))
     }
 }

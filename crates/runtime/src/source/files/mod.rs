@@ -102,7 +102,10 @@ impl Discovery {
     /// Takes a listing in, without the files that are known to be unfinished.
     fn take(&mut self, paths: &mut Vec<String>, watch: Option<&Watch>) -> Result<()> {
         self.left_out |= watch.is_some_and(|watch| watch.leave_out_written(paths));
-        self.pending.add(paths)
+        self.pending.add(paths)?;
+        // Until the first epoch is committed the ledger does not know them.
+        self.pending.forget(&self.skipped);
+        Ok(())
     }
 }
 

@@ -46,6 +46,11 @@ pub struct TableSource {
 }
 
 impl TableSource {
+    /// Where it stands, to be given to `open` again.
+    pub fn position(&self) -> Value {
+        self.position.to_json(&self.tail.terms().table_id)
+    }
+
     /// Opens the table of `spec` behind `position`, which an earlier input's `position()` gave; None: at the start
     /// that the options ask for.
     pub async fn open(spec: &SourceSpec, position: Option<Value>) -> Result<TableSource> {

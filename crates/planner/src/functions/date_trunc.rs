@@ -1,0 +1,71 @@
+//! `date_trunc(unit, time)` with Spark's units, of dates and text as well.
+//!
+//! The work is `datafusion-spark`'s; this only brings the second argument to a TIMESTAMP first.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::{Result, exec_err, plan_err};
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+
+use super::datetime;
+use crate::ddl::{sql_type, timestamp};
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct DateTrunc {
+    timezone: String,
+    signature: Signature,
+}
+
+impl DateTrunc {
+    pub fn udf(timezone: &str) -> Arc<ScalarUDF> {
+        let signature = Signature::user_defined(Volatility::Immutable);
+        Arc::new(ScalarUDF::from(DateTrunc { timezone: timezone.to_string(), signature }))
+    }
+}
+
+impl ScalarUDFImpl for DateTrunc {
+    fn name(&self) -> &str {
+        "date_trunc"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
+        match arg_types {
+            [_, at @ (DataType::Timestamp(_, _) | DataType::Date32 | DataType::Utf8)] => {
+                Ok(vec![DataType::Utf8, at.clone()])
+            }
+            [_, DataType::Utf8View | DataType::LargeUtf8 | DataType::Null] => Ok(vec![DataType::Utf8, DataType::Utf8]),
+            [_, other] => plan_err!("date_trunc takes a TIMESTAMP, DATE or STRING type, not {}", sql_type(other)),
+            _ => plan_err!("date_trunc takes a unit such as 'DAY' and a time"),
+        }
+    }
+
+    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
+        match arg_types.get(1) {
+            Some(at @ DataType::Timestamp(_, _)) => Ok(at.clone()),
+            _ => Ok(timestamp()),
+        }
+    }
+
+    fn simplify(&self, mut args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
+        if let [_, at] = args.as_mut_slice()
+            && !matches!(at.get_type(info.schema())?, DataType::Timestamp(_, _))
+        {
+            let local = datetime::to_timestamp(&self.timezone);
+            *at = Expr::ScalarFunction(ScalarFunction::new_udf(local, vec![std::mem::take(at)]));
+        }
+        datafusion_spark::function::datetime::date_trunc().simplify(args, info)
+    }
+
+    fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        exec_err!("date_trunc was run without having been optimized")
+    }
+}
