@@ -68,5 +68,5 @@ real:
 interop:
 	@$(PREPARE) && .ci/phase 'build' cargo build -p alluvium
 	@test -x $(INTEROP_VENV)/bin/python || python3 -m venv $(INTEROP_VENV)
-	@.ci/phase 'PyPI packages' $(INTEROP_VENV)/bin/pip install --quiet deltalake polars duckdb pyarrow
+	@.ci/phase 'PyPI packages' $(INTEROP_VENV)/bin/pip install --quiet deltalake polars duckdb pyarrow pytz
 	@.ci/phase 'reading back' $(INTEROP_VENV)/bin/python crates/cli/tests/interop/read_back.py $(PROGRAM)

@@ -79,7 +79,7 @@ fn rust_files() -> Vec<(String, String)> {
 /// Code that users run: no integration tests, and nothing from the first unit-test module on.
 fn shipped_code() -> Vec<(String, String)> {
     let of_crates = |file: &str| file.contains("/src/") && !file.ends_with("/tests.rs") && !file.contains("/tests/");
-    let code = |text: String| text.split("#[cfg(test)]\nmod ").next().unwrap_or_default().to_string();
+    let code = |text: String| text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default().to_string();
     rust_files().into_iter().filter(|(file, _)| of_crates(file)).map(|(file, text)| (file, code(text))).collect()
 }
 
@@ -392,7 +392,7 @@ fn nothing_names_one_machine_or_one_tracker() {
         }
         for (number, line) in read(file).lines().enumerate() {
             let place = format!("{file}:{}", number + 1);
-            // `/home/` may be part of a longer path or of an address, which is not a place on a disk.
+            // Such a name may be part of a longer path or of an address, which is no place on a disk.
             for path in machine.iter().filter(|path| starts_a_path(line, path)) {
                 complaints.push(format!("{place} names {path}"));
             }
@@ -412,7 +412,7 @@ fn starts_a_path(line: &str, path: &str) -> bool {
     line.match_indices(path).any(|(at, _)| line[..at].chars().next_back().is_none_or(free))
 }
 
-/// `issue 12`, `(#12)`, ` #12`. Headings, colours and raw strings are something else.
+/// The word with a number, or a number sign that stands before one. Headings and raw strings are something else.
 fn names_an_issue(line: &str) -> bool {
     let number_after = |word: &str| {
         line.match_indices(word).any(|(at, _)| line[at + word.len()..].starts_with(|c: char| c.is_ascii_digit()))

@@ -10,6 +10,7 @@ mod datetime;
 mod fields;
 mod java_pattern;
 mod json;
+mod looser;
 pub(crate) mod spellings;
 
 #[cfg(test)]
@@ -80,7 +81,8 @@ fn scalar_functions(timezone: &str) -> Vec<Arc<ScalarUDF>> {
         .into_iter()
         .chain([date_trunc::DateTrunc::udf(timezone), fields::ElementAt::udf()])
         .chain(clock::functions(timezone))
-        .chain(json::functions());
+        .chain(json::functions())
+        .chain(looser::functions());
     let spark = datafusion_spark::all_default_scalar_functions().into_iter();
     let defaults = SessionStateDefaults::default_scalar_functions().into_iter();
     let defaults = defaults.filter(|function| !NOT_SPARK.contains(&function.name()));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use alluvium_parser::{
     ColumnDef, CreateForm, CreateTable, CreateView, Diagnostic, Dropped, Name, OptionEntry, Query, Span, Statement,
 };
+use alluvium_parser::sqlparser::ast::{Ident, SelectItem, SetExpr};
 use alluvium_planner::{ddl, streaming};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
@@ -210,7 +211,7 @@ impl Session {
         let Some(location) = entry.location() else {
             return Err(Diagnostic::new("NOT_A_TABLE", format!("`{}` is a view", entry.name)).at(table.span).into());
         };
-        let plan = self.static_plan(query, "INSERT").await?;
+        let plan = self.static_plan(&told_apart(query), "INSERT").await?;
         let target = table::Head::open(location).await?.schema();
         let names = insert_columns(&target, columns, &entry.name)?;
         let given = plan.schema().fields().len();
@@ -228,6 +229,22 @@ impl Session {
         let written = table::append(location, self.run_static(plan).await?, operation).await?;
         Ok(Outcome::Done(format!("{} row{} written to `{}`", written.rows, if written.rows == 1 { "" } else { "s" }, entry.name)))
     }
+}
+
+/// INSERT goes by position, so `SELECT x, x` is fine there: repeated items get names of their own.
+fn told_apart(query: &Query) -> Query {
+    let mut query = query.clone();
+    if let SetExpr::Select(select) = query.ast.body.as_mut() {
+        let mut seen = std::collections::HashSet::new();
+        for (at, item) in select.projection.iter_mut().enumerate() {
+            if let SelectItem::UnnamedExpr(expr) = item
+                && !seen.insert(expr.to_string())
+            {
+                *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::new(format!("column{}", at + 1)) };
+            }
+        }
+    }
+    query
 }
 
 fn insert_columns(target: &Schema, columns: &[Name], table: &str) -> Result<Vec<String>> {

@@ -18,23 +18,30 @@ const ROWS_PER_BATCH: usize = 65_536;
 impl StateTable {
     /// Makes room for `incoming` bytes of rows, and shortens the log when it is due.
     pub(super) fn make_room(&self, inner: &mut Inner, incoming: usize) -> Result<()> {
-        let (hot_bytes, live, sparse) = match &inner.bound {
-            Some(bound) => (bound.hot.bytes(), bound.hot.live(), bound.hot.is_sparse() && !bound.hot.has_removed()),
-            None => return Ok(()),
-        };
-        if live > 0 && hot_bytes + incoming > self.budget {
-            self.fold(inner)?;
-            // Half the budget stays for what comes next, so that not every epoch folds.
-            let room = (self.budget / 2).min(self.budget.saturating_sub(incoming));
-            let keep = (room as f64 / hot_bytes as f64 * live as f64) as usize;
-            self.rebuild(inner, keep.min(live))
-        } else if inner.log_bytes > self.log_bytes_min.max(2 * hot_bytes) {
+        self.keep_to_budget(inner, incoming)?;
+        let Some(bound) = &inner.bound else { return Ok(()) };
+        if inner.log_bytes > self.log_bytes_min.max(2 * bound.hot.bytes()) {
             if inner.cold { self.fold(inner) } else { self.snapshot(inner) }
-        } else if sparse {
+        } else if bound.hot.is_sparse() && !bound.hot.has_removed() {
+            let live = bound.hot.live();
             self.rebuild(inner, live)
         } else {
             Ok(())
         }
+    }
+
+    /// Folds and drops the rows changed longest ago, when `incoming` bytes more would not fit.
+    pub(super) fn keep_to_budget(&self, inner: &mut Inner, incoming: usize) -> Result<()> {
+        let Some(bound) = &inner.bound else { return Ok(()) };
+        let (bytes, live) = (bound.hot.bytes(), bound.hot.live());
+        if live == 0 || bytes + incoming <= self.budget {
+            return Ok(());
+        }
+        self.fold(inner)?;
+        // Half the budget stays for what comes next, so that not every epoch folds.
+        let room = (self.budget / 2).min(self.budget.saturating_sub(incoming));
+        let keep = (room as f64 / bytes as f64 * live as f64) as usize;
+        self.rebuild(inner, keep.min(live))
     }
 
     fn rebuild(&self, inner: &mut Inner, keep: usize) -> Result<()> {
