@@ -60,7 +60,9 @@ impl ScalarUDFImpl for DateTrunc {
             && !matches!(at.get_type(info.schema())?, DataType::Timestamp(_, _))
         {
             let local = datetime::to_timestamp(&self.timezone);
-            *at = Expr::ScalarFunction(ScalarFunction::new_udf(local, vec![std::mem::take(at)]));
+            // A date is its midnight in the session's zone, as its text would be read.
+            let text = datafusion::logical_expr::cast(std::mem::take(at), DataType::Utf8);
+            *at = Expr::ScalarFunction(ScalarFunction::new_udf(local, vec![text]));
         }
         datafusion_spark::function::datetime::date_trunc().simplify(args, info)
     }
