@@ -98,6 +98,7 @@ pub(super) struct Merge {
     slots: Vec<u32>,
     /// Key columns by group, in pieces.
     keys: Vec<Vec<ArrayRef>>,
+    keys_bytes: usize,
     /// How many of them had no state.
     new: u64,
     scratch: Touched,
@@ -115,6 +116,7 @@ impl Merge {
             group_of: Vec::new(),
             slots: Vec::new(),
             keys: Vec::new(),
+            keys_bytes: 0,
             new: 0,
             scratch: Touched::default(),
         })
@@ -181,8 +183,8 @@ impl Merge {
 
     /// Memory of the accumulators and keys so far.
     pub(super) fn bytes(&self) -> usize {
-        let keys: usize = self.keys.iter().flatten().map(|column| column.get_array_memory_size()).sum();
-        self.accumulators.iter().map(|accumulator| accumulator.size()).sum::<usize>() + keys + self.touched.len() * 4
+        let accumulators: usize = self.accumulators.iter().map(|accumulator| accumulator.size()).sum();
+        accumulators + self.keys_bytes + self.touched.len() * size_of::<u32>()
     }
 
     /// The new state of every key met. Without GROUP BY there is one, even if nothing came.

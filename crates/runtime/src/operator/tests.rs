@@ -80,14 +80,14 @@ async fn through_state(
     Ok((batches, extension.staged()?))
 }
 
-/// Rows as sorted text; floats to nine digits, since merging in another order rounds otherwise.
+/// Rows as sorted text.
 fn rows(batches: &[RecordBatch]) -> Vec<String> {
     let cell = |column: &ArrayRef, row: usize| -> String {
         if column.is_null(row) {
             return "NULL".into();
         }
         match column.data_type() {
-            DataType::Float64 => format!("{:.9e}", column.as_primitive::<Float64Type>().value(row) + 0.0),
+            DataType::Float64 => format!("{:.11e}", column.as_primitive::<Float64Type>().value(row) + 0.0),
             _ => array_value_to_string(column, row).unwrap(),
         }
     };
@@ -99,6 +99,22 @@ fn rows(batches: &[RecordBatch]) -> Vec<String> {
         .collect();
     rows.sort();
     rows
+}
+
+/// The same rows; floats may differ in the last digits, since sums taken in another order round otherwise.
+fn assert_same(left: &[String], right: &[String], place: &str) {
+    let same = |left: &str, right: &str| {
+        left == right
+            || match (left.parse::<f64>(), right.parse::<f64>()) {
+                (Ok(left), Ok(right)) => (left - right).abs() <= 1e-8 * left.abs().max(right.abs()).max(1.0),
+                _ => false,
+            }
+    };
+    for (left, right) in left.iter().zip(right) {
+        let (cells, others) = (left.split(" | "), right.split(" | "));
+        assert!(cells.zip(others).all(|(left, right)| same(left, right)), "{left}\n{right}\n{place}");
+    }
+    assert_eq!(left.len(), right.len(), "{place}");
 }
 
 fn random_rows(random: &mut Random, rows: usize, keys: usize) -> RecordBatch {
@@ -181,8 +197,9 @@ async fn stream_equals_batch(sql: &str, setup: &Setup, seed: u64, open: impl Fn(
             drop(through_state(&context, sql, OutputMode::Complete, &states, epoch).await.unwrap());
         }
         let (complete, staged) = through_state(&context, sql, OutputMode::Complete, &states, epoch).await.unwrap();
-        let reference = session(all.slice(0, until), 2, false).sql(sql).await.unwrap().collect().await.unwrap();
-        assert_eq!(rows(&complete), rows(&reference), "{}", place(epoch));
+        // In one partition: more of them hash -0.0 and 0.0 apart and give two groups.
+        let reference = session(all.slice(0, until), 1, false).sql(sql).await.unwrap().collect().await.unwrap();
+        assert_same(&rows(&complete), &rows(&reference), &place(epoch));
         commit(checkpoint.as_ref().unwrap(), epoch, staged);
         (from, epoch) = (until, epoch + 1);
         if random.below(3) == 0 {

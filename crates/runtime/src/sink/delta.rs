@@ -21,10 +21,8 @@ use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::table::{self, Conform, Head, Layout, Operation, SeenTransaction, Staged};
 
-/// Commits between two checkpoints of the log, where the table does not say.
-const COMMITS_PER_LOG_CHECKPOINT: u64 = 100;
-
-/// The table a stream writes to.
+/// The table a stream writes to. A checkpoint of the log that is being written when this is dropped is finished; cut
+/// off half-way it has no name yet, and no reader sees it.
 pub struct DeltaSink {
     head: Head,
     query_id: String,
@@ -32,6 +30,8 @@ pub struct DeltaSink {
     layout: Arc<Layout>,
     /// The head's generation that `layout` and the checks belong to.
     generation: u64,
+    /// Version of the last checkpoint of the log that is there or being written.
+    log_checkpointed: u64,
     log_checkpoint: Option<JoinHandle<()>>,
 }
 
@@ -49,7 +49,18 @@ impl DeltaSink {
         head.txn(query_id).await?;
         let layout = Arc::new(Layout::new(path, head.metadata())?);
         let generation = head.generation();
-        Ok(DeltaSink { head, query_id: query_id.to_owned(), mode, layout, generation, log_checkpoint: None })
+        // Streams that live for one epoch at a time catch up here on what they have no time for at their end.
+        table::checkpoint_log_if_due(&head, head.version()).await;
+        let log_checkpointed = head.log().announced_checkpoint().unwrap_or(0);
+        Ok(DeltaSink {
+            head,
+            query_id: query_id.to_owned(),
+            mode,
+            layout,
+            generation,
+            log_checkpointed,
+            log_checkpoint: None,
+        })
     }
 
     /// The table's columns.
@@ -96,10 +107,10 @@ impl DeltaSink {
     /// Starts a checkpoint of the log when one is due and none is being written. It only makes opening faster, so
     /// its failure is nobody's failure; the next one is tried when it is due.
     fn write_log_checkpoint_if_due(&mut self, version: u64) {
-        let every = self.head.number_property("delta.checkpointInterval").ok().flatten();
-        let due = version > 0 && version.is_multiple_of(every.unwrap_or(COMMITS_PER_LOG_CHECKPOINT).max(1));
+        let due = version.saturating_sub(self.log_checkpointed) >= table::commits_per_checkpoint(&self.head);
         let busy = self.log_checkpoint.as_ref().is_some_and(|task| !task.is_finished());
         if due && !busy {
+            self.log_checkpointed = version;
             let path = self.head.path().to_owned();
             self.log_checkpoint = Some(tokio::spawn(async move {
                 let _ = table::write_log_checkpoint(&path, version).await;
@@ -111,15 +122,6 @@ impl DeltaSink {
     pub async fn settled(&mut self) {
         if let Some(task) = self.log_checkpoint.take() {
             let _ = task.await;
-        }
-    }
-}
-
-impl Drop for DeltaSink {
-    fn drop(&mut self) {
-        // Half a checkpoint has no name yet; readers never see it.
-        if let Some(task) = &self.log_checkpoint {
-            task.abort();
         }
     }
 }

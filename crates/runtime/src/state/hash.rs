@@ -44,7 +44,7 @@ mod tests {
         assert_eq!(hashes, EXPECTED);
     }
 
-    const EXPECTED: [u64; 3] = [0, 0, 0];
+    const EXPECTED: [u64; 3] = [2_007_681_048_160_501_499, 5_240_141_323_731_913_055, 17_850_572_964_250_251_550];
 
     #[test]
     fn notices_every_flipped_bit() {

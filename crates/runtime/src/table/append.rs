@@ -8,13 +8,16 @@ use datafusion::execution::SendableRecordBatchStream;
 
 use super::actions::{self, Action};
 use super::commit::{self, Operation};
-use super::features;
 use super::files::{Layout, Staged};
 use super::head::Head;
 use super::log::{Log, Outcome, blocking};
+use super::{features, fence};
 use crate::clock::now_ms;
 use crate::error::{Error, Result};
 use crate::sink::Written;
+
+/// Where the table does not say.
+const COMMITS_PER_LOG_CHECKPOINT: u64 = 100;
 
 /// INSERT INTO, INSERT OVERWRITE, TRUNCATE and the rows of CREATE TABLE AS: one commit.
 pub async fn append(path: &Path, partitions: Vec<SendableRecordBatchStream>, operation: Operation) -> Result<Written> {
@@ -23,13 +26,31 @@ pub async fn append(path: &Path, partitions: Vec<SendableRecordBatchStream>, ope
     let generation = head.generation();
     let layout = Arc::new(Layout::new(path, head.metadata())?);
     let staged = Staged::write(layout, partitions).await?;
-    publish_until_done(&mut head, staged, |head, staged| {
+    let written = publish_until_done(&mut head, staged, |head, staged| {
         if head.generation() != generation {
             return Err(changed_meanwhile());
         }
         Ok(Some(lines(head, staged, &operation)))
     })
-    .await
+    .await?;
+    if let Some(version) = written.version {
+        checkpoint_log_if_due(&head, version).await;
+    }
+    Ok(written)
+}
+
+/// Commits between two checkpoints of the table's log.
+pub fn commits_per_checkpoint(head: &Head) -> u64 {
+    head.number_property("delta.checkpointInterval").ok().flatten().unwrap_or(COMMITS_PER_LOG_CHECKPOINT).max(1)
+}
+
+/// Writes a checkpoint of the log at `version` when the last one is far enough behind. It only makes opening faster,
+/// so its failure is nobody's failure.
+pub async fn checkpoint_log_if_due(head: &Head, version: u64) {
+    let last = head.log().announced_checkpoint().unwrap_or(0);
+    if version.saturating_sub(last) >= commits_per_checkpoint(head) {
+        let _ = fence::write_log_checkpoint(head.path(), version).await;
+    }
 }
 
 /// Whether this engine may write to the table at all.

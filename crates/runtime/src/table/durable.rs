@@ -51,9 +51,7 @@ struct Draft {
 
 impl Draft {
     fn begin(target: PathBuf) -> std::io::Result<Self> {
-        if let Some(parent) = target.parent() {
-            std::fs::create_dir_all(parent)?;
-        }
+        // The directory is not created: where it is gone, the table was dropped meanwhile.
         let mut name = std::ffi::OsString::from(".");
         name.push(target.file_name().unwrap_or_default());
         name.push(format!(".{}.tmp", uuid::Uuid::new_v4()));

@@ -32,7 +32,9 @@ use std::sync::Arc;
 use datafusion::catalog::TableProvider;
 
 pub use append::append;
-pub(crate) use append::{changed_meanwhile, check, lines, publish_until_done};
+pub(crate) use append::{
+    changed_meanwhile, check, checkpoint_log_if_due, commits_per_checkpoint, lines, publish_until_done,
+};
 pub use commit::Operation;
 pub(crate) use conform::Conform;
 pub use create::{NewTable, create, create_as, replace};

@@ -226,3 +226,15 @@ async fn a_schema_change_in_between_fails_the_epoch_and_the_next_try_works() {
     assert_eq!(sink.schema().fields().len(), 3);
     assert_eq!(keys(dir.path(), None).await, [1]);
 }
+
+#[tokio::test]
+async fn streams_that_live_for_one_epoch_get_checkpoints_of_the_log_too() {
+    let dir = tempfile::tempdir().unwrap();
+    table(dir.path(), &[("delta.checkpointInterval", "3")]).await;
+    for epoch in 0..4 {
+        sink(dir.path(), OutputMode::Append).await.write(epoch, rows([epoch as i64])).await.unwrap();
+    }
+    let reopened = sink(dir.path(), OutputMode::Append).await;
+    assert!(reopened.head.log().announced_checkpoint().is_some_and(|version| version >= 3));
+    assert_eq!(keys(dir.path(), None).await, [0, 1, 2, 3]);
+}

@@ -342,7 +342,7 @@ impl Lines {
     fn new(mut file: File, from: u64, to: u64) -> std::io::Result<Lines> {
         let at = from.saturating_sub(1);
         file.seek(SeekFrom::Start(at))?;
-        Ok(Lines { file, at, skipping: from > 0, last: to.saturating_sub(1), done: false })
+        Ok(Lines { file, at, skipping: from > 0, last: to.saturating_sub(1), done: to <= from })
     }
 }
 

@@ -60,7 +60,9 @@ fn merged_schema(files: &[FileEntry]) -> Result<Option<Schema>> {
         let footer = ArrowReaderMetadata::load(&open, ArrowReaderOptions::new()).map_err(|e| {
             Error::from(Diagnostic::new("FILE_CORRUPT", format!("`{}` cannot be read as Parquet: {e}", file.path)))
         })?;
-        schemas.push(Schema::new(footer.schema().fields().clone()));
+        // A column that one file has and another lacks is NULL there, whatever the first one says.
+        let nullable = |field: &Arc<Field>| Arc::new(field.as_ref().clone().with_nullable(true));
+        schemas.push(Schema::new(footer.schema().fields().iter().map(nullable).collect::<Vec<_>>()));
     }
     if schemas.is_empty() {
         return Ok(None);
