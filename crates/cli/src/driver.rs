@@ -121,7 +121,8 @@ impl Driver {
         if self.variables.contains_key(TEMP_DIR) || !piece.text.contains("${TEMP_DIR}") {
             return Ok(());
         }
-        let dir = tempfile::tempdir().map_err(|error| Error::io("make a directory in", &std::env::temp_dir(), &error))?;
+        let dir =
+            tempfile::tempdir().map_err(|error| Error::io("make a directory in", &std::env::temp_dir(), &error))?;
         self.variables.insert(TEMP_DIR.to_owned(), dir.path().display().to_string());
         self.temp_dir = Some(dir);
         Ok(())

@@ -25,6 +25,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::from_process();
+    quiet_panics();
     let threads = std::thread::available_parallelism().map_or(2, usize::from).max(2);
     // Plans nest deeply, and each level is several frames: the default 2 MB ends sooner than a user's patience.
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -49,4 +50,12 @@ fn main() -> ExitCode {
     // A thread may still sit in a blocking read of standard input; nothing is owed to it.
     runtime.shutdown_background();
     ExitCode::from(code)
+}
+
+/// A panic ends as an INTERNAL error of its statement or stream; its own text and stack are for developers, who set
+/// `ALLUVIUM_PANICS`.
+fn quiet_panics() {
+    if std::env::var_os("ALLUVIUM_PANICS").is_none() {
+        std::panic::set_hook(Box::new(|_| {}));
+    }
 }

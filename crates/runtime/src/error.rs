@@ -117,9 +117,9 @@ fn from_datafusion(error: datafusion::error::DataFusionError) -> Error {
             other => Error::statement(Diagnostic::new("EXECUTION", other.strip_backtrace())),
         },
         D::Internal(message) => Error::internal(message),
-        D::ResourcesExhausted(message) => Error::statement(
-            Diagnostic::new("OUT_OF_MEMORY", message).help("raise it with `SET memory_limit = '2GB'`"),
-        ),
+        D::ResourcesExhausted(message) => {
+            Error::statement(Diagnostic::new("OUT_OF_MEMORY", message).help("raise it with `SET memory_limit = '2GB'`"))
+        }
         other => Error::statement(Diagnostic::new("EXECUTION", other.strip_backtrace())),
     }
 }

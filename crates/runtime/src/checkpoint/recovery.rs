@@ -120,9 +120,15 @@ impl Refusal {
     /// The refusal as an error for the user.
     pub fn error(&self, stream: &str) -> Error {
         let help = match self {
-            Refusal::SinkAhead { .. } => "use the checkpoint that belongs to the table, or CREATE OR REPLACE it to start over",
-            Refusal::SinkBehind { .. } => "restore the table that belongs to the checkpoint, or CREATE OR REPLACE it to start over",
-            Refusal::IntentNotNext { .. } => "restore the checkpoint from a backup, or CREATE OR REPLACE the table to start over",
+            Refusal::SinkAhead { .. } => {
+                "use the checkpoint that belongs to the table, or CREATE OR REPLACE it to start over"
+            }
+            Refusal::SinkBehind { .. } => {
+                "restore the table that belongs to the checkpoint, or CREATE OR REPLACE it to start over"
+            }
+            Refusal::IntentNotNext { .. } => {
+                "restore the checkpoint from a backup, or CREATE OR REPLACE the table to start over"
+            }
         };
         let message = format!("the checkpoint of stream `{stream}` and its table do not belong together: {self}");
         Error::Environment(Box::new(Diagnostic::new("CHECKPOINT_MISMATCH", message).help(help)))

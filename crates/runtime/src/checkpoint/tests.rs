@@ -55,10 +55,12 @@ fn what_was_committed_is_there_after_a_restart_and_nothing_else() {
     checkpoint.write_intent(&intent(0)).unwrap();
     checkpoint.commit(commit(0, vec![file("0", "b", 0), file("0", "a", 0)])).unwrap();
     checkpoint.write_intent(&intent(1)).unwrap();
-    checkpoint.commit(EpochCommit {
-        record: EpochRecord { epoch: 1, ..EpochRecord::default() },
-        ..commit(1, vec![file("0", "c", 1), file("00", "a", 1), file("0", "b", 1)])
-    }).unwrap();
+    checkpoint
+        .commit(EpochCommit {
+            record: EpochRecord { epoch: 1, ..EpochRecord::default() },
+            ..commit(1, vec![file("0", "c", 1), file("00", "a", 1), file("0", "b", 1)])
+        })
+        .unwrap();
     drop(checkpoint);
 
     let checkpoint = Checkpoint::open(&at, "s").unwrap();

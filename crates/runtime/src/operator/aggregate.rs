@@ -185,6 +185,9 @@ impl DisplayAs for StreamAggregateExec {
 
 impl fmt::Debug for StreamAggregateExec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StreamAggregateExec").field("operator", &self.table.operator()).field("input", &self.input).finish()
+        f.debug_struct("StreamAggregateExec")
+            .field("operator", &self.table.operator())
+            .field("input", &self.input)
+            .finish()
     }
 }

@@ -73,10 +73,11 @@ impl Aggregates {
         for accumulator in &mut accumulators {
             columns.push(accumulator.evaluate(EmitTo::All)?);
         }
-        let typed = columns.iter().zip(schema.fields()).map(|(column, field)| match column.data_type() == field.data_type() {
-            true => Ok(column.clone()),
-            false => cast(column, field.data_type()),
-        });
+        let typed =
+            columns.iter().zip(schema.fields()).map(|(column, field)| match column.data_type() == field.data_type() {
+                true => Ok(column.clone()),
+                false => cast(column, field.data_type()),
+            });
         Ok(RecordBatch::try_new(schema.clone(), typed.collect::<Result<_, _>>()?)?)
     }
 }
@@ -191,13 +192,18 @@ impl Merge {
     pub(super) fn finish(mut self, epoch: u64) -> DfResult<StagedState> {
         if self.aggregates.keys == 0 && self.touched.is_empty() {
             self.meet(&[], 1)?;
-            let empty: Vec<ArrayRef> = self.schema.fields().iter().map(|field| new_empty_array(field.data_type())).collect();
+            let empty: Vec<ArrayRef> =
+                self.schema.fields().iter().map(|field| new_empty_array(field.data_type())).collect();
             self.aggregates.merge(&mut self.accumulators, &empty, &[], 1)?;
         }
         let mut columns = Vec::with_capacity(self.schema.fields().len());
         for at in 0..self.aggregates.keys {
             let parts: Vec<&dyn Array> = self.keys.iter().map(|keys| keys[at].as_ref()).collect();
-            columns.push(if parts.is_empty() { new_empty_array(self.schema.field(at).data_type()) } else { concat(&parts)? });
+            columns.push(if parts.is_empty() {
+                new_empty_array(self.schema.field(at).data_type())
+            } else {
+                concat(&parts)?
+            });
         }
         for (accumulator, range) in self.accumulators.iter_mut().zip(&self.aggregates.columns) {
             if self.touched.is_empty() {

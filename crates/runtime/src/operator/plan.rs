@@ -104,12 +104,18 @@ fn partial(
     let schema = input.schema();
     let (mut aggregates, mut filters) = (Vec::new(), Vec::new());
     for (expr, name) in node.aggr_expr.iter().zip(value_names) {
-        let lowered =
-            LoweredAggregateBuilder::new(expr, logical, &schema, session.execution_props(), planning_ctx)
-                .with_name(name.clone())
-                .build()?;
+        let lowered = LoweredAggregateBuilder::new(expr, logical, &schema, session.execution_props(), planning_ctx)
+            .with_name(name.clone())
+            .build()?;
         aggregates.push(lowered.aggregate);
         filters.push(lowered.filter);
     }
-    AggregateExec::try_new(AggregateMode::Partial, PhysicalGroupBy::new_single(keys), aggregates, filters, input, schema)
+    AggregateExec::try_new(
+        AggregateMode::Partial,
+        PhysicalGroupBy::new_single(keys),
+        aggregates,
+        filters,
+        input,
+        schema,
+    )
 }

@@ -101,6 +101,12 @@ fn rows(batches: &[RecordBatch]) -> Vec<String> {
     rows
 }
 
+/// Plain DataFusion tells NaNs of different bits apart as keys; here, as in Spark, they are one.
+fn one_nan_per_key(mut rows: Vec<String>) -> Vec<String> {
+    rows.dedup_by(|next, row| next.starts_with("NaN | ") && next == row);
+    rows
+}
+
 /// The same rows; floats may differ in the last digits, since sums taken in another order round otherwise.
 fn assert_same(left: &[String], right: &[String], place: &str) {
     let same = |left: &str, right: &str| {
@@ -127,10 +133,24 @@ fn random_rows(random: &mut Random, rows: usize, keys: usize) -> RecordBatch {
         ("k", Arc::new(Int64Array::from(k))),
         ("v", Arc::new(Int64Array::from(v))),
         ("f", Arc::new(f.iter().map(|f| f.map(|f| f as f64 / 4.0)).collect::<Float64Array>())),
-        ("s", Arc::new(s.iter().map(|s| s.map(|s| format!("text longer than twelve bytes {s}"))).collect::<StringViewArray>())),
+        (
+            "s",
+            Arc::new(
+                s.iter().map(|s| s.map(|s| format!("text longer than twelve bytes {s}"))).collect::<StringViewArray>(),
+            ),
+        ),
         ("b", Arc::new(b.iter().map(|b| b.map(|b| b == 1)).collect::<BooleanArray>())),
         ("ts", Arc::new(ts.iter().map(|ts| ts.map(|ts| ts * 3_600_000_000)).collect::<TimestampMicrosecondArray>())),
-        ("x", Arc::new(x.iter().map(|x| x.map(i128::from)).collect::<Decimal128Array>().with_precision_and_scale(18, 2).unwrap())),
+        (
+            "x",
+            Arc::new(
+                x.iter()
+                    .map(|x| x.map(i128::from))
+                    .collect::<Decimal128Array>()
+                    .with_precision_and_scale(18, 2)
+                    .unwrap(),
+            ),
+        ),
         ("g", Arc::new(g.iter().map(|g| g.as_ref().map(special)).collect::<Float64Array>())),
         ("n", Arc::new(Int64Array::from_iter_values(0..rows as i64))),
     ];
@@ -176,7 +196,8 @@ fn commit(checkpoint: &Checkpoint, epoch: u64, state: Vec<StagedState>) {
 
 /// Cuts random rows into random epochs, some of which fail and are run again, some behind a restart.
 async fn stream_equals_batch(sql: &str, setup: &Setup, seed: u64, open: impl Fn() -> Checkpoint) {
-    let place = |epoch| format!("{sql}\nseed {seed}, epoch {epoch}, budget {}, finite {}", setup.budget, setup.finite_memory);
+    let place =
+        |epoch| format!("{sql}\nseed {seed}, epoch {epoch}, budget {}, finite {}", setup.budget, setup.finite_memory);
     let mut random = Random::new(seed);
     let all = random_rows(&mut random, 3000, setup.keys);
     let mut checkpoint = Some(open());
@@ -199,7 +220,7 @@ async fn stream_equals_batch(sql: &str, setup: &Setup, seed: u64, open: impl Fn(
         let (complete, staged) = through_state(&context, sql, OutputMode::Complete, &states, epoch).await.unwrap();
         // In one partition: more of them hash -0.0 and 0.0 apart and give two groups.
         let reference = session(all.slice(0, until), 1, false).sql(sql).await.unwrap().collect().await.unwrap();
-        assert_same(&rows(&complete), &rows(&reference), &place(epoch));
+        assert_same(&rows(&complete), &one_nan_per_key(rows(&reference)), &place(epoch));
         commit(checkpoint.as_ref().unwrap(), epoch, staged);
         (from, epoch) = (until, epoch + 1);
         if random.below(3) == 0 {
@@ -272,8 +293,7 @@ async fn update_mode_gives_the_touched_keys() {
     .enumerate()
     {
         let context = session(batch(&keys), 2, false);
-        let (changed, staged) =
-            through_state(&context, sql, OutputMode::Update, &states, epoch as u64).await.unwrap();
+        let (changed, staged) = through_state(&context, sql, OutputMode::Update, &states, epoch as u64).await.unwrap();
         assert_eq!(rows(&changed), expected);
         commit(&checkpoint, epoch as u64, staged);
     }
@@ -329,7 +349,10 @@ async fn measure_epochs() {
             let line = |name: &str, times: &mut Vec<f64>| {
                 let (first, last) = (times[..5].iter().sum::<f64>() / 5.0, times[45..].iter().sum::<f64>() / 5.0);
                 times.sort_by(f64::total_cmp);
-                println!("  {mode:?} {name}: p50 {:.1} ms, max {:.1}, first five {first:.1}, last five {last:.1}", times[25], times[49]);
+                println!(
+                    "  {mode:?} {name}: p50 {:.1} ms, max {:.1}, first five {first:.1}, last five {last:.1}",
+                    times[25], times[49]
+                );
             };
             line("run", &mut ran);
             line("commit", &mut committed);

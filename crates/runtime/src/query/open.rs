@@ -47,7 +47,12 @@ pub async fn open(parts: PipelineParts) -> Result<(Pipeline, Option<EpochRecord>
     check_fingerprint(&plan, &checkpoint, &name)?;
     let last = checkpoint.last_committed()?.map(|record| record.epoch);
     let intent = checkpoint.pending_intent()?;
-    let facts = Facts { last_committed: last, last_published: checkpoint.last_published()?, intent: intent.as_ref().map(|i| i.epoch), sink_last: sink.last_epoch().await? };
+    let facts = Facts {
+        last_committed: last,
+        last_published: checkpoint.last_published()?,
+        intent: intent.as_ref().map(|i| i.epoch),
+        sink_last: sink.last_epoch().await?,
+    };
     let recovery = decide(&facts);
     if let Recovery::Refuse(refusal) = &recovery {
         return Err(refusal.error(&name));
@@ -76,7 +81,10 @@ pub fn check_fingerprint(plan: &StreamingPlan, checkpoint: &Checkpoint, name: &s
         Some(stored) if stored == plan.fingerprint => Ok(()),
         Some(stored) if !plan.operators.is_empty() || stored.contains("aggregate") => Err(Diagnostic::new(
             "STATE_INCOMPATIBLE",
-            format!("the stored state of stream `{name}` was made by another query: it has [{stored}], this one needs [{}]", plan.fingerprint),
+            format!(
+                "the stored state of stream `{name}` was made by another query: it has [{stored}], this one needs [{}]",
+                plan.fingerprint
+            ),
         )
         .help(format!("REFRESH TABLE {name} FULL starts over with the new query; CREATE OR REPLACE does too"))
         .into()),
@@ -121,8 +129,8 @@ async fn open_sources(
     first_start: bool,
 ) -> Result<Vec<(String, Box<dyn Source>)>> {
     let stored = checkpoint.meta(SOURCE_IDS)?.unwrap_or_else(|| "[]".into());
-    let mut known: Vec<String> =
-        serde_json::from_str(&stored).map_err(|e| Error::environment("CHECKPOINT_CORRUPT", format!("source ids: {e}")))?;
+    let mut known: Vec<String> = serde_json::from_str(&stored)
+        .map_err(|e| Error::environment("CHECKPOINT_CORRUPT", format!("source ids: {e}")))?;
     let before = known.len();
     let mut taken: Vec<usize> = Vec::new();
     let mut sources: Vec<(String, Box<dyn Source>)> = Vec::new();

@@ -3,8 +3,8 @@
 //! A stop request takes effect between epochs, so nothing that began is torn. The task never panics the process:
 //! whatever ends it is kept as the stream's state.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use alluvium_parser::{Diagnostic, OutputMode, Trigger};
@@ -315,10 +315,11 @@ impl Shared {
 }
 
 fn backlog(pipeline: &Pipeline) -> Backlog {
-    pipeline.sources.iter().map(|(_, source)| source.backlog()).fold(Backlog::default(), |sum, one| Backlog {
-        files: sum.files + one.files,
-        bytes: sum.bytes + one.bytes,
-    })
+    pipeline
+        .sources
+        .iter()
+        .map(|(_, source)| source.backlog())
+        .fold(Backlog::default(), |sum, one| Backlog { files: sum.files + one.files, bytes: sum.bytes + one.bytes })
 }
 
 /// A stream's failure, told with the stream's name.

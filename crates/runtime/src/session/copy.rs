@@ -71,7 +71,9 @@ fn file_format(path: &Text, stored_as: Option<&Text>) -> Result<(Format, bool)> 
     match word.as_str() {
         "json" | "ndjson" | "jsonl" => Ok((Format::Json, gzip)),
         "csv" => Ok((Format::Csv, gzip)),
-        "parquet" if gzip => Err(Diagnostic::new("INVALID_OPTION", "Parquet files are compressed inside; drop `.gz`").at(span).into()),
+        "parquet" if gzip => {
+            Err(Diagnostic::new("INVALID_OPTION", "Parquet files are compressed inside; drop `.gz`").at(span).into())
+        }
         "parquet" => Ok((Format::Parquet, false)),
         "avro" => Err(super::resolve::not_yet("COPY … STORED AS AVRO", span)),
         "" => Err(Diagnostic::new("UNKNOWN_FORMAT", format!("`{}` does not tell its format", path.value))
@@ -102,10 +104,13 @@ impl CsvSettings {
                     settings.delimiter = value.as_bytes()[0];
                 }
                 _ => {
-                    return Err(Diagnostic::new("UNKNOWN_OPTION", format!("COPY does not know `{} = {value}` here", option.key.value))
-                        .at(option.key.span)
-                        .help("CSV files take header (true, false) and sep (one character)")
-                        .into());
+                    return Err(Diagnostic::new(
+                        "UNKNOWN_OPTION",
+                        format!("COPY does not know `{} = {value}` here", option.key.value),
+                    )
+                    .at(option.key.span)
+                    .help("CSV files take header (true, false) and sep (one character)")
+                    .into());
                 }
             }
         }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use alluvium_parser::sqlparser::ast::{Ident, SelectItem, SetExpr};
 use alluvium_parser::{
     ColumnDef, CreateForm, CreateTable, CreateView, Diagnostic, Dropped, Name, OptionEntry, Query, Span, Statement,
 };
-use alluvium_parser::sqlparser::ast::{Ident, SelectItem, SetExpr};
 use alluvium_planner::{ddl, streaming};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
@@ -64,10 +64,13 @@ impl Session {
         let there = table::exists(&location);
         let replaces = create.form == CreateForm::OrReplace && there;
         if there && !replaces && (managed || query.is_some() || !create.columns.is_empty()) {
-            return Err(Diagnostic::new("LOCATION_IN_USE", format!("there is a Delta table in `{}` already", location.display()))
-                .at(create.name.span)
-                .help("leave the columns out to use it as it is, or choose another LOCATION")
-                .into());
+            return Err(Diagnostic::new(
+                "LOCATION_IN_USE",
+                format!("there is a Delta table in `{}` already", location.display()),
+            )
+            .at(create.name.span)
+            .help("leave the columns out to use it as it is, or choose another LOCATION")
+            .into());
         }
         let with_rows = query.is_some();
         let rows = match query {
@@ -118,10 +121,13 @@ impl Session {
         if let Some(bound) = bound {
             let streaming = streaming::first_stream(&bound).is_some();
             if create.streaming && !streaming {
-                return Err(Diagnostic::new("STATIC_WHERE_STREAM_NEEDED", format!("`{name}` is declared STREAMING and reads no stream"))
-                    .at(create.query.span)
-                    .help("write STREAM in front of a table, or leave the word STREAMING out")
-                    .into());
+                return Err(Diagnostic::new(
+                    "STATIC_WHERE_STREAM_NEEDED",
+                    format!("`{name}` is declared STREAMING and reads no stream"),
+                )
+                .at(create.query.span)
+                .help("write STREAM in front of a table, or leave the word STREAMING out")
+                .into());
             }
             rename_columns(bound, &create.columns)?;
         }
@@ -142,10 +148,13 @@ impl Session {
                 && let [only] = parts.as_slice()
                 && self.temporary_views().contains_key(&only.to_lowercase())
             {
-                return Err(Diagnostic::new("INVALID_TEMP_OBJ_REFERENCE", format!("view `{name}` would outlive the temp view `{only}` it reads"))
-                    .at(span)
-                    .help("make it a TEMP VIEW as well")
-                    .into());
+                return Err(Diagnostic::new(
+                    "INVALID_TEMP_OBJ_REFERENCE",
+                    format!("view `{name}` would outlive the temp view `{only}` it reads"),
+                )
+                .at(span)
+                .help("make it a TEMP VIEW as well")
+                .into());
             }
         }
         Ok(())
@@ -218,7 +227,12 @@ impl Session {
         if given != names.len() {
             return Err(Diagnostic::new(
                 "INSERT_COLUMN_ARITY",
-                format!("`{}` takes {} column{} here, and the query gives {given}", entry.name, names.len(), if names.len() == 1 { "" } else { "s" }),
+                format!(
+                    "`{}` takes {} column{} here, and the query gives {given}",
+                    entry.name,
+                    names.len(),
+                    if names.len() == 1 { "" } else { "s" }
+                ),
             )
             .at(query.span)
             .help(format!("the columns are {}", names.join(", ")))
@@ -227,7 +241,12 @@ impl Session {
         let plan = rename(plan, &names)?;
         let operation = if overwrite { Operation::Overwrite } else { Operation::Write };
         let written = table::append(location, self.run_static(plan).await?, operation).await?;
-        Ok(Outcome::Done(format!("{} row{} written to `{}`", written.rows, if written.rows == 1 { "" } else { "s" }, entry.name)))
+        Ok(Outcome::Done(format!(
+            "{} row{} written to `{}`",
+            written.rows,
+            if written.rows == 1 { "" } else { "s" },
+            entry.name
+        )))
     }
 }
 
@@ -240,7 +259,8 @@ fn told_apart(query: &Query) -> Query {
             if let SelectItem::UnnamedExpr(expr) = item
                 && !seen.insert(expr.to_string())
             {
-                *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::new(format!("column{}", at + 1)) };
+                *item =
+                    SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::new(format!("column{}", at + 1)) };
             }
         }
     }
@@ -261,7 +281,11 @@ fn insert_columns(target: &Schema, columns: &[Name], table: &str) -> Result<Vec<
 
 fn unknown_column(name: &str, table: &str, schema: &Schema, span: Span) -> Error {
     let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-    let mut error = Diagnostic::new("UNRESOLVED_COLUMN", format!("column `{name}` is not in `{table}` (it has {})", names.join(", "))).at(span);
+    let mut error = Diagnostic::new(
+        "UNRESOLVED_COLUMN",
+        format!("column `{name}` is not in `{table}` (it has {})", names.join(", ")),
+    )
+    .at(span);
     if let Some(near) = alluvium_planner::near::nearest(name, names.iter().copied()) {
         error = error.help(format!("did you mean `{near}`?"));
     }
@@ -316,10 +340,13 @@ pub(super) fn refuse_duplicates(schema: &Schema, span: Span) -> Result<()> {
     let mut seen = std::collections::HashSet::new();
     for field in schema.fields() {
         if !seen.insert(field.name().to_lowercase()) {
-            return Err(Diagnostic::new("COLUMN_ALREADY_EXISTS", format!("the result has two columns `{}`", field.name()))
-                .at(span)
-                .help("give one of them another name with AS, or leave it out")
-                .into());
+            return Err(Diagnostic::new(
+                "COLUMN_ALREADY_EXISTS",
+                format!("the result has two columns `{}`", field.name()),
+            )
+            .at(span)
+            .help("give one of them another name with AS, or leave it out")
+            .into());
         }
     }
     Ok(())
@@ -345,7 +372,9 @@ pub(super) fn properties(entries: &[OptionEntry]) -> Vec<(String, String)> {
 /// Something of this name is there.
 pub(super) fn exists_error(kind: &str, name: &str, span: Span) -> Error {
     let help = match kind {
-        "STREAMING TABLE" => "write CREATE OR REFRESH to go on with it, CREATE OR REPLACE to start over, or IF NOT EXISTS",
+        "STREAMING TABLE" => {
+            "write CREATE OR REFRESH to go on with it, CREATE OR REPLACE to start over, or IF NOT EXISTS"
+        }
         "VIEW" | "TEMP VIEW" => "write CREATE OR REPLACE VIEW, or drop it first",
         _ => "write CREATE OR REPLACE, IF NOT EXISTS, or drop it first",
     };

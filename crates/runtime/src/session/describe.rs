@@ -22,7 +22,10 @@ impl Session {
         Table::new()
             .text("col_name", names)
             .text("data_type", fields.iter().map(|field| Some(sql_type(field.data_type()).to_lowercase())))
-            .text("comment", fields.iter().map(|field| field.metadata().get("comment").or(field.metadata().get("delta.comment"))))
+            .text(
+                "comment",
+                fields.iter().map(|field| field.metadata().get("comment").or(field.metadata().get("delta.comment"))),
+            )
             .rows()
     }
 
@@ -121,10 +124,13 @@ impl Session {
             return Err(Diagnostic::new("NOT_A_TABLE", format!("`{}` is a view", entry.name)).at(name.span).into());
         };
         if !table::exists(location) {
-            return Err(Diagnostic::new("TABLE_PENDING", format!("`{}` has no columns yet: no file has arrived for it", entry.name))
-                .at(name.span)
-                .help(format!("REFRESH TABLE {} when there are files", entry.name))
-                .into());
+            return Err(Diagnostic::new(
+                "TABLE_PENDING",
+                format!("`{}` has no columns yet: no file has arrived for it", entry.name),
+            )
+            .at(name.span)
+            .help(format!("REFRESH TABLE {} when there are files", entry.name))
+            .into());
         }
         Ok(location.to_path_buf())
     }
@@ -148,7 +154,10 @@ impl Session {
         let stored = self.with_checkpoint(&entry, &stream, |checkpoint| {
             let mut rows = Vec::new();
             if let Some(last) = checkpoint.last_committed()? {
-                rows.push(("last epoch".to_string(), format!("{}: {} rows in, {} rows out", last.epoch, last.rows_in, last.rows_out)));
+                rows.push((
+                    "last epoch".to_string(),
+                    format!("{}: {} rows in, {} rows out", last.epoch, last.rows_in, last.rows_out),
+                ));
             }
             let ids = checkpoint.meta("source_ids")?.unwrap_or_else(|| "[]".into());
             let ids: Vec<String> = serde_json::from_str(&ids).unwrap_or_default();
@@ -160,7 +169,10 @@ impl Session {
                 rows.push((format!("source {id}"), format!("{source} at {position}")));
             }
             for size in checkpoint.state_sizes()? {
-                rows.push((format!("operator {}", size.operator), format!("{} rows, {} bytes of state", size.rows, size.bytes)));
+                rows.push((
+                    format!("operator {}", size.operator),
+                    format!("{} rows, {} bytes of state", size.rows, size.bytes),
+                ));
             }
             Ok(rows)
         })?;

@@ -80,7 +80,10 @@ pub struct Live {
 }
 
 /// Stops a live query when dropped.
-pub(super) struct LiveStop(pub(super) std::sync::Arc<crate::query::StreamHandle>, pub(super) Option<std::path::PathBuf>);
+pub(super) struct LiveStop(
+    pub(super) std::sync::Arc<crate::query::StreamHandle>,
+    pub(super) Option<std::path::PathBuf>,
+);
 
 impl Drop for LiveStop {
     fn drop(&mut self) {

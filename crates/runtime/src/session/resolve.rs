@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use alluvium_parser::{Diagnostic, Place, Query, Relation, RelationKind, Span, Statement, StatementKind, parse_statement};
+use alluvium_parser::{
+    Diagnostic, Place, Query, Relation, RelationKind, Span, Statement, StatementKind, parse_statement,
+};
 use alluvium_planner::bind::{Resolved, Wanted, bind, wanted};
 use alluvium_planner::options::TableStreamOptions;
 use alluvium_planner::relation::{
@@ -113,17 +115,23 @@ impl Session {
         let path = table::table_path(location)?;
         if !table::exists(&path) {
             let name = name.unwrap_or(location);
-            return Err(Diagnostic::new("TABLE_PENDING", format!("`{name}` has no columns yet: no file has arrived for it"))
-                .help(format!("REFRESH TABLE {name} when there are files, or give the source a `schema`"))
-                .into());
+            return Err(Diagnostic::new(
+                "TABLE_PENDING",
+                format!("`{name}` has no columns yet: no file has arrived for it"),
+            )
+            .help(format!("REFRESH TABLE {name} when there are files, or give the source a `schema`"))
+            .into());
         }
         if let Some(version) = version {
             let latest = table::latest_version(&path).await?;
             if version > latest {
                 let name = name.unwrap_or(location);
-                return Err(Diagnostic::new("VERSION_NOT_FOUND", format!("`{name}` has no version {version}; its latest is {latest}"))
-                    .help(format!("DESCRIBE HISTORY {name} lists them"))
-                    .into());
+                return Err(Diagnostic::new(
+                    "VERSION_NOT_FOUND",
+                    format!("`{name}` has no version {version}; its latest is {latest}"),
+                )
+                .help(format!("DESCRIBE HISTORY {name} lists them"))
+                .into());
             }
         }
         let provider = table::provider(&path, version).await?;
@@ -147,10 +155,13 @@ impl Session {
                     let resolved = self.view(&view, stored).await?;
                     let plan = resolved.provider.get_logical_plan().map(|plan| plan.into_owned());
                     if plan.as_ref().and_then(streaming_source).is_none() {
-                        return Err(Diagnostic::new("STREAM_OF_STATIC_VIEW", format!("`{table}` is a view over static relations, not a stream"))
-                            .at(name.span)
-                            .help("write STREAM in front of the tables inside the view")
-                            .into());
+                        return Err(Diagnostic::new(
+                            "STREAM_OF_STATIC_VIEW",
+                            format!("`{table}` is a view over static relations, not a stream"),
+                        )
+                        .at(name.span)
+                        .help("write STREAM in front of the tables inside the view")
+                        .into());
                     }
                     return Ok(resolved);
                 }
@@ -162,12 +173,13 @@ impl Session {
                 let options = TableStreamOptions::parse(options)?;
                 self.table_stream(&path.value, &path.value, options, relation.span).await
             }
-            RelationKind::StreamPath { format, path, .. } => {
-                Err(Diagnostic::new("STREAM_OF_PATH", format!("STREAM reads Delta tables, and `{}` is a directory of {} files", path.value, format.value))
-                    .at(relation.span)
-                    .help(format!("write cloud_files('{}', '{}')", path.value, format.value))
-                    .into())
-            }
+            RelationKind::StreamPath { format, path, .. } => Err(Diagnostic::new(
+                "STREAM_OF_PATH",
+                format!("STREAM reads Delta tables, and `{}` is a directory of {} files", path.value, format.value),
+            )
+            .at(relation.span)
+            .help(format!("write cloud_files('{}', '{}')", path.value, format.value))
+            .into()),
             RelationKind::Files { streaming: true, .. } => self.file_stream(relation, stored).await,
             RelationKind::Path { format, path } if format.value.eq_ignore_ascii_case("delta") => {
                 self.delta(&path.value, None, None).await
@@ -210,10 +222,13 @@ impl Session {
     ) -> Result<Resolved> {
         let path = table::table_path(location)?;
         if !table::exists(&path) {
-            return Err(Diagnostic::new("TABLE_PENDING", format!("`{name}` has no columns yet: no file has arrived for it"))
-                .at(span)
-                .help(format!("REFRESH TABLE {name} when there are files, or give the source a `schema`"))
-                .into());
+            return Err(Diagnostic::new(
+                "TABLE_PENDING",
+                format!("`{name}` has no columns yet: no file has arrived for it"),
+            )
+            .at(span)
+            .help(format!("REFRESH TABLE {name} when there are files, or give the source a `schema`"))
+            .into());
         }
         if let Some(files) = self.inner.files_per_epoch {
             options.max_files_per_trigger = Some(files);
@@ -238,10 +253,13 @@ impl Session {
         let mut spec = match files::resolve(&relation.kind, relation.span, known.as_ref()).await? {
             ResolvedFiles::Ready(spec) => spec,
             ResolvedFiles::Waiting { .. } => {
-                return Err(Diagnostic::new(EMPTY_DIRECTORY, format!("no file has arrived in `{}` yet, so its columns are unknown", path.value))
-                    .at(relation.span)
-                    .help("let the stream wait for the first file, or give the columns: 'schema', 'id BIGINT, name STRING'")
-                    .into());
+                return Err(Diagnostic::new(
+                    EMPTY_DIRECTORY,
+                    format!("no file has arrived in `{}` yet, so its columns are unknown", path.value),
+                )
+                .at(relation.span)
+                .help("let the stream wait for the first file, or give the columns: 'schema', 'id BIGINT, name STRING'")
+                .into());
             }
         };
         if let (Some(files), SourceKind::Files(kind)) = (self.inner.files_per_epoch, &spec.kind) {

@@ -22,10 +22,15 @@ impl Session {
         if let Some(stream) = first_stream(&bound) {
             let bounded = available_now || query.ast.limit_clause.is_some();
             if !self.inner.interactive && !bounded {
-                return Err(Diagnostic::new("UNBOUNDED_SELECT", format!("{} never ends, and a script would wait for ever", stream.title))
-                    .at(query.span)
-                    .help("append TRIGGER AVAILABLE NOW or a LIMIT, or write CREATE STREAMING TABLE … AS and query the table")
-                    .into());
+                return Err(Diagnostic::new(
+                    "UNBOUNDED_SELECT",
+                    format!("{} never ends, and a script would wait for ever", stream.title),
+                )
+                .at(query.span)
+                .help(
+                    "append TRIGGER AVAILABLE NOW or a LIMIT, or write CREATE STREAMING TABLE … AS and query the table",
+                )
+                .into());
             }
             return self.select_stream(query, bound, available_now || !self.inner.interactive).await;
         }

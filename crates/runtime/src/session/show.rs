@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use alluvium_parser::{CreateStreamingTable, Name, OutputMode, Place, Span, StatementKind, Text, Trigger, parse_statement};
+use alluvium_parser::{
+    CreateStreamingTable, Name, OutputMode, Place, Span, StatementKind, Text, Trigger, parse_statement,
+};
 use alluvium_planner::bind::Resolved;
 use alluvium_planner::relation::{StaticReference, StaticRelation};
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
@@ -196,7 +198,10 @@ impl Session {
             .time("commit_time", files.iter().map(|f| Some(f.committed_ms)))
             .text("source_id", files.iter().map(|f| Some(&f.source)))
             .text("flow_name", files.iter().map(|_| Some(&entry.name)))
-            .text("ingestion_state", files.iter().map(|f| Some(if f.skipped() { "SKIPPED_EXISTING" } else { "INGESTED" })))
+            .text(
+                "ingestion_state",
+                files.iter().map(|f| Some(if f.skipped() { "SKIPPED_EXISTING" } else { "INGESTED" })),
+            )
             .number("epoch", files.iter().map(|f| (!f.skipped()).then_some(f.epoch)))
             .batch()?;
         let provider = Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?);

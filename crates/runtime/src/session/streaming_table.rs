@@ -169,10 +169,13 @@ impl Session {
                 && stream.checkpoint == checkpoint
                 && !entry.name.eq_ignore_ascii_case(name)
             {
-                return Err(Diagnostic::new("CHECKPOINT_SHARED", format!("stream `{}` has the checkpoint `{}`", entry.name, checkpoint.display()))
-                    .at(span)
-                    .help("every stream needs a checkpoint of its own")
-                    .into());
+                return Err(Diagnostic::new(
+                    "CHECKPOINT_SHARED",
+                    format!("stream `{}` has the checkpoint `{}`", entry.name, checkpoint.display()),
+                )
+                .at(span)
+                .help("every stream needs a checkpoint of its own")
+                .into());
             }
         }
         Ok(())

@@ -86,7 +86,11 @@ impl RowCodec {
 
     /// Key columns of row keys.
     pub(super) fn decode_keys<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> Result<Vec<ArrayRef>> {
-        decode(self.key_rows.as_ref(), keys.map(|key| &key[KEY_PREFIX.min(key.len())..]), &self.schema.fields()[..self.keys])
+        decode(
+            self.key_rows.as_ref(),
+            keys.map(|key| &key[KEY_PREFIX.min(key.len())..]),
+            &self.schema.fields()[..self.keys],
+        )
     }
 
     /// State columns of row values; `keys` are their row keys, for messages.
@@ -204,7 +208,12 @@ pub(super) fn encode_block(kind: BlockKind, rows: &RecordBatch) -> Result<Vec<u8
 }
 
 /// Rows of a block in the operator's own schema.
-pub(super) fn decode_block(operator: u32, key: &[u8], block: &[u8], schema: &SchemaRef) -> Result<(BlockKind, RecordBatch)> {
+pub(super) fn decode_block(
+    operator: u32,
+    key: &[u8],
+    block: &[u8],
+    schema: &SchemaRef,
+) -> Result<(BlockKind, RecordBatch)> {
     let damaged = || {
         let place = match parse_block_key(key) {
             Some((epoch, sequence)) => format!("block {sequence} of epoch {epoch}"),
@@ -225,7 +234,9 @@ pub(super) fn decode_block(operator: u32, key: &[u8], block: &[u8], schema: &Sch
     let batch = reader.next().ok_or_else(damaged)?.map_err(|_| damaged())?;
     let schema = match kind {
         BlockKind::Set => schema.clone(),
-        BlockKind::Removed => Arc::new(Schema::new(schema.fields()[..batch.num_columns().min(schema.fields().len())].to_vec())),
+        BlockKind::Removed => {
+            Arc::new(Schema::new(schema.fields()[..batch.num_columns().min(schema.fields().len())].to_vec()))
+        }
     };
     Ok((kind, batch_of(schema, batch.columns().to_vec(), batch.num_rows()).map_err(|_| damaged())?))
 }

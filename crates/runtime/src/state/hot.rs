@@ -292,7 +292,8 @@ impl Hot {
     /// Keys the store may have and should not.
     pub(super) fn removed_keys(&self) -> impl Iterator<Item = Result<RecordBatch>> {
         self.removed.iter().map(|(keys, slots)| {
-            let gone: BooleanArray = slots.iter().map(|slot| Some(self.slots[*slot as usize].chunk == REMOVED)).collect();
+            let gone: BooleanArray =
+                slots.iter().map(|slot| Some(self.slots[*slot as usize].chunk == REMOVED)).collect();
             Ok(filter_record_batch(keys, &gone)?)
         })
     }
@@ -373,7 +374,8 @@ impl Hot {
 
 /// Bytes of the rows, not of buffers they share with others.
 pub(super) fn bytes_of(rows: &RecordBatch) -> usize {
-    let bytes = |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size());
+    let bytes =
+        |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size());
     rows.columns().iter().map(bytes).sum()
 }
 

@@ -107,8 +107,7 @@ impl StateTable {
         budget: usize,
         log_bytes_min: usize,
     ) -> Result<StateTable> {
-        let inner =
-            Inner { bound: None, rows: 0, cold: false, log: Vec::new(), log_bytes: 0, run: 0, generation: 0 };
+        let inner = Inner { bound: None, rows: 0, cold: false, log: Vec::new(), log_bytes: 0, run: 0, generation: 0 };
         let table = StateTable { operator, store, budget, log_bytes_min, inner: Mutex::new(inner) };
         if let Some(pinned) = table.store.get(Column::Meta, &table.meta_key("schema"))? {
             table.check_format()?;
@@ -270,14 +269,18 @@ impl StateTable {
 
     /// Rows and bytes an operator has in `store`, without loading them.
     pub fn stored_size(store: &dyn StateStore, operator: u32) -> Result<StateSize> {
-        let rows = store.get(Column::Meta, &meta_key(operator, "rows"))?.map_or(Ok(0), |count| parse_count(operator, count))?;
+        let rows = store
+            .get(Column::Meta, &meta_key(operator, "rows"))?
+            .map_or(Ok(0), |count| parse_count(operator, count))?;
         let (from, until) = codec::operator_range(operator);
-        let bytes = store.bytes_between(Column::Rows, &from, &until)? + store.bytes_between(Column::Log, &from, &until)?;
+        let bytes =
+            store.bytes_between(Column::Rows, &from, &until)? + store.bytes_between(Column::Log, &from, &until)?;
         Ok(StateSize { operator, rows, bytes, ..StateSize::default() })
     }
 
     pub(super) fn lock(&self) -> Result<MutexGuard<'_, Inner>> {
-        let torn = |_| Error::internal(format!("the state of operator {} was left half changed by a panic", self.operator));
+        let torn =
+            |_| Error::internal(format!("the state of operator {} was left half changed by a panic", self.operator));
         self.inner.lock().map_err(torn)
     }
 
@@ -294,7 +297,10 @@ impl StateTable {
         Err(Error::Environment(Box::new(
             Diagnostic::new(
                 "STATE_FORMAT",
-                format!("the state of operator {} has format {found}; this version reads {STATE_FORMAT}", self.operator),
+                format!(
+                    "the state of operator {} has format {found}; this version reads {STATE_FORMAT}",
+                    self.operator
+                ),
             )
             .help("run the version that wrote it, or drop the table and create it again to start over"),
         )))

@@ -124,7 +124,12 @@ impl StateStore for Failing {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>> {
         self.inner.get(column, key)
     }
-    fn multi_get(&self, column: Column, keys: &[&[u8]], found: &mut dyn FnMut(usize, &[u8]) -> Result<()>) -> Result<()> {
+    fn multi_get(
+        &self,
+        column: Column,
+        keys: &[&[u8]],
+        found: &mut dyn FnMut(usize, &[u8]) -> Result<()>,
+    ) -> Result<()> {
         self.inner.multi_get(column, keys, found)
     }
     fn contains_sorted(&self, column: Column, prefix: &[u8], suffixes: &[&str]) -> Result<Vec<bool>> {
