@@ -85,6 +85,14 @@ impl Pipeline {
         let counters = Arc::new(ReadCounters::default());
         let mut staged = Vec::new();
         let mut written = crate::sink::Written::default();
+        if !write {
+            // The rows are in the table; state made without a file that has gone since would contradict them.
+            for (_, input) in &intent.inputs {
+                if let EpochInput::Files(files) = input {
+                    files.require_all();
+                }
+            }
+        }
         if write || !self.states.is_empty() {
             let extension = Arc::new(StreamExtensionPlanner::new(self.states.clone(), epoch));
             let physical = self.physical(&intent, extension.clone(), &counters).await?;
