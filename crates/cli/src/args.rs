@@ -22,7 +22,7 @@ environment prevents it; 130 interrupted.";
 #[command(name = "alluvium", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub struct Cli {
     /// Run these statements and leave; may be given several times
-    #[arg(short = 'c', long = "command", value_name = "SQL")]
+    #[arg(short = 'c', long = "command", value_name = "SQL", allow_hyphen_values = true)]
     pub statements: Vec<String>,
     /// Options of every command.
     #[command(flatten)]

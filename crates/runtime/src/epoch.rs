@@ -105,6 +105,10 @@ impl Pipeline {
             }
             staged = extension.staged()?;
         }
+        if !write {
+            // Writes nothing: it tells what the epoch wrote before the crash.
+            written = self.sink.write(epoch, Vec::new()).await?;
+        }
         let ran = begun.elapsed();
         failpoint::reached("before_commit", epoch);
         let now = now_ms();
@@ -132,7 +136,6 @@ impl Pipeline {
                 EpochInput::Table(table) => positions.push((id.clone(), table.position())),
             }
         }
-        let committing = Instant::now();
         self.checkpoint.commit(EpochCommit {
             record: record.clone(),
             inputs: intent.inputs.clone(),
@@ -140,7 +143,6 @@ impl Pipeline {
             positions,
             state: staged,
         })?;
-        record.commit_ms = millis(committing.elapsed());
         failpoint::reached("after_commit", epoch);
         for (id, input) in &intent.inputs {
             if let Some((_, source)) = self.sources.iter_mut().find(|(at, _)| at == id) {

@@ -15,8 +15,6 @@ pub struct EpochRecord {
     pub run_ms: f64,
     /// Delta commit.
     pub publish_ms: f64,
-    /// State, ledger, positions.
-    pub commit_ms: f64,
     /// Rows read from the sources.
     pub rows_in: u64,
     /// Rows written to the sink.

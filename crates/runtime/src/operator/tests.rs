@@ -101,12 +101,6 @@ fn rows(batches: &[RecordBatch]) -> Vec<String> {
     rows
 }
 
-/// Plain DataFusion tells NaNs of different bits apart as keys; here, as in Spark, they are one.
-fn one_nan_per_key(mut rows: Vec<String>) -> Vec<String> {
-    rows.dedup_by(|next, row| next.starts_with("NaN | ") && next == row);
-    rows
-}
-
 /// The same rows; floats may differ in the last digits, since sums taken in another order round otherwise.
 fn assert_same(left: &[String], right: &[String], place: &str) {
     let same = |left: &str, right: &str| {
@@ -128,7 +122,8 @@ fn random_rows(random: &mut Random, rows: usize, keys: usize) -> RecordBatch {
     let mut column = |end: usize| (0..rows).map(|_| number(end)).collect::<Vec<_>>();
     let (k, v, f, s, b, ts, x, g) =
         (column(keys), column(1000), column(97), column(keys), column(2), column(500), column(10_000), column(6));
-    let special = |g: &i64| [0.0, -0.0, 1.5, f64::NAN, -f64::NAN, f64::INFINITY][*g as usize];
+    // Without NaN: plain DataFusion gives it several groups, here it is one key (tested with the keys' format).
+    let special = |g: &i64| [0.0, -0.0, 1.5, 2.5, -1.5, f64::INFINITY][*g as usize];
     let columns: Vec<(&str, ArrayRef)> = vec![
         ("k", Arc::new(Int64Array::from(k))),
         ("v", Arc::new(Int64Array::from(v))),
@@ -218,9 +213,10 @@ async fn stream_equals_batch(sql: &str, setup: &Setup, seed: u64, open: impl Fn(
             drop(through_state(&context, sql, OutputMode::Complete, &states, epoch).await.unwrap());
         }
         let (complete, staged) = through_state(&context, sql, OutputMode::Complete, &states, epoch).await.unwrap();
-        // In one partition: more of them hash -0.0 and 0.0 apart and give two groups.
+        // In one partition: more of them hash -0.0 and 0.0 apart and give two groups. (NaNs of different bits are two
+        // groups there even so; through state they are one, as in Spark. So the input has one kind.)
         let reference = session(all.slice(0, until), 1, false).sql(sql).await.unwrap().collect().await.unwrap();
-        assert_same(&rows(&complete), &one_nan_per_key(rows(&reference)), &place(epoch));
+        assert_same(&rows(&complete), &rows(&reference), &place(epoch));
         commit(checkpoint.as_ref().unwrap(), epoch, staged);
         (from, epoch) = (until, epoch + 1);
         if random.below(3) == 0 {

@@ -20,7 +20,7 @@ use crate::checkpoint::Checkpoint;
 use crate::epoch::Pipeline;
 use crate::error::{Error, Result};
 use crate::metrics::EpochRecord;
-use crate::query::{PipelineParts, StreamHandle, StreamState, failure, open};
+use crate::query::{PipelineParts, StreamHandle, StreamState, StreamStatus, failure, open};
 use crate::session::outcome::{Notice, Outcome};
 use crate::session::resolve::{EMPTY_DIRECTORY, StoredSchemas, inferred_schemas};
 use crate::session::{Session, is_live};
@@ -197,7 +197,7 @@ impl Session {
             }
             other => other?,
         };
-        let rows = status.rows_out;
+        let rows = rows_written(&handle, &status, 0);
         Ok(Outcome::Done(format!("{} row{} written to `{}`", rows, if rows == 1 { "" } else { "s" }, entry.name)))
     }
 
@@ -255,7 +255,7 @@ impl Session {
         if let Some(handle) = self.running(&entry.name) {
             let before = handle.status().rows_out;
             let status = handle.idle(true).await?;
-            let rows = status.rows_out - before;
+            let rows = rows_written(&handle, &status, before);
             return Ok(Outcome::Done(format!("{rows} rows written to `{}`", entry.name)));
         }
         self.run(&entry, Trigger::AvailableNow, None).await
@@ -362,6 +362,14 @@ struct StopOnDrop(Arc<StreamHandle>);
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
         self.0.request_stop();
+    }
+}
+
+/// Rows a run has written since it had written `before`; in COMPLETE mode each epoch replaces what the last one wrote.
+fn rows_written(handle: &StreamHandle, status: &StreamStatus, before: u64) -> u64 {
+    match (handle.mode(), &status.last) {
+        (OutputMode::Complete, Some(last)) if status.rows_out > before => last.rows_out,
+        _ => status.rows_out - before,
     }
 }
 
