@@ -11,7 +11,7 @@ use super::{Batch, Column};
 use crate::error::Result;
 
 /// The log may grow to this, or to twice the hot rows, before it is replaced. It bounds what a start has to read.
-pub(super) const LOG_BYTES_MIN: usize = 32 << 20;
+pub(super) const LOG_BYTES_MIN: usize = 24 << 20;
 /// Rows per write batch while folding, and per block of a snapshot.
 const ROWS_PER_BATCH: usize = 65_536;
 

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 /// Blocks, indexes and filters of all column families together.
 const BLOCK_CACHE_BYTES: usize = 32 << 20;
 /// Write buffers of all column families together.
-const WRITE_BUFFERS_BYTES: usize = 64 << 20;
+const WRITE_BUFFERS_BYTES: usize = 96 << 20;
 /// How many neighbours `contains_sorted` steps over before it seeks.
 const STEPS_BEFORE_SEEK: usize = 8;
 
@@ -166,7 +166,7 @@ fn database() -> Options {
     options.set_max_background_jobs(2);
     options.set_max_open_files(256);
     options.set_db_write_buffer_size(WRITE_BUFFERS_BYTES);
-    options.set_max_total_wal_size(2 * WRITE_BUFFERS_BYTES as u64);
+    options.set_max_total_wal_size(WRITE_BUFFERS_BYTES as u64);
     // A torn tail is an unfinished commit and is dropped; damage before it is reported. The default would stop
     // silently at the first damaged record and forget every commit behind it.
     options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
@@ -195,7 +195,8 @@ fn family(column: Column, cache: &Cache) -> Options {
         _ => DBCompressionType::Lz4,
     });
     options.set_write_buffer_size(match column {
-        Column::Log => 32 << 20,
+        // Twice the log's limit: most blocks are replaced before they would be flushed.
+        Column::Log => 48 << 20,
         Column::Rows => 16 << 20,
         Column::Ledger => 8 << 20,
         Column::Meta | Column::Epochs => 1 << 20,
