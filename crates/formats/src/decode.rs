@@ -19,6 +19,7 @@ use arrow::error::ArrowError;
 use crate::csv::CsvDecoder;
 use crate::json::JsonDecoder;
 use crate::options::{Format, FormatOptions};
+use crate::xml::XmlDecoder;
 
 /// Turns the bytes of files, brought in pieces, into batches. Several small files may share one batch.
 pub trait RecordDecoder: Send {
@@ -90,9 +91,31 @@ pub enum DecodeError {
         /// Why not.
         reason: &'static str,
     },
-    /// The format is known and not carried out by this version.
-    #[error("reading {0} files is not carried out yet; json, csv and text are")]
+    /// Files of the format have no records that could be read one by one; see [`crate::typed`].
+    #[error("{0} files are not read record by record")]
     Format(&'static str),
+    /// A file of a typed format cannot be read as one. Replace it, leave it out, or set `ignoreCorruptFiles`.
+    #[error("`{path}` cannot be read as {format}: {reason}")]
+    Corrupt {
+        /// The file.
+        path: String,
+        /// The format's name.
+        format: &'static str,
+        /// What its reader says.
+        reason: String,
+    },
+    /// A column of a typed file has a type that does not go into the wanted one, and nothing rescues it.
+    #[error("column `{column}` of `{path}` is {found} and does not fit {wanted}")]
+    TypeMismatch {
+        /// The file.
+        path: String,
+        /// The column.
+        column: String,
+        /// Its type in the file.
+        found: String,
+        /// The type wanted.
+        wanted: String,
+    },
     /// One record is longer than a column can hold.
     #[error("record {record} of `{path}` is longer than {limit} bytes")]
     TooLong {
@@ -142,6 +165,7 @@ pub fn decoder_projected(
         Format::Json => Ok(Box::new(JsonDecoder::new(options, &full_schema, projection, batch_rows)?)),
         Format::Csv => Ok(Box::new(CsvDecoder::new(options, &full_schema, projection, batch_rows)?)),
         Format::Text => Ok(Box::new(crate::text::TextDecoder::new(options, &full_schema, projection, batch_rows)?)),
+        Format::Xml => Ok(Box::new(XmlDecoder::new(options, &full_schema, projection, batch_rows)?)),
         other => Err(DecodeError::Format(other.name())),
     }
 }

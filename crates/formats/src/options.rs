@@ -5,7 +5,12 @@
 
 mod known;
 
-pub use known::{CSV_OPTIONS, JSON_OPTIONS, OptionDoc, TEXT_OPTIONS};
+pub use known::{
+    AVRO_OPTIONS, BINARY_FILE_OPTIONS, CSV_OPTIONS, JSON_OPTIONS, ORC_OPTIONS, OptionDoc, PARQUET_OPTIONS, TEXT_OPTIONS,
+    XML_OPTIONS,
+};
+
+use crate::charset::Charset;
 
 /// A file format that SQL can name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,9 +65,10 @@ impl Format {
         }
     }
 
-    /// Whether this crate reads the format.
-    pub fn carried_out(self) -> bool {
-        matches!(self, Format::Json | Format::Csv | Format::Text)
+    /// Whether files of the format say themselves what columns they have, and are read as a whole
+    /// ([`crate::typed`]); the others are records one after the other ([`crate::decode`]).
+    pub fn is_typed(self) -> bool {
+        matches!(self, Format::Parquet | Format::Avro | Format::Orc | Format::BinaryFile)
     }
 
     /// The options that the format has.
@@ -71,7 +77,11 @@ impl Format {
             Format::Json => JSON_OPTIONS,
             Format::Csv => CSV_OPTIONS,
             Format::Text => TEXT_OPTIONS,
-            _ => &[],
+            Format::Parquet => PARQUET_OPTIONS,
+            Format::Avro => AVRO_OPTIONS,
+            Format::Orc => ORC_OPTIONS,
+            Format::BinaryFile => BINARY_FILE_OPTIONS,
+            Format::Xml => XML_OPTIONS,
         }
     }
 }
@@ -109,8 +119,14 @@ pub struct FormatOptions {
     pub multi_line: bool,
     /// JSON's own options.
     pub json: JsonOptions,
+    /// How text is encoded; None: UTF-8.
+    pub charset: Option<Charset>,
+    /// Whether files that cannot be read are left out and counted.
+    pub ignore_corrupt_files: bool,
     /// CSV's own options.
     pub csv: CsvOptions,
+    /// XML's own options.
+    pub xml: XmlOptions,
 }
 
 /// Options of JSON alone. The `allow_…` ones are leniences against RFC 8259.
@@ -215,6 +231,39 @@ impl Default for CsvOptions {
     }
 }
 
+/// Options of XML alone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct XmlOptions {
+    /// The element that is a record.
+    pub row_tag: String,
+    /// Stands before the names of attributes that become fields.
+    pub attribute_prefix: String,
+    /// The field for text beside attributes or child elements.
+    pub value_tag: String,
+    /// Attributes are left out.
+    pub exclude_attribute: bool,
+    /// White space around values is not part of them.
+    pub ignore_surrounding_spaces: bool,
+    /// Names lose their prefix.
+    pub ignore_namespace: bool,
+    /// The text of NULL.
+    pub null_value: Option<String>,
+}
+
+impl Default for XmlOptions {
+    fn default() -> XmlOptions {
+        XmlOptions {
+            row_tag: String::new(),
+            attribute_prefix: "_".to_owned(),
+            value_tag: "_VALUE".to_owned(),
+            exclude_attribute: false,
+            ignore_surrounding_spaces: true,
+            ignore_namespace: false,
+            null_value: Some("null".to_owned()),
+        }
+    }
+}
+
 /// An option that is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -243,14 +292,17 @@ impl FormatOptions {
         FormatOptions {
             format,
             infer_column_types,
-            rescued_data_column: (inferring && format != Format::Text).then(|| "_rescued_data".to_owned()),
+            rescued_data_column: (inferring && has_misfits(format)).then(|| "_rescued_data".to_owned()),
             corrupt_column: "_corrupt_record".to_owned(),
             case_sensitive: true,
             mode: Mode::default(),
             line_sep: None,
             multi_line: false,
             json: JsonOptions::default(),
+            charset: None,
+            ignore_corrupt_files: false,
             csv: CsvOptions::default(),
+            xml: XmlOptions::default(),
         }
     }
 
@@ -273,6 +325,13 @@ impl FormatOptions {
 
     /// Refuses options that contradict each other.
     fn check(&self) -> Result<(), OptionError> {
+        if self.format == Format::Xml && self.xml.row_tag.is_empty() {
+            return Err(OptionError {
+                key: "rowTag".to_owned(),
+                message: "option `rowTag` is missing".to_owned(),
+                help: "it names the element that is a record: rowTag => 'book'".to_owned(),
+            });
+        }
         let csv = &self.csv;
         let special = [("quote", csv.quote), ("escape", csv.escape), ("comment", csv.comment)];
         let Some(&first) = csv.sep.first() else { return Ok(()) };
@@ -285,6 +344,11 @@ impl FormatOptions {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether files of the format can hold anything that a column cannot.
+fn has_misfits(format: Format) -> bool {
+    !matches!(format, Format::Text | Format::BinaryFile)
 }
 
 #[cfg(test)]

@@ -8,9 +8,53 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 
 use crate::column::{Column, Data};
-use crate::decode::{DecodeCounts, DecodeError};
+use crate::decode::{DecodeCounts, DecodeError, RecordDecoder};
 use crate::options::{FormatOptions, Mode};
 use crate::rescue::RescueObject;
+
+/// What each format does on its own; all decoders share the rest of [`RecordDecoder`], which is bookkeeping over
+/// [`Rows`].
+pub(crate) trait FillRows: Send {
+    fn rows(&self) -> &Rows;
+    fn rows_mut(&mut self) -> &mut Rows;
+    /// A new file begins; the rows know already.
+    fn begin(&mut self);
+    /// [`RecordDecoder::decode`].
+    fn fill(&mut self, input: &[u8], eof: bool) -> Result<usize, DecodeError>;
+    /// [`RecordDecoder::unmatched_fields`].
+    fn unmatched(&self) -> Vec<String>;
+}
+
+impl<D: FillRows> RecordDecoder for D {
+    fn start_file(&mut self, path: &str) {
+        self.rows_mut().start_file(path);
+        self.begin();
+    }
+
+    fn decode(&mut self, input: &[u8], eof: bool) -> Result<usize, DecodeError> {
+        self.fill(input, eof)
+    }
+
+    fn buffered(&self) -> usize {
+        self.rows().len()
+    }
+
+    fn is_full(&self) -> bool {
+        self.rows().is_full()
+    }
+
+    fn finish(&mut self) -> Result<RecordBatch, DecodeError> {
+        self.rows_mut().finish()
+    }
+
+    fn counts(&self) -> DecodeCounts {
+        self.rows().counts()
+    }
+
+    fn unmatched_fields(&self) -> Vec<String> {
+        self.unmatched()
+    }
+}
 
 /// A batch is full with this many bytes of input, so that no column's offsets run over, whatever the rows.
 pub(crate) const BATCH_BYTES_MAX: usize = 128 << 20;

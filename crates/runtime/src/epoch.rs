@@ -122,6 +122,7 @@ impl Pipeline {
             rows_out: written.rows,
             rows_rescued: counters.rescued.load(Ordering::Relaxed),
             records_corrupt: counters.corrupt.load(Ordering::Relaxed),
+            files_corrupt: counters.corrupt_files.load(Ordering::Relaxed),
             table_version: written.version,
             ..EpochRecord::default()
         };

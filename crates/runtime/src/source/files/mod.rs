@@ -23,7 +23,6 @@ mod provider;
 mod read;
 pub mod resolve;
 mod root;
-mod static_files;
 #[cfg(test)]
 mod tests;
 mod watch;
