@@ -20,7 +20,7 @@ use crate::row::{Ending, FillRows, Rows, UnmatchedNames};
 
 const DOES_NOT_FIT: &str = "a value does not fit its column";
 const RAGGED: &str = "the row has not as many values as columns";
-const NO_END: &str = "a quoted value has no end";
+const NO_END: &str = "a quoted value does not end as it should";
 
 /// Decodes CSV.
 pub struct CsvDecoder {
@@ -64,7 +64,7 @@ impl CsvDecoder {
         Ok(CsvDecoder {
             rows,
             dialect: Dialect::new(options),
-            values: Values::new(&options.csv),
+            values: Values::new(options),
             beginning: Beginning::new(&options.csv),
             row: Row::default(),
             targets: Vec::new(),

@@ -11,6 +11,7 @@
 //! | PERMISSIVE | NULL, value rescued | NULL, record counts as corrupt | row kept, counted |
 //! | DROPMALFORMED | NULL, value rescued | row dropped, counted | row dropped, counted |
 //! | FAILFAST | NULL, value rescued | error | error |
+//! | `badRecordsPath` | NULL, value rescued | set aside, counted | set aside, counted |
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -47,10 +48,24 @@ pub trait RecordDecoder: Send {
     /// What has been met since the decoder was made.
     fn counts(&self) -> DecodeCounts;
 
+    /// Takes the malformed records that were set aside since the last call (`badRecordsPath`).
+    fn take_bad_records(&mut self) -> Vec<BadRecord>;
+
     /// Names of fields that no column of the schema matches, as dotted paths in order of first appearance, since
     /// the decoder was made (at most 1,000). Empty when no rescue column is asked for, since they are not looked
     /// at then.
     fn unmatched_fields(&self) -> Vec<String>;
+}
+
+/// A malformed record that goes to `badRecordsPath` and not into the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadRecord {
+    /// The file, as given to `start_file`.
+    pub path: String,
+    /// Its text; bytes that are not UTF-8 are U+FFFD.
+    pub record: String,
+    /// What is wrong with it.
+    pub reason: String,
 }
 
 /// What a decoder has met.
@@ -62,7 +77,7 @@ pub struct DecodeCounts {
     pub rescued_rows: u64,
     /// Corrupt records, kept or dropped.
     pub corrupt_records: u64,
-    /// Corrupt records that were dropped (DROPMALFORMED).
+    /// Corrupt records that were dropped (DROPMALFORMED) or set aside (`badRecordsPath`).
     pub dropped_records: u64,
 }
 

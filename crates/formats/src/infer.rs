@@ -64,7 +64,8 @@ impl Inferrer {
             Format::Text => Reader::Text,
             other => Reader::None(other.name()),
         };
-        let adds_column = options.mode == Mode::Permissive && options.rescued_data_column.is_none();
+        let keeps = options.mode == Mode::Permissive && options.bad_records_path.is_none();
+        let adds_column = keeps && options.rescued_data_column.is_none();
         let corrupt = CorruptRecords {
             mode: options.mode,
             column: adds_column.then(|| options.corrupt_column.clone()),

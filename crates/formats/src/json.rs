@@ -16,7 +16,7 @@ use crate::decode::DecodeError;
 use crate::json::cursor::{Cursor, Syntax};
 use crate::json::fields::FieldTable;
 use crate::json::frame::{Frame, Framer};
-use crate::json::record::{Assembler, Scratch};
+use crate::json::record::{Assembler, Formats, Scratch};
 use crate::options::{FormatOptions, JsonOptions};
 use crate::row::{Ending, FillRows, Rows};
 
@@ -29,6 +29,7 @@ pub struct JsonDecoder {
     scratch: Scratch,
     framer: Framer,
     options: JsonOptions,
+    formats: Formats,
 }
 
 impl JsonDecoder {
@@ -48,6 +49,7 @@ impl JsonDecoder {
             scratch: Scratch::default(),
             framer: Framer::new(options),
             options: options.json.clone(),
+            formats: Formats { date: options.date_format.clone(), timestamp: options.timestamp_format.clone() },
         })
     }
 
@@ -66,9 +68,9 @@ impl JsonDecoder {
     }
 
     fn values(&mut self, text: &[u8]) -> Result<(), Broken> {
-        let JsonDecoder { rows, table, scratch, options, .. } = self;
+        let JsonDecoder { rows, table, scratch, options, formats, .. } = self;
         let cursor = Cursor::new(text, options);
-        let mut assembler = Assembler::new(cursor, scratch, rows.rescues);
+        let mut assembler = Assembler::new(cursor, scratch, rows.rescues, formats);
         assembler.cursor.whitespace()?;
         if assembler.cursor.eat(b'[') {
             assembler.cursor.whitespace()?;

@@ -8,6 +8,7 @@
 //! - [`decode`]: the decoder contract, and how broken records and misfits are treated.
 //! - [`json`], [`csv`], [`xml`]: the record decoders, each with its half of the type inference.
 //! - [`typed`]: files that say themselves what columns they have.
+//! - [`pattern`]: dates by the patterns that options give.
 //! - [`infer`]: from sampled bytes to a schema.
 //! - [`compression`], [`charset`]: from compressed bytes to bytes, from other encodings to UTF-8.
 
@@ -19,6 +20,7 @@ pub mod decode;
 pub mod infer;
 pub mod json;
 pub mod options;
+pub mod pattern;
 mod rescue;
 mod row;
 mod scalar;
@@ -27,7 +29,7 @@ pub mod typed;
 pub mod xml;
 
 pub use compression::Compression;
-pub use decode::{DecodeCounts, DecodeError, RecordDecoder, decoder, decoder_projected};
+pub use decode::{BadRecord, DecodeCounts, DecodeError, RecordDecoder, decoder, decoder_projected};
 pub use charset::Charset;
 pub use infer::Inferrer;
 pub use options::{CsvOptions, Format, FormatOptions, JsonOptions, Mode, OptionDoc, OptionError, XmlOptions};

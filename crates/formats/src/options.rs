@@ -11,6 +11,7 @@ pub use known::{
 };
 
 use crate::charset::Charset;
+use crate::pattern::DatePattern;
 
 /// A file format that SQL can name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -98,6 +99,22 @@ pub enum Mode {
     FailFast,
 }
 
+/// `unescapedQuoteHandling`: what becomes of a quoted value that goes on behind a quote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum UnescapedQuotes {
+    /// It goes on to the next closing quote before a separator, quotes included.
+    StopAtClosingQuote,
+    /// It is no quoted value: it ends at the first separator, quotes included.
+    BackToDelimiter,
+    /// It is taken as it stands up to the next separator behind the quote.
+    #[default]
+    StopAtDelimiter,
+    /// It is NULL.
+    SkipValue,
+    /// The row is malformed.
+    RaiseError,
+}
+
 /// The options of one format, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FormatOptions {
@@ -121,6 +138,12 @@ pub struct FormatOptions {
     pub json: JsonOptions,
     /// How text is encoded; None: UTF-8.
     pub charset: Option<Charset>,
+    /// How DATE is written; None: as Spark casts text.
+    pub date_format: Option<DatePattern>,
+    /// How TIMESTAMP is written; None: as Spark casts text.
+    pub timestamp_format: Option<DatePattern>,
+    /// The directory that malformed records are written to instead of going into the table.
+    pub bad_records_path: Option<String>,
     /// Whether files that cannot be read are left out and counted.
     pub ignore_corrupt_files: bool,
     /// CSV's own options.
@@ -189,6 +212,8 @@ pub struct CsvOptions {
     pub header: bool,
     /// Lines left out before the header.
     pub skip_rows: u64,
+    /// What becomes of a quoted value with a quote inside that is not escaped.
+    pub unescaped_quotes: UnescapedQuotes,
     /// The text of NULL, besides no text at all.
     pub null_value: String,
     /// What an empty value in quotes stands for.
@@ -218,6 +243,7 @@ impl Default for CsvOptions {
             comment: None,
             header: true,
             skip_rows: 0,
+            unescaped_quotes: UnescapedQuotes::default(),
             null_value: String::new(),
             empty_value: String::new(),
             nan_value: "NaN".to_owned(),
@@ -300,6 +326,9 @@ impl FormatOptions {
             multi_line: false,
             json: JsonOptions::default(),
             charset: None,
+            date_format: None,
+            timestamp_format: None,
+            bad_records_path: None,
             ignore_corrupt_files: false,
             csv: CsvOptions::default(),
             xml: XmlOptions::default(),
@@ -318,6 +347,14 @@ impl FormatOptions {
         for (key, value) in entries {
             let known = known::find(format, key).ok_or_else(|| known::unknown(format, key))?;
             (known.set)(&mut options, key, value)?;
+        }
+        let mode = entries.iter().find(|(key, _)| key.eq_ignore_ascii_case("mode"));
+        if let (Some((key, _)), Some(_)) = (mode, &options.bad_records_path) {
+            return Err(OptionError {
+                key: key.clone(),
+                message: "options `mode` and `badRecordsPath` exclude each other".to_owned(),
+                help: "leave `mode` out: malformed records go to `badRecordsPath`".to_owned(),
+            });
         }
         options.check()?;
         Ok(options)
@@ -383,9 +420,12 @@ mod tests {
         );
         let error = parse(Format::Json, &[("header", "true")]).unwrap_err();
         assert!(error.message.contains("csv"), "{error:?}");
-        let error = parse(Format::Csv, &[("dateFormat", "dd/MM/yyyy")]).unwrap_err();
-        assert!(error.message.contains("`dateFormat`") && error.message.contains("not carried out"), "{error:?}");
-        assert!(parse(Format::Json, &[("badRecordsPath", "/tmp")]).is_err());
+        let error = parse(Format::Csv, &[("locale", "de-DE")]).unwrap_err();
+        assert!(error.message.contains("`locale`") && error.message.contains("not carried out"), "{error:?}");
+        assert!(parse(Format::Csv, &[("dateFormat", "dd/MM/yyyy")]).is_ok());
+        assert!(parse(Format::Csv, &[("dateFormat", "dd/MM/QQQQ")]).is_err());
+        assert!(parse(Format::Json, &[("badRecordsPath", "/tmp")]).is_ok());
+        assert!(parse(Format::Json, &[("badRecordsPath", "/tmp"), ("mode", "PERMISSIVE")]).is_err());
         assert!(parse(Format::Csv, &[("sep", "\"")]).is_err());
     }
 

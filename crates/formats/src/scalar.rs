@@ -298,7 +298,7 @@ impl Fields<'_> {
 }
 
 /// Days from 1970-01-01 to a day of the proleptic Gregorian calendar; None if there is no such day.
-fn days(year: i64, month: i64, day: i64) -> Option<i64> {
+pub(crate) fn days(year: i64, month: i64, day: i64) -> Option<i64> {
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let last = match month {
         1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,

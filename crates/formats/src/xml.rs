@@ -60,7 +60,7 @@ impl XmlDecoder {
         let table = FieldTable::new(names, options.case_sensitive);
         let filler = Filler {
             options: options.xml.clone(),
-            values: Values::new(&options.csv),
+            values: Values::new(options),
             rescues: rows.rescues,
             misfit: false,
             unmatched: UnmatchedNames::default(),

@@ -34,7 +34,7 @@ fn decode(
     let mut decoder = decoder(options, schema.clone(), 1000)?;
     let mut batches = Vec::new();
     decoder.start_file("f");
-    let (mut start, mut end) = (0, 0);
+    let (mut start, mut end) = (0_usize, 0_usize);
     loop {
         end = end.max(start).saturating_add(step).min(bytes.len());
         let eof = end == bytes.len();

@@ -134,7 +134,6 @@ const GENERIC_NOT_YET: &[&str] = &[
     "modifiedBefore",
     "ignoreMissingFiles",
     "ignoredPathSegmentRegex",
-    "badRecordsPath",
     "basePath",
     "latestFirst",
     "fileNameOnly",

@@ -85,6 +85,11 @@ impl Pipeline {
         let counters = Arc::new(ReadCounters::default());
         let mut staged = Vec::new();
         let mut written = crate::sink::Written::default();
+        for (_, input) in &intent.inputs {
+            if let EpochInput::Files(files) = input {
+                files.note_run(epoch, intent.timestamp_ms);
+            }
+        }
         if !write {
             // The rows are in the table; state made without a file that has gone since would contradict them.
             for (_, input) in &intent.inputs {

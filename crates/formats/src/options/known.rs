@@ -1,7 +1,8 @@
 //! The options that each format knows: name, default, meaning, and what a value sets.
 
-use super::{Format, FormatOptions, Mode, OptionError};
+use super::{Format, FormatOptions, Mode, OptionError, UnescapedQuotes};
 use crate::charset::Charset;
+use crate::pattern::DatePattern;
 
 /// One option of a format.
 #[derive(Debug, Clone, Copy)]
@@ -197,11 +198,12 @@ pub const CSV_OPTIONS: &[OptionDoc] = &[
     TIMESTAMP_FORMAT,
     TIMESTAMP_NTZ_FORMAT,
     TIME_ZONE,
-    not_carried_out!(
+    option!(
         "unescapedQuoteHandling",
         "STOP_AT_DELIMITER",
-        "a quoted value with a quote inside is taken as it stands, up to the next separator",
-        ["STOP_AT_DELIMITER"]
+        "what becomes of a quoted value with a quote inside that is not escaped",
+        quote_handling,
+        csv.unescaped_quotes
     ),
 ];
 
@@ -276,8 +278,13 @@ pub const ORC_OPTIONS: &[OptionDoc] = &[IGNORE_CORRUPT_FILES, MERGE_SCHEMA, CASE
 /// Options of whole files.
 pub const BINARY_FILE_OPTIONS: &[OptionDoc] = &[IGNORE_CORRUPT_FILES];
 
-const BAD_RECORDS_PATH: OptionDoc =
-    not_carried_out!("badRecordsPath", "none", "malformed records are written there; use `rescuedDataColumn`", []);
+const BAD_RECORDS_PATH: OptionDoc = option!(
+    "badRecordsPath",
+    "none",
+    "malformed records are written below this directory instead of going into the table; excludes `mode`",
+    directory,
+    bad_records_path
+);
 const CORRUPT_COLUMN: OptionDoc = option!(
     "columnNameOfCorruptRecord",
     "_corrupt_record",
@@ -285,7 +292,8 @@ const CORRUPT_COLUMN: OptionDoc = option!(
     name,
     corrupt_column
 );
-const DATE_FORMAT: OptionDoc = not_carried_out!("dateFormat", "yyyy-MM-dd", "pattern of dates", ["yyyy-MM-dd"]);
+const DATE_FORMAT: OptionDoc =
+    option!("dateFormat", "as Spark casts text", "the Java pattern of dates, `dd/MM/yyyy`", pattern, date_format);
 const ENCODING: OptionDoc = option!("encoding", "UTF-8", "of the files' text", encoding, charset);
 const CHARSET: OptionDoc = option!("charset", "UTF-8", "the same as `encoding`", encoding, charset);
 const IGNORE_CORRUPT_FILES: OptionDoc = option!(
@@ -338,11 +346,12 @@ const RESCUED_DATA_COLUMN: OptionDoc = OptionDoc {
 };
 const SAMPLING_RATIO: OptionDoc =
     not_carried_out!("samplingRatio", "1.0", "inference: share of records looked at", ["1.0", "1"]);
-const TIMESTAMP_FORMAT: OptionDoc = not_carried_out!(
+const TIMESTAMP_FORMAT: OptionDoc = option!(
     "timestampFormat",
-    "yyyy-MM-dd'T'HH:mm:ss[.SSS][XXX]",
-    "pattern of timestamps; `T` or a space, zone and fraction as they come",
-    ["yyyy-MM-dd'T'HH:mm:ss[.SSS][XXX]"]
+    "as Spark casts text",
+    "the Java pattern of timestamps, `dd/MM/yyyy HH:mm`",
+    pattern,
+    timestamp_format
 );
 const TIMESTAMP_NTZ_FORMAT: OptionDoc = not_carried_out!(
     "timestampNTZFormat",
@@ -426,6 +435,41 @@ fn text(_: &str, value: &str) -> Result<String, OptionError> {
 
 fn nullable(_: &str, value: &str) -> Result<Option<String>, OptionError> {
     Ok(Some(value.to_owned()))
+}
+
+fn pattern(key: &str, value: &str) -> Result<Option<DatePattern>, OptionError> {
+    // The defaults, written out, ask for what happens anyway.
+    if ["yyyy-MM-dd", "yyyy-MM-dd'T'HH:mm:ss[.SSS][XXX]"].contains(&value) {
+        return Ok(None);
+    }
+    DatePattern::new(value).map(Some).map_err(|why| OptionError {
+        key: key.to_owned(),
+        message: format!("option `{key}` cannot be '{value}': {why}"),
+        help: "letters are y M d H h m s S a E and X x Z for the offset; other text stands in quotes".to_owned(),
+    })
+}
+
+fn directory(key: &str, value: &str) -> Result<Option<String>, OptionError> {
+    let local = value.strip_prefix("file://").unwrap_or(value);
+    match local {
+        "" => Err(OptionError::value(key, value, "a directory")),
+        other if other.contains("://") => Err(OptionError::value(key, value, "a directory of this machine")),
+        path => Ok(Some(path.to_owned())),
+    }
+}
+
+fn quote_handling(key: &str, value: &str) -> Result<UnescapedQuotes, OptionError> {
+    Ok(match value.to_ascii_uppercase().as_str() {
+        "STOP_AT_CLOSING_QUOTE" => UnescapedQuotes::StopAtClosingQuote,
+        "BACK_TO_DELIMITER" => UnescapedQuotes::BackToDelimiter,
+        "STOP_AT_DELIMITER" => UnescapedQuotes::StopAtDelimiter,
+        "SKIP_VALUE" => UnescapedQuotes::SkipValue,
+        "RAISE_ERROR" => UnescapedQuotes::RaiseError,
+        _ => {
+            let accepted = "STOP_AT_CLOSING_QUOTE, BACK_TO_DELIMITER, STOP_AT_DELIMITER, SKIP_VALUE or RAISE_ERROR";
+            return Err(OptionError::value(key, value, accepted));
+        }
+    })
 }
 
 fn encoding(key: &str, value: &str) -> Result<Option<Charset>, OptionError> {

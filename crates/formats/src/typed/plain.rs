@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, FixedSizeBinaryArray, Int32Array, ListArray, MapArray, StringArray, StructArray,
-    TimestampNanosecondArray, UnionArray, make_array,
+    TimestampNanosecondArray, UnionArray, make_array, new_null_array,
 };
-use arrow::compute::{CastOptions, cast_with_options, take};
+use arrow::compute::kernels::zip::zip;
+use arrow::compute::{CastOptions, cast_with_options, is_not_null, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -62,12 +63,24 @@ fn of_type(data_type: &DataType) -> DataType {
         },
         DataType::Union(fields, _) => {
             let members = fields.iter().filter(|(_, field)| field.data_type() != &DataType::Null);
-            let member = |(place, (_, field)): (usize, (i8, &FieldRef))| {
-                Field::new(format!("member{place}"), plain_type(field), true)
-            };
-            DataType::Struct(members.enumerate().map(member).collect::<Vec<_>>().into())
+            let types: Vec<DataType> = members.map(|(_, field)| plain_type(field)).collect();
+            if let Some(single) = one_type(&types) {
+                return single;
+            }
+            let member = |(place, data_type)| Field::new(format!("member{place}"), data_type, true);
+            DataType::Struct(types.into_iter().enumerate().map(member).collect::<Vec<_>>().into())
         }
         other => other.clone(),
+    }
+}
+
+/// The one type that all alternatives of a union go into without a struct: their only one, or the wider of two numbers.
+fn one_type(types: &[DataType]) -> Option<DataType> {
+    match types {
+        [one] => Some(one.clone()),
+        [DataType::Int32, DataType::Int64] | [DataType::Int64, DataType::Int32] => Some(DataType::Int64),
+        [DataType::Float32, DataType::Float64] | [DataType::Float64, DataType::Float32] => Some(DataType::Float64),
+        _ => None,
     }
 }
 
@@ -97,7 +110,7 @@ pub(super) fn to_plain(field: &Field, array: &ArrayRef) -> Result<ArrayRef, Arro
     }
     match (array.data_type(), &target) {
         (DataType::FixedSizeBinary(16), DataType::Utf8) => Ok(uuids(array.as_fixed_size_binary())),
-        (DataType::Union(_, _), DataType::Struct(members)) => union(array.as_union(), members),
+        (DataType::Union(_, _), _) => union(array.as_union(), &target),
         (DataType::Struct(fields), DataType::Struct(wanted)) => {
             let source = array.as_struct();
             let children = fields.iter().zip(source.columns()).map(|(field, child)| to_plain(field, child));
@@ -184,8 +197,8 @@ fn uuids(array: &FixedSizeBinaryArray) -> ArrayRef {
     Arc::new(array.iter().map(|value| value.map(text)).collect::<StringArray>())
 }
 
-/// One field per alternative, of which each row has at most one.
-fn union(array: &UnionArray, members: &Fields) -> Result<ArrayRef, ArrowError> {
+/// One field per alternative, of which each row has at most one; alternatives that go into one type are put together.
+fn union(array: &UnionArray, target: &DataType) -> Result<ArrayRef, ArrowError> {
     let DataType::Union(fields, _) = array.data_type() else {
         return Err(ArrowError::SchemaError("a union has alternatives".to_owned()));
     };
@@ -199,6 +212,18 @@ fn union(array: &UnionArray, members: &Fields) -> Result<ArrayRef, ArrowError> {
         let place = |row: usize| (array.type_id(row) == id).then(|| array.value_offset(row) as i32);
         let places: Int32Array = (0..array.len()).map(place).collect();
         children.push(to_plain(field, &take(array.child(id), &places, None)?)?);
+    }
+    let members = match target {
+        DataType::Struct(members) if children.len() != 1 => members,
+        _ => &Fields::empty(),
+    };
+    if members.is_empty() {
+        let mut merged = new_null_array(target, array.len());
+        for child in children {
+            let child = cast(&child, target)?;
+            merged = zip(&is_not_null(&child)?, &child, &merged)?;
+        }
+        return Ok(merged);
     }
     let nulls = null_id.map(|id| (0..array.len()).map(|row| array.type_id(row) != id).collect::<Vec<bool>>().into());
     Ok(Arc::new(StructArray::try_new_with_length(members.clone(), children, nulls, array.len())?))

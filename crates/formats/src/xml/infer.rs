@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Field, TimeUnit};
 
 use super::frame::{Frame, Framer};
 use super::tree::{self, Node};
+use crate::csv::value::Values;
 use crate::decode::DecodeError;
 use crate::infer::CorruptRecords;
 use crate::options::{FormatOptions, XmlOptions};
@@ -38,6 +39,7 @@ struct Shape {
 pub(crate) struct XmlInferrer {
     framer: Framer,
     options: XmlOptions,
+    values: Values,
     types: bool,
     case_sensitive: bool,
     fields: Vec<(String, Shape)>,
@@ -48,6 +50,7 @@ impl XmlInferrer {
         XmlInferrer {
             framer: Framer::new(&options.xml),
             options: options.xml.clone(),
+            values: Values::new(options),
             types: options.infer_column_types,
             case_sensitive: options.case_sensitive,
             fields: Vec::new(),
@@ -138,9 +141,9 @@ impl XmlInferrer {
             Kind::Double
         } else if scalar::boolean(bytes).is_some() {
             Kind::Boolean
-        } else if scalar::is_full_date(bytes) {
+        } else if self.values.is_date(bytes) {
             Kind::Date
-        } else if scalar::is_full_timestamp(bytes) {
+        } else if self.values.is_timestamp(bytes) {
             Kind::Timestamp
         } else {
             Kind::Text

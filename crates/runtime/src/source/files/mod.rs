@@ -11,6 +11,7 @@
 //!
 //! Known gaps: `key=value` directories do not become columns, and only local file systems are read.
 
+mod bad_records;
 mod exec;
 mod glob;
 mod hints;

@@ -19,6 +19,7 @@ use datafusion::error::DataFusionError;
 use tokio::sync::mpsc::Sender;
 
 use super::FileEntry;
+use super::bad_records::{BadRecords, Run};
 use super::input::FilesInput;
 use super::metadata::{file_url, metadata_array};
 use crate::error::{Error, Result};
@@ -58,6 +59,8 @@ pub struct Job {
     pub counters: Arc<ReadCounters>,
     /// Some for a re-run: missing files are noted there instead of failing.
     pub rerun: Option<FilesInput>,
+    /// Whose malformed records are written to `badRecordsPath`.
+    pub run: Run,
 }
 
 /// Decodes `units` one after the other into batches of `batch_rows`, until done or until nobody listens.
@@ -83,6 +86,7 @@ pub fn run(
         given: 0,
         limit,
         out,
+        bad: options.bad_records_path.as_deref().map(|path| BadRecords::new(path, job.run)),
     };
     let mut reader = FileReader::default();
     for unit in units {
@@ -92,7 +96,7 @@ pub fn run(
         rows.read(&mut reader, unit)?;
     }
     rows.give()?;
-    Ok(())
+    rows.bad.as_mut().map_or(Ok(()), BadRecords::end)
 }
 
 /// Decodes records out of bytes, or whole files.
@@ -142,6 +146,7 @@ struct RowMaker<'a> {
     given: usize,
     limit: Option<usize>,
     out: &'a Sender<Result<RecordBatch, DataFusionError>>,
+    bad: Option<BadRecords>,
 }
 
 impl RowMaker<'_> {
@@ -153,6 +158,9 @@ impl RowMaker<'_> {
         let Some(file) = self.job.files.get(unit.file) else {
             return Err(Error::internal(format!("there is no file {}", unit.file)));
         };
+        if let Some(bad) = &mut self.bad {
+            bad.start(&file.path, unit)?;
+        }
         let read = match &mut self.decoder {
             Decoder::Files(_) => self.read_typed(unit.file, file),
             Decoder::Records(decoder) => {
@@ -176,8 +184,7 @@ impl RowMaker<'_> {
             Err(ReadError::Corrupt(error) | ReadError::Failed(error)) => return Err(error),
             Ok(()) => {}
         }
-        self.attribute(unit.file);
-        Ok(())
+        self.attribute(unit.file)
     }
 
     /// Decodes a file of a typed format, as long as somebody wants its rows.
@@ -191,7 +198,7 @@ impl RowMaker<'_> {
             let Decoder::Files(decoder) = &mut self.decoder else { return Ok(()) };
             let more = decoder.advance()?;
             if self.decoder.is_full() {
-                self.attribute(at);
+                self.attribute(at)?;
                 if !self.give()? {
                     return Ok(());
                 }
@@ -215,7 +222,7 @@ impl RowMaker<'_> {
                 }
                 return Ok(Some(at));
             }
-            self.attribute(file);
+            self.attribute(file)?;
             if !self.give()? {
                 return Ok(None);
             }
@@ -226,12 +233,16 @@ impl RowMaker<'_> {
     }
 
     /// Rows decoded since the last call are this file's.
-    fn attribute(&mut self, file: usize) {
+    fn attribute(&mut self, file: usize) -> Result<()> {
+        if let (Some(bad), Decoder::Records(decoder)) = (&mut self.bad, &mut self.decoder) {
+            bad.write(&decoder.take_bad_records())?;
+        }
         let buffered = self.decoder.buffered();
         if buffered > self.attributed {
             self.origin.push((file, buffered - self.attributed));
         }
         self.attributed = buffered;
+        Ok(())
     }
 
     /// Hands the buffered rows out; false when no more are wanted.
