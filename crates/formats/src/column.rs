@@ -214,6 +214,15 @@ impl Column {
         }
     }
 
+    /// Ends an array or a map: what was appended to its child since the last one is in it.
+    pub fn close_list(&mut self) {
+        match &mut self.data {
+            Data::List { child, ends, .. } => ends.push(child.len() as i32),
+            Data::Map { keys, ends, .. } => ends.push(keys.len() as i32),
+            _ => {}
+        }
+    }
+
     /// Forgets everything from place `len` on, half-built nested values included.
     pub fn truncate(&mut self, len: usize) {
         while self.nulls.last().is_some_and(|&row| row as usize >= len) {

@@ -5,7 +5,9 @@
 
 use std::io::{self, BufReader, Read};
 
+use bzip2::read::MultiBzDecoder;
 use flate2::read::MultiGzDecoder;
+use liblzma::read::XzDecoder;
 
 /// How the bytes of a file are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -16,11 +18,15 @@ pub enum Compression {
     Gzip,
     /// Zstandard, one or several frames.
     Zstd,
+    /// bzip2, one or several streams.
+    Bzip2,
+    /// xz, one or several streams.
+    Xz,
 }
 
 /// A codec that is known by its file ending and not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{file_name}` is compressed with {codec}, which is not carried out; gzip (.gz) and zstd (.zst) are")]
+#[error("`{file_name}` is compressed with {codec}, which is not carried out; .gz, .zst, .bz2 and .xz are")]
 pub struct UnsupportedCompression {
     /// The file's name or path.
     pub file_name: String,
@@ -36,8 +42,8 @@ impl Compression {
         match ending.as_str() {
             "gz" | "gzip" => Ok(Compression::Gzip),
             "zst" | "zstd" => Ok(Compression::Zstd),
-            "bz2" => refuse("bzip2"),
-            "xz" => refuse("xz"),
+            "bz2" | "bzip2" => Ok(Compression::Bzip2),
+            "xz" => Ok(Compression::Xz),
             "lz4" => refuse("lz4"),
             "snappy" => refuse("snappy"),
             "deflate" => refuse("deflate"),
@@ -52,6 +58,8 @@ impl Compression {
             Compression::None => Box::new(input),
             Compression::Gzip => Box::new(MultiGzDecoder::new(input)),
             Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(BufReader::new(input))?),
+            Compression::Bzip2 => Box::new(MultiBzDecoder::new(input)),
+            Compression::Xz => Box::new(XzDecoder::new_multi_decoder(input)),
         })
     }
 }
@@ -68,6 +76,18 @@ mod tests {
         writer.finish().unwrap()
     }
 
+    fn bzip2(text: &[u8]) -> Vec<u8> {
+        let mut writer = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+        writer.write_all(text).unwrap();
+        writer.finish().unwrap()
+    }
+
+    fn xz(text: &[u8]) -> Vec<u8> {
+        let mut writer = liblzma::write::XzEncoder::new(Vec::new(), 1);
+        writer.write_all(text).unwrap();
+        writer.finish().unwrap()
+    }
+
     fn read(compression: Compression, bytes: &[u8]) -> io::Result<Vec<u8>> {
         let mut text = Vec::new();
         compression.reader(bytes)?.read_to_end(&mut text)?;
@@ -80,7 +100,9 @@ mod tests {
         assert_eq!(Compression::from_file_name("a.gz/b"), Ok(Compression::None));
         assert_eq!(Compression::from_file_name("a/b.JSON.GZ"), Ok(Compression::Gzip));
         assert_eq!(Compression::from_file_name("b.csv.zst"), Ok(Compression::Zstd));
-        assert!(Compression::from_file_name("b.csv.bz2").unwrap_err().to_string().contains("bzip2"));
+        assert_eq!(Compression::from_file_name("b.csv.bz2"), Ok(Compression::Bzip2));
+        assert_eq!(Compression::from_file_name("b.csv.xz"), Ok(Compression::Xz));
+        assert!(Compression::from_file_name("b.csv.lz4").unwrap_err().to_string().contains("lz4"));
     }
 
     #[test]
@@ -91,14 +113,21 @@ mod tests {
         let mut bytes = zstd::encode_all(&b"one\n"[..], 1).unwrap();
         bytes.extend(zstd::encode_all(&b"two\n"[..], 1).unwrap());
         assert_eq!(read(Compression::Zstd, &bytes).unwrap(), b"one\ntwo\n");
+        let bytes = [bzip2(b"one\n"), bzip2(b"two\n")].concat();
+        assert_eq!(read(Compression::Bzip2, &bytes).unwrap(), b"one\ntwo\n");
+        let bytes = [xz(b"one\n"), xz(b"two\n")].concat();
+        assert_eq!(read(Compression::Xz, &bytes).unwrap(), b"one\ntwo\n");
     }
 
     #[test]
     fn every_torn_prefix_is_an_error() {
         let text = b"a line that is long enough to be compressed, compressed, compressed\n";
-        for (compression, bytes) in
-            [(Compression::Gzip, gzip(text)), (Compression::Zstd, zstd::encode_all(&text[..], 1).unwrap())]
-        {
+        for (compression, bytes) in [
+            (Compression::Gzip, gzip(text)),
+            (Compression::Zstd, zstd::encode_all(&text[..], 1).unwrap()),
+            (Compression::Bzip2, bzip2(text)),
+            (Compression::Xz, xz(text)),
+        ] {
             assert_eq!(read(compression, &bytes).unwrap(), text);
             for end in 1..bytes.len() {
                 assert!(read(compression, &bytes[..end]).is_err(), "{compression:?} torn at {end}");

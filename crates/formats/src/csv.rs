@@ -8,20 +8,19 @@ pub(crate) mod infer;
 pub(crate) mod tokenizer;
 pub(crate) mod value;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 
 use crate::column::Column;
 use crate::csv::header::{Begin, Beginning};
 use crate::csv::tokenizer::{Dialect, Row};
 use crate::csv::value::Values;
-use crate::decode::{DecodeCounts, DecodeError, RecordDecoder};
+use crate::decode::DecodeError;
 use crate::options::FormatOptions;
-use crate::row::{Ending, Rows, UnmatchedNames};
+use crate::row::{Ending, FillRows, Rows, UnmatchedNames};
 
 const DOES_NOT_FIT: &str = "a value does not fit its column";
 const RAGGED: &str = "the row has not as many values as columns";
-const NO_END: &str = "a quoted value has no end";
+const NO_END: &str = "a quoted value does not end as it should";
 
 /// Decodes CSV.
 pub struct CsvDecoder {
@@ -65,7 +64,7 @@ impl CsvDecoder {
         Ok(CsvDecoder {
             rows,
             dialect: Dialect::new(options),
-            values: Values::new(&options.csv),
+            values: Values::new(options),
             beginning: Beginning::new(&options.csv),
             row: Row::default(),
             targets: Vec::new(),
@@ -162,14 +161,21 @@ impl CsvDecoder {
     }
 }
 
-impl RecordDecoder for CsvDecoder {
-    fn start_file(&mut self, path: &str) {
-        self.rows.start_file(path);
+impl FillRows for CsvDecoder {
+    fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
+    fn rows_mut(&mut self) -> &mut Rows {
+        &mut self.rows
+    }
+
+    fn begin(&mut self) {
         self.beginning.start_file();
         self.targets.clear();
     }
 
-    fn decode(&mut self, input: &[u8], eof: bool) -> Result<usize, DecodeError> {
+    fn fill(&mut self, input: &[u8], eof: bool) -> Result<usize, DecodeError> {
         let mut pos = 0;
         if !self.beginning.is_over() {
             match self.beginning.read(&self.dialect, input, eof, &mut self.row, self.case_sensitive) {
@@ -194,23 +200,7 @@ impl RecordDecoder for CsvDecoder {
         Ok(pos)
     }
 
-    fn buffered(&self) -> usize {
-        self.rows.len()
-    }
-
-    fn is_full(&self) -> bool {
-        self.rows.is_full()
-    }
-
-    fn finish(&mut self) -> Result<RecordBatch, DecodeError> {
-        self.rows.finish()
-    }
-
-    fn counts(&self) -> DecodeCounts {
-        self.rows.counts()
-    }
-
-    fn unmatched_fields(&self) -> Vec<String> {
+    fn unmatched(&self) -> Vec<String> {
         self.unmatched.names()
     }
 }

@@ -11,6 +11,7 @@
 //! | PERMISSIVE | NULL, value rescued | NULL, record counts as corrupt | row kept, counted |
 //! | DROPMALFORMED | NULL, value rescued | row dropped, counted | row dropped, counted |
 //! | FAILFAST | NULL, value rescued | error | error |
+//! | `badRecordsPath` | NULL, value rescued | set aside, counted | set aside, counted |
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -19,6 +20,7 @@ use arrow::error::ArrowError;
 use crate::csv::CsvDecoder;
 use crate::json::JsonDecoder;
 use crate::options::{Format, FormatOptions};
+use crate::xml::XmlDecoder;
 
 /// Turns the bytes of files, brought in pieces, into batches. Several small files may share one batch.
 pub trait RecordDecoder: Send {
@@ -46,10 +48,24 @@ pub trait RecordDecoder: Send {
     /// What has been met since the decoder was made.
     fn counts(&self) -> DecodeCounts;
 
+    /// Takes the malformed records that were set aside since the last call (`badRecordsPath`).
+    fn take_bad_records(&mut self) -> Vec<BadRecord>;
+
     /// Names of fields that no column of the schema matches, as dotted paths in order of first appearance, since
     /// the decoder was made (at most 1,000). Empty when no rescue column is asked for, since they are not looked
     /// at then.
     fn unmatched_fields(&self) -> Vec<String>;
+}
+
+/// A malformed record that goes to `badRecordsPath` and not into the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadRecord {
+    /// The file, as given to `start_file`.
+    pub path: String,
+    /// Its text; bytes that are not UTF-8 are U+FFFD.
+    pub record: String,
+    /// What is wrong with it.
+    pub reason: String,
 }
 
 /// What a decoder has met.
@@ -61,7 +77,7 @@ pub struct DecodeCounts {
     pub rescued_rows: u64,
     /// Corrupt records, kept or dropped.
     pub corrupt_records: u64,
-    /// Corrupt records that were dropped (DROPMALFORMED).
+    /// Corrupt records that were dropped (DROPMALFORMED) or set aside (`badRecordsPath`).
     pub dropped_records: u64,
 }
 
@@ -90,9 +106,31 @@ pub enum DecodeError {
         /// Why not.
         reason: &'static str,
     },
-    /// The format is known and not carried out by this version.
-    #[error("reading {0} files is not carried out yet; json, csv and text are")]
+    /// Files of the format have no records that could be read one by one; see [`crate::typed`].
+    #[error("{0} files are not read record by record")]
     Format(&'static str),
+    /// A file of a typed format cannot be read as one. Replace it, leave it out, or set `ignoreCorruptFiles`.
+    #[error("`{path}` cannot be read as {format}: {reason}")]
+    Corrupt {
+        /// The file.
+        path: String,
+        /// The format's name.
+        format: &'static str,
+        /// What its reader says.
+        reason: String,
+    },
+    /// A column of a typed file has a type that does not go into the wanted one, and nothing rescues it.
+    #[error("column `{column}` of `{path}` is {found} and does not fit {wanted}")]
+    TypeMismatch {
+        /// The file.
+        path: String,
+        /// The column.
+        column: String,
+        /// Its type in the file.
+        found: String,
+        /// The type wanted.
+        wanted: String,
+    },
     /// One record is longer than a column can hold.
     #[error("record {record} of `{path}` is longer than {limit} bytes")]
     TooLong {
@@ -142,6 +180,7 @@ pub fn decoder_projected(
         Format::Json => Ok(Box::new(JsonDecoder::new(options, &full_schema, projection, batch_rows)?)),
         Format::Csv => Ok(Box::new(CsvDecoder::new(options, &full_schema, projection, batch_rows)?)),
         Format::Text => Ok(Box::new(crate::text::TextDecoder::new(options, &full_schema, projection, batch_rows)?)),
+        Format::Xml => Ok(Box::new(XmlDecoder::new(options, &full_schema, projection, batch_rows)?)),
         other => Err(DecodeError::Format(other.name())),
     }
 }

@@ -10,6 +10,7 @@ use crate::csv::infer::CsvInferrer;
 use crate::decode::DecodeError;
 use crate::json::infer::JsonInferrer;
 use crate::options::{Format, FormatOptions, Mode};
+use crate::xml::infer::XmlInferrer;
 
 /// Collects what files look like.
 pub struct Inferrer {
@@ -20,6 +21,7 @@ pub struct Inferrer {
 enum Reader {
     Json(Box<JsonInferrer>),
     Csv(Box<CsvInferrer>),
+    Xml(Box<XmlInferrer>),
     Text,
     None(&'static str),
 }
@@ -58,10 +60,12 @@ impl Inferrer {
         let reader = match options.format {
             Format::Json => Reader::Json(Box::new(JsonInferrer::new(options))),
             Format::Csv => Reader::Csv(Box::new(CsvInferrer::new(options))),
+            Format::Xml => Reader::Xml(Box::new(XmlInferrer::new(options))),
             Format::Text => Reader::Text,
             other => Reader::None(other.name()),
         };
-        let adds_column = options.mode == Mode::Permissive && options.rescued_data_column.is_none();
+        let keeps = options.mode == Mode::Permissive && options.bad_records_path.is_none();
+        let adds_column = keeps && options.rescued_data_column.is_none();
         let corrupt = CorruptRecords {
             mode: options.mode,
             column: adds_column.then(|| options.corrupt_column.clone()),
@@ -80,6 +84,7 @@ impl Inferrer {
         match &mut self.reader {
             Reader::Json(reader) => reader.start_file(),
             Reader::Csv(reader) => reader.start_file(),
+            Reader::Xml(reader) => reader.start_file(),
             Reader::Text | Reader::None(_) => {}
         }
     }
@@ -90,6 +95,7 @@ impl Inferrer {
         match &mut self.reader {
             Reader::Json(reader) => reader.sample(input, eof, &mut self.corrupt),
             Reader::Csv(reader) => reader.sample(input, eof, &mut self.corrupt),
+            Reader::Xml(reader) => reader.sample(input, eof, &mut self.corrupt),
             Reader::Text => Ok(input.len()),
             Reader::None(format) => Err(DecodeError::Format(format)),
         }
@@ -110,6 +116,7 @@ impl Inferrer {
         let mut fields = match self.reader {
             Reader::Json(reader) => reader.finish(),
             Reader::Csv(reader) => reader.finish(),
+            Reader::Xml(reader) => reader.finish(),
             Reader::Text => vec![Field::new(crate::text::VALUE, DataType::Utf8, true)],
             Reader::None(format) => return Err(DecodeError::Format(format)),
         };

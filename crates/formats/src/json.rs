@@ -10,16 +10,15 @@ mod frame;
 pub(crate) mod infer;
 mod record;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 
-use crate::decode::{DecodeCounts, DecodeError, RecordDecoder};
+use crate::decode::DecodeError;
 use crate::json::cursor::{Cursor, Syntax};
 use crate::json::fields::FieldTable;
 use crate::json::frame::{Frame, Framer};
-use crate::json::record::{Assembler, Scratch};
+use crate::json::record::{Assembler, Formats, Scratch};
 use crate::options::{FormatOptions, JsonOptions};
-use crate::row::{Ending, Rows};
+use crate::row::{Ending, FillRows, Rows};
 
 const DOES_NOT_FIT: &str = "a value does not fit its column";
 
@@ -30,6 +29,7 @@ pub struct JsonDecoder {
     scratch: Scratch,
     framer: Framer,
     options: JsonOptions,
+    formats: Formats,
 }
 
 impl JsonDecoder {
@@ -49,6 +49,7 @@ impl JsonDecoder {
             scratch: Scratch::default(),
             framer: Framer::new(options),
             options: options.json.clone(),
+            formats: Formats { date: options.date_format.clone(), timestamp: options.timestamp_format.clone() },
         })
     }
 
@@ -67,9 +68,9 @@ impl JsonDecoder {
     }
 
     fn values(&mut self, text: &[u8]) -> Result<(), Broken> {
-        let JsonDecoder { rows, table, scratch, options, .. } = self;
+        let JsonDecoder { rows, table, scratch, options, formats, .. } = self;
         let cursor = Cursor::new(text, options);
-        let mut assembler = Assembler::new(cursor, scratch, rows.rescues);
+        let mut assembler = Assembler::new(cursor, scratch, rows.rescues, formats);
         assembler.cursor.whitespace()?;
         if assembler.cursor.eat(b'[') {
             assembler.cursor.whitespace()?;
@@ -120,13 +121,20 @@ impl From<DecodeError> for Broken {
     }
 }
 
-impl RecordDecoder for JsonDecoder {
-    fn start_file(&mut self, path: &str) {
-        self.rows.start_file(path);
+impl FillRows for JsonDecoder {
+    fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
+    fn rows_mut(&mut self) -> &mut Rows {
+        &mut self.rows
+    }
+
+    fn begin(&mut self) {
         self.framer.start_file();
     }
 
-    fn decode(&mut self, input: &[u8], eof: bool) -> Result<usize, DecodeError> {
+    fn fill(&mut self, input: &[u8], eof: bool) -> Result<usize, DecodeError> {
         let mut pos = 0;
         while !self.rows.is_full() {
             match self.framer.next(input, pos, eof) {
@@ -140,23 +148,7 @@ impl RecordDecoder for JsonDecoder {
         Ok(pos)
     }
 
-    fn buffered(&self) -> usize {
-        self.rows.len()
-    }
-
-    fn is_full(&self) -> bool {
-        self.rows.is_full()
-    }
-
-    fn finish(&mut self) -> Result<RecordBatch, DecodeError> {
-        self.rows.finish()
-    }
-
-    fn counts(&self) -> DecodeCounts {
-        self.rows.counts()
-    }
-
-    fn unmatched_fields(&self) -> Vec<String> {
+    fn unmatched(&self) -> Vec<String> {
         self.scratch.unmatched.names()
     }
 }

@@ -1,14 +1,18 @@
-//! Bytes to Arrow: JSON and CSV with per-record isolation and rescue, inference of column types, decompression.
+//! Bytes to Arrow: JSON, CSV, XML and text with per-record isolation and rescue, Parquet, Avro, ORC and whole files,
+//! inference of column types, decompression.
 //!
 //! This crate knows formats and nothing else: no SQL, no files or object stores, no state, no clock. Its callers
 //! bring the bytes of a file in pieces and take Arrow batches away.
 //!
 //! - [`options`]: typed format options, parsed once; unknown names are refused with the nearest known one.
 //! - [`decode`]: the decoder contract, and how broken records and misfits are treated.
-//! - [`json`], [`csv`]: the two decoders, each with its half of the type inference.
+//! - [`json`], [`csv`], [`xml`]: the record decoders, each with its half of the type inference.
+//! - [`typed`]: files that say themselves what columns they have.
+//! - [`pattern`]: dates by the patterns that options give.
 //! - [`infer`]: from sampled bytes to a schema.
-//! - [`compression`]: from compressed bytes to bytes.
+//! - [`compression`], [`charset`]: from compressed bytes to bytes, from other encodings to UTF-8.
 
+pub mod charset;
 mod column;
 pub mod compression;
 pub mod csv;
@@ -16,12 +20,16 @@ pub mod decode;
 pub mod infer;
 pub mod json;
 pub mod options;
+pub mod pattern;
 mod rescue;
 mod row;
 mod scalar;
 mod text;
+pub mod typed;
+pub mod xml;
 
 pub use compression::Compression;
-pub use decode::{DecodeCounts, DecodeError, RecordDecoder, decoder, decoder_projected};
+pub use decode::{BadRecord, DecodeCounts, DecodeError, RecordDecoder, decoder, decoder_projected};
+pub use charset::Charset;
 pub use infer::Inferrer;
-pub use options::{CsvOptions, Format, FormatOptions, JsonOptions, Mode, OptionDoc, OptionError};
+pub use options::{CsvOptions, Format, FormatOptions, JsonOptions, Mode, OptionDoc, OptionError, XmlOptions};

@@ -5,7 +5,13 @@
 
 mod known;
 
-pub use known::{CSV_OPTIONS, JSON_OPTIONS, OptionDoc, TEXT_OPTIONS};
+pub use known::{
+    AVRO_OPTIONS, BINARY_FILE_OPTIONS, CSV_OPTIONS, JSON_OPTIONS, ORC_OPTIONS, OptionDoc, PARQUET_OPTIONS, TEXT_OPTIONS,
+    XML_OPTIONS,
+};
+
+use crate::charset::Charset;
+use crate::pattern::DatePattern;
 
 /// A file format that SQL can name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,9 +66,10 @@ impl Format {
         }
     }
 
-    /// Whether this crate reads the format.
-    pub fn carried_out(self) -> bool {
-        matches!(self, Format::Json | Format::Csv | Format::Text)
+    /// Whether files of the format say themselves what columns they have, and are read as a whole
+    /// ([`crate::typed`]); the others are records one after the other ([`crate::decode`]).
+    pub fn is_typed(self) -> bool {
+        matches!(self, Format::Parquet | Format::Avro | Format::Orc | Format::BinaryFile)
     }
 
     /// The options that the format has.
@@ -71,7 +78,11 @@ impl Format {
             Format::Json => JSON_OPTIONS,
             Format::Csv => CSV_OPTIONS,
             Format::Text => TEXT_OPTIONS,
-            _ => &[],
+            Format::Parquet => PARQUET_OPTIONS,
+            Format::Avro => AVRO_OPTIONS,
+            Format::Orc => ORC_OPTIONS,
+            Format::BinaryFile => BINARY_FILE_OPTIONS,
+            Format::Xml => XML_OPTIONS,
         }
     }
 }
@@ -86,6 +97,22 @@ pub enum Mode {
     DropMalformed,
     /// An error.
     FailFast,
+}
+
+/// `unescapedQuoteHandling`: what becomes of a quoted value that goes on behind a quote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum UnescapedQuotes {
+    /// It goes on to the next closing quote before a separator, quotes included.
+    StopAtClosingQuote,
+    /// It is no quoted value: it ends at the first separator, quotes included.
+    BackToDelimiter,
+    /// It is taken as it stands up to the next separator behind the quote.
+    #[default]
+    StopAtDelimiter,
+    /// It is NULL.
+    SkipValue,
+    /// The row is malformed.
+    RaiseError,
 }
 
 /// The options of one format, checked.
@@ -109,8 +136,20 @@ pub struct FormatOptions {
     pub multi_line: bool,
     /// JSON's own options.
     pub json: JsonOptions,
+    /// How text is encoded; None: UTF-8.
+    pub charset: Option<Charset>,
+    /// How DATE is written; None: as Spark casts text.
+    pub date_format: Option<DatePattern>,
+    /// How TIMESTAMP is written; None: as Spark casts text.
+    pub timestamp_format: Option<DatePattern>,
+    /// The directory that malformed records are written to instead of going into the table.
+    pub bad_records_path: Option<String>,
+    /// Whether files that cannot be read are left out and counted.
+    pub ignore_corrupt_files: bool,
     /// CSV's own options.
     pub csv: CsvOptions,
+    /// XML's own options.
+    pub xml: XmlOptions,
 }
 
 /// Options of JSON alone. The `allow_…` ones are leniences against RFC 8259.
@@ -173,6 +212,8 @@ pub struct CsvOptions {
     pub header: bool,
     /// Lines left out before the header.
     pub skip_rows: u64,
+    /// What becomes of a quoted value with a quote inside that is not escaped.
+    pub unescaped_quotes: UnescapedQuotes,
     /// The text of NULL, besides no text at all.
     pub null_value: String,
     /// What an empty value in quotes stands for.
@@ -202,6 +243,7 @@ impl Default for CsvOptions {
             comment: None,
             header: true,
             skip_rows: 0,
+            unescaped_quotes: UnescapedQuotes::default(),
             null_value: String::new(),
             empty_value: String::new(),
             nan_value: "NaN".to_owned(),
@@ -211,6 +253,39 @@ impl Default for CsvOptions {
             ignore_trailing_white_space: false,
             prefer_date: true,
             max_columns: 20480,
+        }
+    }
+}
+
+/// Options of XML alone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct XmlOptions {
+    /// The element that is a record.
+    pub row_tag: String,
+    /// Stands before the names of attributes that become fields.
+    pub attribute_prefix: String,
+    /// The field for text beside attributes or child elements.
+    pub value_tag: String,
+    /// Attributes are left out.
+    pub exclude_attribute: bool,
+    /// White space around values is not part of them.
+    pub ignore_surrounding_spaces: bool,
+    /// Names lose their prefix.
+    pub ignore_namespace: bool,
+    /// The text of NULL.
+    pub null_value: Option<String>,
+}
+
+impl Default for XmlOptions {
+    fn default() -> XmlOptions {
+        XmlOptions {
+            row_tag: String::new(),
+            attribute_prefix: "_".to_owned(),
+            value_tag: "_VALUE".to_owned(),
+            exclude_attribute: false,
+            ignore_surrounding_spaces: true,
+            ignore_namespace: false,
+            null_value: Some("null".to_owned()),
         }
     }
 }
@@ -243,14 +318,20 @@ impl FormatOptions {
         FormatOptions {
             format,
             infer_column_types,
-            rescued_data_column: (inferring && format != Format::Text).then(|| "_rescued_data".to_owned()),
+            rescued_data_column: (inferring && has_misfits(format)).then(|| "_rescued_data".to_owned()),
             corrupt_column: "_corrupt_record".to_owned(),
             case_sensitive: true,
             mode: Mode::default(),
             line_sep: None,
             multi_line: false,
             json: JsonOptions::default(),
+            charset: None,
+            date_format: None,
+            timestamp_format: None,
+            bad_records_path: None,
+            ignore_corrupt_files: false,
             csv: CsvOptions::default(),
+            xml: XmlOptions::default(),
         }
     }
 
@@ -267,12 +348,27 @@ impl FormatOptions {
             let known = known::find(format, key).ok_or_else(|| known::unknown(format, key))?;
             (known.set)(&mut options, key, value)?;
         }
+        let mode = entries.iter().find(|(key, _)| key.eq_ignore_ascii_case("mode"));
+        if let (Some((key, _)), Some(_)) = (mode, &options.bad_records_path) {
+            return Err(OptionError {
+                key: key.clone(),
+                message: "options `mode` and `badRecordsPath` exclude each other".to_owned(),
+                help: "leave `mode` out: malformed records go to `badRecordsPath`".to_owned(),
+            });
+        }
         options.check()?;
         Ok(options)
     }
 
     /// Refuses options that contradict each other.
     fn check(&self) -> Result<(), OptionError> {
+        if self.format == Format::Xml && self.xml.row_tag.is_empty() {
+            return Err(OptionError {
+                key: "rowTag".to_owned(),
+                message: "option `rowTag` is missing".to_owned(),
+                help: "it names the element that is a record: rowTag => 'book'".to_owned(),
+            });
+        }
         let csv = &self.csv;
         let special = [("quote", csv.quote), ("escape", csv.escape), ("comment", csv.comment)];
         let Some(&first) = csv.sep.first() else { return Ok(()) };
@@ -285,6 +381,11 @@ impl FormatOptions {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether files of the format can hold anything that a column cannot.
+fn has_misfits(format: Format) -> bool {
+    !matches!(format, Format::Text | Format::BinaryFile)
 }
 
 #[cfg(test)]
@@ -319,9 +420,12 @@ mod tests {
         );
         let error = parse(Format::Json, &[("header", "true")]).unwrap_err();
         assert!(error.message.contains("csv"), "{error:?}");
-        let error = parse(Format::Csv, &[("dateFormat", "dd/MM/yyyy")]).unwrap_err();
-        assert!(error.message.contains("`dateFormat`") && error.message.contains("not carried out"), "{error:?}");
-        assert!(parse(Format::Json, &[("badRecordsPath", "/tmp")]).is_err());
+        let error = parse(Format::Csv, &[("locale", "de-DE")]).unwrap_err();
+        assert!(error.message.contains("`locale`") && error.message.contains("not carried out"), "{error:?}");
+        assert!(parse(Format::Csv, &[("dateFormat", "dd/MM/yyyy")]).is_ok());
+        assert!(parse(Format::Csv, &[("dateFormat", "dd/MM/QQQQ")]).is_err());
+        assert!(parse(Format::Json, &[("badRecordsPath", "/tmp")]).is_ok());
+        assert!(parse(Format::Json, &[("badRecordsPath", "/tmp"), ("mode", "PERMISSIVE")]).is_err());
         assert!(parse(Format::Csv, &[("sep", "\"")]).is_err());
     }
 

@@ -8,9 +8,57 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 
 use crate::column::{Column, Data};
-use crate::decode::{DecodeCounts, DecodeError};
+use crate::decode::{BadRecord, DecodeCounts, DecodeError, RecordDecoder};
 use crate::options::{FormatOptions, Mode};
 use crate::rescue::RescueObject;
+
+/// What each format does on its own; all decoders share the rest of [`RecordDecoder`], which is bookkeeping over
+/// [`Rows`].
+pub(crate) trait FillRows: Send {
+    fn rows(&self) -> &Rows;
+    fn rows_mut(&mut self) -> &mut Rows;
+    /// A new file begins; the rows know already.
+    fn begin(&mut self);
+    /// [`RecordDecoder::decode`].
+    fn fill(&mut self, input: &[u8], eof: bool) -> Result<usize, DecodeError>;
+    /// [`RecordDecoder::unmatched_fields`].
+    fn unmatched(&self) -> Vec<String>;
+}
+
+impl<D: FillRows> RecordDecoder for D {
+    fn start_file(&mut self, path: &str) {
+        self.rows_mut().start_file(path);
+        self.begin();
+    }
+
+    fn decode(&mut self, input: &[u8], eof: bool) -> Result<usize, DecodeError> {
+        self.fill(input, eof)
+    }
+
+    fn buffered(&self) -> usize {
+        self.rows().len()
+    }
+
+    fn is_full(&self) -> bool {
+        self.rows().is_full()
+    }
+
+    fn finish(&mut self) -> Result<RecordBatch, DecodeError> {
+        self.rows_mut().finish()
+    }
+
+    fn counts(&self) -> DecodeCounts {
+        self.rows().counts()
+    }
+
+    fn take_bad_records(&mut self) -> Vec<BadRecord> {
+        std::mem::take(&mut self.rows_mut().bad)
+    }
+
+    fn unmatched_fields(&self) -> Vec<String> {
+        self.unmatched()
+    }
+}
 
 /// A batch is full with this many bytes of input, so that no column's offsets run over, whatever the rows.
 pub(crate) const BATCH_BYTES_MAX: usize = 128 << 20;
@@ -45,6 +93,9 @@ pub(crate) struct Rows {
     /// Whether the full schema has a rescue column: then misfits are never malformed.
     tolerant: bool,
     mode: Mode,
+    /// Whether malformed records are kept out of the rows, in `bad`.
+    sets_aside: bool,
+    bad: Vec<BadRecord>,
     corrupt_name: String,
     rescue: Column,
     corrupt: Column,
@@ -91,8 +142,9 @@ impl Rows {
         let corrupt_index = position(Some(&options.corrupt_column));
         let asked = |index: Option<usize>| index.is_some_and(|index| projection.contains(&index));
         let (rescues, keeps_corrupt) = (asked(rescue_index), asked(corrupt_index));
+        let sets_aside = options.bad_records_path.is_some();
         let strict = options.mode != Mode::Permissive && rescue_index.is_none();
-        let build_all = rescues || keeps_corrupt || strict;
+        let build_all = rescues || keeps_corrupt || strict || sets_aside;
 
         let (mut columns, mut fields, mut places) = (Vec::new(), Vec::new(), vec![None; full_schema.fields().len()]);
         for (index, field) in full_schema.fields().iter().enumerate() {
@@ -124,6 +176,8 @@ impl Rows {
             record: 0,
             tolerant: rescue_index.is_some(),
             mode: options.mode,
+            sets_aside,
+            bad: Vec::new(),
             corrupt_name: options.corrupt_column.clone(),
             rescue: Column::new(&text_field, "", true, "")?,
             corrupt: Column::new(&text_field, "", true, "")?,
@@ -202,10 +256,10 @@ impl Rows {
     #[cold]
     fn close_marked(&mut self, ending: Ending, raw: &[u8], reason: &'static str) -> Result<(), DecodeError> {
         let malformed = ending == Ending::Ragged || ending == Ending::Misfit && !self.tolerant;
-        if malformed && self.mode != Mode::Permissive {
+        if malformed && (self.sets_aside || self.mode != Mode::Permissive) {
             let mark = self.mark();
             self.rollback(&mark);
-            return self.drop_or_fail(reason.to_owned());
+            return self.drop_or_fail(raw, reason.to_owned());
         }
         self.len += 1;
         self.counts.rows += 1;
@@ -228,8 +282,8 @@ impl Rows {
     /// Adds a record that could not be read at all: by the mode a row of NULLs, nothing, or an error.
     #[cold]
     pub fn corrupt(&mut self, raw: &[u8], reason: String) -> Result<(), DecodeError> {
-        if self.mode != Mode::Permissive {
-            return self.drop_or_fail(reason);
+        if self.sets_aside || self.mode != Mode::Permissive {
+            return self.drop_or_fail(raw, reason);
         }
         self.columns.iter_mut().for_each(Column::push_null);
         if self.keeps_corrupt {
@@ -248,8 +302,15 @@ impl Rows {
         Ok(())
     }
 
-    fn drop_or_fail(&mut self, reason: String) -> Result<(), DecodeError> {
+    fn drop_or_fail(&mut self, raw: &[u8], reason: String) -> Result<(), DecodeError> {
         self.counts.corrupt_records += 1;
+        if self.sets_aside {
+            let (path, record) = (self.path.clone(), String::from_utf8_lossy(raw).into_owned());
+            self.bytes += record.len();
+            self.bad.push(BadRecord { path, record, reason });
+            self.counts.dropped_records += 1;
+            return Ok(());
+        }
         if self.mode == Mode::FailFast {
             return Err(DecodeError::Malformed { path: self.path.clone(), record: self.record, reason });
         }

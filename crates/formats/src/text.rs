@@ -2,13 +2,12 @@
 //!
 //! Nothing can be malformed here; bytes that are not UTF-8 become U+FFFD, as Spark has it.
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Schema};
 
 use crate::column::Data;
-use crate::decode::{DecodeCounts, DecodeError, RecordDecoder};
+use crate::decode::DecodeError;
 use crate::options::FormatOptions;
-use crate::row::{Ending, Rows};
+use crate::row::{Ending, FillRows, Rows};
 
 /// The name of the column.
 pub(crate) const VALUE: &str = "value";
@@ -60,13 +59,20 @@ impl TextDecoder {
     }
 }
 
-impl RecordDecoder for TextDecoder {
-    fn start_file(&mut self, path: &str) {
-        self.rows.start_file(path);
+impl FillRows for TextDecoder {
+    fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
+    fn rows_mut(&mut self) -> &mut Rows {
+        &mut self.rows
+    }
+
+    fn begin(&mut self) {
         self.any = false;
     }
 
-    fn decode(&mut self, input: &[u8], eof: bool) -> Result<usize, DecodeError> {
+    fn fill(&mut self, input: &[u8], eof: bool) -> Result<usize, DecodeError> {
         let mut pos = 0;
         while !self.rows.is_full() {
             let rest = &input[pos..];
@@ -82,23 +88,7 @@ impl RecordDecoder for TextDecoder {
         Ok(pos)
     }
 
-    fn buffered(&self) -> usize {
-        self.rows.len()
-    }
-
-    fn is_full(&self) -> bool {
-        self.rows.is_full()
-    }
-
-    fn finish(&mut self) -> Result<RecordBatch, DecodeError> {
-        self.rows.finish()
-    }
-
-    fn counts(&self) -> DecodeCounts {
-        self.rows.counts()
-    }
-
-    fn unmatched_fields(&self) -> Vec<String> {
+    fn unmatched(&self) -> Vec<String> {
         Vec::new()
     }
 }

@@ -132,10 +132,8 @@ const GENERIC_NOT_YET: &[&str] = &[
     "recursiveFileLookup",
     "modifiedAfter",
     "modifiedBefore",
-    "ignoreCorruptFiles",
     "ignoreMissingFiles",
     "ignoredPathSegmentRegex",
-    "badRecordsPath",
     "basePath",
     "latestFirst",
     "fileNameOnly",
@@ -285,7 +283,7 @@ fn listed(names: &'static [&'static str], name: &str) -> Option<&'static str> {
 fn accepts_default(option: &str, value: &str) -> bool {
     match option {
         "recursiveFileLookup" => value.eq_ignore_ascii_case("true"),
-        "ignoreCorruptFiles" | "ignoreMissingFiles" | "latestFirst" | "fileNameOnly" => {
+        "ignoreMissingFiles" | "latestFirst" | "fileNameOnly" => {
             value.eq_ignore_ascii_case("false")
         }
         _ => false,

@@ -116,6 +116,11 @@ impl Pipeline {
         let counters = Arc::new(ReadCounters::default());
         let mut staged = Vec::new();
         let mut written = Written::default();
+        for (_, input) in &intent.inputs {
+            if let EpochInput::Files(files) = input {
+                files.note_run(epoch, intent.timestamp_ms);
+            }
+        }
         if run == Run::StateOnly {
             // The rows are in the table; state made without a file that has gone since would contradict them.
             for (_, input) in &intent.inputs {
@@ -158,6 +163,7 @@ impl Pipeline {
             rows_out: written.rows,
             rows_rescued: counters.rescued.load(Ordering::Relaxed),
             records_corrupt: counters.corrupt.load(Ordering::Relaxed),
+            files_corrupt: counters.corrupt_files.load(Ordering::Relaxed),
             table_version: written.version,
             ..EpochRecord::default()
         };

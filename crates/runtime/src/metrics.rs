@@ -23,6 +23,9 @@ pub struct EpochRecord {
     pub rows_rescued: u64,
     /// Records that could not be parsed.
     pub records_corrupt: u64,
+    /// Files that could not be read, or not to their end, and were left out from there on.
+    #[serde(default)]
+    pub files_corrupt: u64,
     /// Files read.
     pub files: u64,
     /// Bytes read.

@@ -46,7 +46,7 @@ impl CsvInferrer {
         CsvInferrer {
             options: options.csv.clone(),
             dialect: Dialect::new(options),
-            values: Values::new(&options.csv),
+            values: Values::new(options),
             beginning: Beginning::new(&options.csv),
             row: Row::default(),
             case_sensitive: options.case_sensitive,
@@ -159,11 +159,11 @@ fn classify(so_far: Kind, text: &[u8], options: &CsvOptions, values: &Values) ->
             return Kind::Double;
         }
     }
-    if options.prefer_date && matches!(so_far, Kind::Unknown | Kind::Date) && scalar::is_full_date(text) {
+    if options.prefer_date && matches!(so_far, Kind::Unknown | Kind::Date) && values.is_date(text) {
         return Kind::Date;
     }
     let times = matches!(so_far, Kind::Unknown | Kind::Date | Kind::Timestamp);
-    if times && (scalar::is_full_timestamp(text) || scalar::is_full_date(text)) {
+    if times && values.is_timestamp(text) {
         return Kind::Timestamp;
     }
     match so_far {

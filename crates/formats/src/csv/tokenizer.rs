@@ -4,7 +4,7 @@
 //! else (`"C:\temp"` stays as it is). A value that begins with a quote and goes on behind its closing one is taken
 //! as it stands, quotes and all, up to the next separator. Nothing is refused; a quote without end marks the row.
 
-use crate::options::FormatOptions;
+use crate::options::{FormatOptions, UnescapedQuotes};
 
 /// The characters that give a text its shape.
 #[derive(Debug)]
@@ -17,6 +17,7 @@ pub(crate) struct Dialect {
     ends: [u8; 2],
     /// Whether any of CR, LF, CRLF ends a line.
     any_end: bool,
+    unescaped: UnescapedQuotes,
     multi_line: bool,
     trim_start: bool,
     trim_end: bool,
@@ -121,6 +122,7 @@ impl Dialect {
             comment: csv.comment,
             ends: single_end.map_or([b'\n', b'\r'], |end| [end, end]),
             any_end: single_end.is_none(),
+            unescaped: csv.unescaped_quotes,
             multi_line: options.multi_line,
             trim_start: csv.ignore_leading_white_space,
             trim_end: csv.ignore_trailing_white_space,
@@ -277,19 +279,35 @@ impl Dialect {
                 copied_to = at + 1;
                 at += 2;
             } else if byte == quote {
-                break;
+                let end = self.behind_quote(input, at);
+                let goes_on = matches!(self.after(input, end, eof)?, After::Other);
+                if !goes_on || self.unescaped != UnescapedQuotes::StopAtClosingQuote {
+                    break;
+                }
+                at += 1;
             } else if byte == escape {
                 at += 1;
             } else {
                 return self.torn(input, open, at, row);
             }
         }
-        let mut behind = at + 1;
-        behind += input[behind..].iter().take_while(|&&b| self.is_space(b)).count();
+        let behind = self.behind_quote(input, at);
         match self.after(input, behind, eof)? {
             After::Other => {
                 row.scratch.truncate(copy_start);
-                self.plain(input, open, behind, eof, row)
+                match self.unescaped {
+                    UnescapedQuotes::BackToDelimiter => self.plain(input, open, open, eof, row),
+                    UnescapedQuotes::SkipValue => {
+                        let (value, after) = self.plain(input, open, behind, eof, row)?;
+                        Some((Value { end: value.start, ..value }, after))
+                    }
+                    UnescapedQuotes::RaiseError => {
+                        let (value, after) = self.plain(input, open, behind, eof, row)?;
+                        row.torn = true;
+                        Some((value, after))
+                    }
+                    _ => self.plain(input, open, behind, eof, row),
+                }
             }
             after => {
                 let copied = copied_to > open + 1;
@@ -300,6 +318,11 @@ impl Dialect {
                 Some((Value { start, end, copied, quoted: true }, after))
             }
         }
+    }
+
+    /// The position behind a closing quote and the white space that follows it.
+    fn behind_quote(&self, input: &[u8], quote: usize) -> usize {
+        quote + 1 + input[quote + 1..].iter().take_while(|&&b| self.is_space(b)).count()
     }
 
     /// A quoted value that ends with the line or file at `at` and not with a quote.

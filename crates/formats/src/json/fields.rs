@@ -6,6 +6,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 /// The field names of one object and their places.
 #[derive(Debug)]
 pub(crate) struct FieldTable {
+    names: Vec<Box<str>>,
     /// `"name"` as it stands in the text, for names that stand there unescaped.
     quoted: Vec<Option<Box<[u8]>>>,
     /// The place that last followed place `i - 1`; entry 0 is for the first field of an object.
@@ -18,8 +19,9 @@ impl FieldTable {
     /// A table of `names`; the place of a name is its index. Of equal names the first wins.
     pub fn new<'n>(names: impl Iterator<Item = &'n str>, case_sensitive: bool) -> FieldTable {
         let mut table =
-            FieldTable { quoted: Vec::new(), next: Vec::new(), by_name: HashMap::default(), case_sensitive };
+            FieldTable { names: Vec::new(), quoted: Vec::new(), next: Vec::new(), by_name: HashMap::default(), case_sensitive };
         for (place, name) in names.enumerate() {
+            table.names.push(name.into());
             let plain = !name.bytes().any(|b| b == b'"' || b == b'\\' || b < 0x20);
             table.quoted.push(plain.then(|| format!("\"{name}\"").into_bytes().into_boxed_slice()));
             let key = if case_sensitive { name.to_owned() } else { name.to_lowercase() };
@@ -27,6 +29,11 @@ impl FieldTable {
         }
         table.next = (0..=table.quoted.len() as u32).collect();
         table
+    }
+
+    /// The name at a place; empty if there is none.
+    pub fn name(&self, place: usize) -> &str {
+        self.names.get(place).map_or("", |name| name)
     }
 
     /// The place of the quoted name that `text` begins with, if it is the one that usually follows the field

@@ -13,6 +13,7 @@ use crate::infer::CorruptRecords;
 use crate::json::cursor::{Cursor, Syntax, Text, unescape};
 use crate::json::frame::{Frame, Framer};
 use crate::options::{FormatOptions, JsonOptions};
+use crate::pattern::DatePattern;
 use crate::scalar;
 
 /// Objects deeper than this are STRING: no table has such columns, and the reader recurses.
@@ -53,6 +54,7 @@ pub(crate) struct JsonInferrer {
 
 struct Rules {
     json: JsonOptions,
+    timestamp: Option<DatePattern>,
     case_sensitive: bool,
 }
 
@@ -61,7 +63,11 @@ impl JsonInferrer {
         JsonInferrer {
             framer: Framer::new(options),
             types: options.infer_column_types,
-            rules: Rules { json: options.json.clone(), case_sensitive: options.case_sensitive },
+            rules: Rules {
+                json: options.json.clone(),
+                timestamp: options.timestamp_format.clone(),
+                case_sensitive: options.case_sensitive,
+            },
             root: Object::default(),
         }
     }
@@ -227,7 +233,7 @@ impl Kind {
                 Ok(())
             }
             _ => {
-                let found = scalar_kind(cursor, &rules.json)?;
+                let found = scalar_kind(cursor, rules)?;
                 *self = merge(std::mem::take(self), found);
                 Ok(())
             }
@@ -260,7 +266,8 @@ impl Kind {
 }
 
 /// The kind of a value that is no object or array, or does not go with what was there before.
-fn scalar_kind(cursor: &mut Cursor<'_>, options: &JsonOptions) -> Result<Kind, Syntax> {
+fn scalar_kind(cursor: &mut Cursor<'_>, rules: &Rules) -> Result<Kind, Syntax> {
+    let options = &rules.json;
     match cursor.peek() {
         b't' | b'f' => cursor.skip().map(|()| Kind::Boolean),
         b'N' | b'I' | b'+' | b'-' if cursor.non_number().is_some() => Ok(Kind::Double),
@@ -274,7 +281,10 @@ fn scalar_kind(cursor: &mut Cursor<'_>, options: &JsonOptions) -> Result<Kind, S
         _ if cursor.at_string() && options.infer_timestamp => {
             let found = cursor.string()?;
             let content = &cursor.input[found.start..found.end];
-            let timestamp = scalar::is_full_timestamp(content) || scalar::is_full_date(content);
+            let timestamp = match &rules.timestamp {
+                Some(pattern) => pattern.timestamp(content).is_some(),
+                None => scalar::is_full_timestamp(content) || scalar::is_full_date(content),
+            };
             Ok(if timestamp { Kind::Timestamp } else { Kind::Text })
         }
         _ => cursor.skip().map(|()| Kind::Text),

@@ -7,6 +7,7 @@ use crate::json::cursor::{Cursor, Syntax, Text, unescape};
 use crate::json::fields::FieldTable;
 use crate::rescue::{RescueObject, write_string};
 use crate::row::UnmatchedNames;
+use crate::pattern::DatePattern;
 use crate::scalar;
 
 /// How a value and its column went together.
@@ -50,12 +51,20 @@ pub(crate) struct Scratch {
     pub unmatched: UnmatchedNames,
 }
 
+/// How dates and timestamps are written, where an option says so.
+#[derive(Debug, Default)]
+pub(crate) struct Formats {
+    pub date: Option<DatePattern>,
+    pub timestamp: Option<DatePattern>,
+}
+
 /// Reads records of one text.
 pub(crate) struct Assembler<'a> {
     pub cursor: Cursor<'a>,
     scratch: &'a mut Scratch,
     /// Whether misfits and unmatched fields are kept for the rescue column.
     rescues: bool,
+    formats: &'a Formats,
     /// Lists and maps around the current value: inside, a misfit rescues the outermost of them.
     lists: usize,
     list_misfit: bool,
@@ -64,11 +73,16 @@ pub(crate) struct Assembler<'a> {
 }
 
 impl<'a> Assembler<'a> {
-    pub fn new(cursor: Cursor<'a>, scratch: &'a mut Scratch, rescues: bool) -> Assembler<'a> {
+    pub fn new(
+        cursor: Cursor<'a>,
+        scratch: &'a mut Scratch,
+        rescues: bool,
+        formats: &'a Formats,
+    ) -> Assembler<'a> {
         scratch.path.clear();
         scratch.misfits.clear();
         scratch.paths.clear();
-        Assembler { cursor, scratch, rescues, lists: 0, list_misfit: false, misfit: false }
+        Assembler { cursor, scratch, rescues, formats, lists: 0, list_misfit: false, misfit: false }
     }
 
     /// Reads one record at the cursor into row `row` of `columns`, which are all that long. After an error they
@@ -189,12 +203,21 @@ impl<'a> Assembler<'a> {
                 let value = if zone.is_some() && matches!(byte, b'0'..=b'9' | b'-') {
                     self.integer(byte)?.and_then(|seconds| seconds.checked_mul(1_000_000))
                 } else {
-                    let read = if zone.is_some() { scalar::timestamp } else { scalar::timestamp_ntz };
-                    self.text_value(read)?
+                    match (&self.formats.timestamp, zone) {
+                        (Some(pattern), Some(_)) => self.text_value(|text| pattern.timestamp(text))?,
+                        (None, Some(_)) => self.text_value(scalar::timestamp)?,
+                        (_, None) => self.text_value(scalar::timestamp_ntz)?,
+                    }
                 };
                 push(values, value)
             }
-            Data::Date(values) => push(values, self.text_value(scalar::date)?),
+            Data::Date(values) => {
+                let value = match &self.formats.date {
+                    Some(pattern) => self.text_value(|text| pattern.date(text))?,
+                    None => self.text_value(scalar::date)?,
+                };
+                push(values, value)
+            }
             Data::Decimal { values, precision, scale } => {
                 let (precision, scale) = (*precision, *scale);
                 push(values, self.decimal(precision, scale)?)
@@ -326,7 +349,7 @@ impl<'a> Assembler<'a> {
 
     /// A string's value by `read`; None for anything but a string.
     #[inline]
-    fn text_value<T>(&mut self, read: fn(&[u8]) -> Option<T>) -> Result<Option<T>, Syntax> {
+    fn text_value<T>(&mut self, read: impl Fn(&[u8]) -> Option<T>) -> Result<Option<T>, Syntax> {
         if self.cursor.at_string() {
             let found = self.cursor.string()?;
             return Ok(read(text(self.cursor.input, found, &mut self.scratch.text)));

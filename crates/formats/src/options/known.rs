@@ -1,6 +1,8 @@
 //! The options that each format knows: name, default, meaning, and what a value sets.
 
-use super::{Format, FormatOptions, Mode, OptionError};
+use super::{Format, FormatOptions, Mode, OptionError, UnescapedQuotes};
+use crate::charset::Charset;
+use crate::pattern::DatePattern;
 
 /// One option of a format.
 #[derive(Debug, Clone, Copy)]
@@ -83,6 +85,7 @@ pub const JSON_OPTIONS: &[OptionDoc] = &[
     ),
     ENCODING,
     CHARSET,
+    IGNORE_CORRUPT_FILES,
     option!(
         "inferTimestamp",
         "false",
@@ -151,6 +154,7 @@ pub const CSV_OPTIONS: &[OptionDoc] = &[
         flag,
         csv.header
     ),
+    IGNORE_CORRUPT_FILES,
     option!(
         "ignoreLeadingWhiteSpace",
         "false",
@@ -194,20 +198,93 @@ pub const CSV_OPTIONS: &[OptionDoc] = &[
     TIMESTAMP_FORMAT,
     TIMESTAMP_NTZ_FORMAT,
     TIME_ZONE,
-    not_carried_out!(
+    option!(
         "unescapedQuoteHandling",
         "STOP_AT_DELIMITER",
-        "a quoted value with a quote inside is taken as it stands, up to the next separator",
-        ["STOP_AT_DELIMITER"]
+        "what becomes of a quoted value with a quote inside that is not escaped",
+        quote_handling,
+        csv.unescaped_quotes
     ),
 ];
 
 /// Options of text files.
-pub const TEXT_OPTIONS: &[OptionDoc] =
-    &[ENCODING, LINE_SEP, option!("wholeText", "false", "a file is one row", flag, multi_line)];
+pub const TEXT_OPTIONS: &[OptionDoc] = &[
+    CHARSET,
+    ENCODING,
+    IGNORE_CORRUPT_FILES,
+    LINE_SEP,
+    option!("wholeText", "false", "a file is one row", flag, multi_line),
+];
 
-const BAD_RECORDS_PATH: OptionDoc =
-    not_carried_out!("badRecordsPath", "none", "malformed records are written there; use `rescuedDataColumn`", []);
+/// Options of XML files.
+pub const XML_OPTIONS: &[OptionDoc] = &[
+    option!("attributePrefix", "_", "stands before the names of attributes", text, xml.attribute_prefix),
+    BAD_RECORDS_PATH,
+    CHARSET,
+    CORRUPT_COLUMN,
+    DATE_FORMAT,
+    ENCODING,
+    option!("excludeAttribute", "false", "attributes are left out", flag, xml.exclude_attribute),
+    IGNORE_CORRUPT_FILES,
+    option!("ignoreNamespace", "false", "names lose their prefix", flag, xml.ignore_namespace),
+    option!(
+        "ignoreSurroundingSpaces",
+        "true",
+        "white space around values is not part of them",
+        flag,
+        xml.ignore_surrounding_spaces
+    ),
+    option!(
+        "inferSchema",
+        "as `inferColumnTypes`",
+        "inference finds types; otherwise every column is STRING",
+        flag,
+        infer_column_types
+    ),
+    LOCALE,
+    MODE,
+    option!("nullValue", "null", "the text of NULL", nullable, xml.null_value),
+    CASE_SENSITIVE,
+    RESCUED_DATA_COLUMN,
+    option!("rowTag", "none; it must be given", "the element that is a record", name, xml.row_tag),
+    not_carried_out!("rowValidationXSDPath", "none", "an XSD that records must conform to", []),
+    SAMPLING_RATIO,
+    not_carried_out!("singleVariantColumn", "none", "the whole record as one VARIANT", []),
+    TIMESTAMP_FORMAT,
+    TIMESTAMP_NTZ_FORMAT,
+    TIME_ZONE,
+    option!("valueTag", "_VALUE", "the field for text beside attributes or child elements", name, xml.value_tag),
+    not_carried_out!("wildcardColName", "xs_any", "the column for elements an XSD leaves open", []),
+];
+
+/// Options of Parquet files.
+pub const PARQUET_OPTIONS: &[OptionDoc] =
+    &[REBASE_DATETIME, IGNORE_CORRUPT_FILES, REBASE_INT96, MERGE_SCHEMA, CASE_SENSITIVE, RESCUED_DATA_COLUMN];
+
+/// Options of Avro files.
+pub const AVRO_OPTIONS: &[OptionDoc] = &[
+    not_carried_out!("avroSchema", "none", "the schema to read with; use `schema` or `schemaHints`", []),
+    REBASE_DATETIME,
+    IGNORE_CORRUPT_FILES,
+    MERGE_SCHEMA,
+    not_carried_out!("mode", "FAILFAST", "what becomes of malformed records; they damage the file", ["FAILFAST"]),
+    CASE_SENSITIVE,
+    RESCUED_DATA_COLUMN,
+];
+
+/// Options of ORC files.
+pub const ORC_OPTIONS: &[OptionDoc] = &[IGNORE_CORRUPT_FILES, MERGE_SCHEMA, CASE_SENSITIVE, RESCUED_DATA_COLUMN];
+
+/// Options of whole files.
+pub const BINARY_FILE_OPTIONS: &[OptionDoc] = &[IGNORE_CORRUPT_FILES];
+
+const BAD_RECORDS_PATH: OptionDoc = option!(
+    "badRecordsPath",
+    "none",
+    "malformed records are written below this directory instead of going into the table; excludes `mode`",
+    directory,
+    bad_records_path
+);
 const CORRUPT_COLUMN: OptionDoc = option!(
     "columnNameOfCorruptRecord",
     "_corrupt_record",
@@ -215,10 +292,29 @@ const CORRUPT_COLUMN: OptionDoc = option!(
     name,
     corrupt_column
 );
-const DATE_FORMAT: OptionDoc = not_carried_out!("dateFormat", "yyyy-MM-dd", "pattern of dates", ["yyyy-MM-dd"]);
-const ENCODING: OptionDoc = not_carried_out!("encoding", "UTF-8", "of the files' text", ["UTF-8", "UTF8", "US-ASCII"]);
-const CHARSET: OptionDoc =
-    not_carried_out!("charset", "UTF-8", "the same as `encoding`", ["UTF-8", "UTF8", "US-ASCII"]);
+const DATE_FORMAT: OptionDoc =
+    option!("dateFormat", "as Spark casts text", "the Java pattern of dates, `dd/MM/yyyy`", pattern, date_format);
+const ENCODING: OptionDoc = option!("encoding", "UTF-8", "of the files' text", encoding, charset);
+const CHARSET: OptionDoc = option!("charset", "UTF-8", "the same as `encoding`", encoding, charset);
+const IGNORE_CORRUPT_FILES: OptionDoc = option!(
+    "ignoreCorruptFiles",
+    "false",
+    "files that are cut short or damaged are left out from there on, and counted",
+    flag,
+    ignore_corrupt_files
+);
+const REBASE_DATETIME: OptionDoc = not_carried_out!(
+    "datetimeRebaseMode",
+    "CORRECTED",
+    "dates of the Julian calendar; they are taken as they stand",
+    ["CORRECTED"]
+);
+const REBASE_INT96: OptionDoc = not_carried_out!(
+    "int96RebaseMode",
+    "CORRECTED",
+    "old timestamps of the Julian calendar; they are taken as they stand",
+    ["CORRECTED"]
+);
 const LINE_SEP: OptionDoc = OptionDoc {
     name: "lineSep",
     default: "any of \\r, \\n, \\r\\n",
@@ -250,11 +346,12 @@ const RESCUED_DATA_COLUMN: OptionDoc = OptionDoc {
 };
 const SAMPLING_RATIO: OptionDoc =
     not_carried_out!("samplingRatio", "1.0", "inference: share of records looked at", ["1.0", "1"]);
-const TIMESTAMP_FORMAT: OptionDoc = not_carried_out!(
+const TIMESTAMP_FORMAT: OptionDoc = option!(
     "timestampFormat",
-    "yyyy-MM-dd'T'HH:mm:ss[.SSS][XXX]",
-    "pattern of timestamps; `T` or a space, zone and fraction as they come",
-    ["yyyy-MM-dd'T'HH:mm:ss[.SSS][XXX]"]
+    "as Spark casts text",
+    "the Java pattern of timestamps, `dd/MM/yyyy HH:mm`",
+    pattern,
+    timestamp_format
 );
 const TIMESTAMP_NTZ_FORMAT: OptionDoc = not_carried_out!(
     "timestampNTZFormat",
@@ -274,9 +371,7 @@ pub(super) fn find(format: Format, key: &str) -> Option<&'static OptionDoc> {
 pub(super) fn unknown(format: Format, key: &str) -> OptionError {
     let others = Format::ALL.into_iter().filter(|&other| find(other, key).is_some()).map(Format::name);
     let others: Vec<_> = others.collect();
-    let message = if !format.carried_out() {
-        format!("format {} is not carried out yet", format.name())
-    } else if others.is_empty() {
+    let message = if others.is_empty() {
         format!("option `{key}` is not known for {} files", format.name())
     } else {
         format!("option `{key}` is not known for {} files, only for {}", format.name(), others.join(" and "))
@@ -336,6 +431,50 @@ fn flag(key: &str, value: &str) -> Result<bool, OptionError> {
 
 fn text(_: &str, value: &str) -> Result<String, OptionError> {
     Ok(value.to_owned())
+}
+
+fn nullable(_: &str, value: &str) -> Result<Option<String>, OptionError> {
+    Ok(Some(value.to_owned()))
+}
+
+fn pattern(key: &str, value: &str) -> Result<Option<DatePattern>, OptionError> {
+    // The defaults, written out, ask for what happens anyway.
+    if ["yyyy-MM-dd", "yyyy-MM-dd'T'HH:mm:ss[.SSS][XXX]"].contains(&value) {
+        return Ok(None);
+    }
+    DatePattern::new(value).map(Some).map_err(|why| OptionError {
+        key: key.to_owned(),
+        message: format!("option `{key}` cannot be '{value}': {why}"),
+        help: "letters are y M d H h m s S a E and X x Z for the offset; other text stands in quotes".to_owned(),
+    })
+}
+
+fn directory(key: &str, value: &str) -> Result<Option<String>, OptionError> {
+    let local = value.strip_prefix("file://").unwrap_or(value);
+    match local {
+        "" => Err(OptionError::value(key, value, "a directory")),
+        other if other.contains("://") => Err(OptionError::value(key, value, "a directory of this machine")),
+        path => Ok(Some(path.to_owned())),
+    }
+}
+
+fn quote_handling(key: &str, value: &str) -> Result<UnescapedQuotes, OptionError> {
+    Ok(match value.to_ascii_uppercase().as_str() {
+        "STOP_AT_CLOSING_QUOTE" => UnescapedQuotes::StopAtClosingQuote,
+        "BACK_TO_DELIMITER" => UnescapedQuotes::BackToDelimiter,
+        "STOP_AT_DELIMITER" => UnescapedQuotes::StopAtDelimiter,
+        "SKIP_VALUE" => UnescapedQuotes::SkipValue,
+        "RAISE_ERROR" => UnescapedQuotes::RaiseError,
+        _ => {
+            let accepted = "STOP_AT_CLOSING_QUOTE, BACK_TO_DELIMITER, STOP_AT_DELIMITER, SKIP_VALUE or RAISE_ERROR";
+            return Err(OptionError::value(key, value, accepted));
+        }
+    })
+}
+
+fn encoding(key: &str, value: &str) -> Result<Option<Charset>, OptionError> {
+    let accepted = "UTF-8, UTF-16, UTF-16LE, UTF-16BE, ISO-8859-1, windows-1252 or another encoding of the web";
+    Charset::from_name(value).ok_or_else(|| OptionError::value(key, value, accepted))
 }
 
 fn name(key: &str, value: &str) -> Result<String, OptionError> {

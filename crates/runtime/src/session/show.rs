@@ -157,6 +157,7 @@ impl Session {
             .number("rows_out", number(|r| r.rows_out))
             .number("rows_rescued", number(|r| r.rows_rescued))
             .number("records_corrupt", number(|r| r.records_corrupt))
+            .number("files_corrupt", number(|r| r.files_corrupt))
             .number("files", number(|r| r.files))
             .number("bytes", number(|r| r.bytes))
             .number("table_version", records.iter().map(|r| r.table_version))

@@ -40,6 +40,8 @@ pub struct ReadCounters {
     pub rescued: std::sync::atomic::AtomicU64,
     /// Records that could not be parsed.
     pub corrupt: std::sync::atomic::AtomicU64,
+    /// Files that could not be read, or not to their end, and were left out.
+    pub corrupt_files: std::sync::atomic::AtomicU64,
 }
 
 /// A streaming source of one query.

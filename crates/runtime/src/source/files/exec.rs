@@ -177,7 +177,7 @@ fn is_lines(options: &FormatOptions) -> bool {
         Format::Csv => options.csv.skip_rows == 0 && options.csv.comment.is_none(),
         _ => false,
     };
-    by_format && !options.multi_line && options.line_sep.is_none()
+    by_format && !options.multi_line && options.line_sep.is_none() && options.charset.is_none()
 }
 
 fn is_plain(file: &FileEntry) -> bool {

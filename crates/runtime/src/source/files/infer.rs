@@ -4,12 +4,16 @@
 //! five times), read oldest first, so that columns come in the order in which they appeared. Of the file that
 //! crosses the limit only whole records up to the limit are looked at.
 
-use alluvium_formats::{FormatOptions, Inferrer};
+use std::path::Path;
+
+use alluvium_formats::compression::Compression;
+use alluvium_formats::typed::{Content, FileFacts, binary_file_schema, file_schema, widest_schema};
+use alluvium_formats::{Format, FormatOptions, Inferrer};
 use alluvium_parser::Diagnostic;
 use arrow::datatypes::Schema;
 
 use super::FileEntry;
-use super::read::{FileReader, ReadError, decode_error, whole_max};
+use super::read::{FileReader, ReadError, Reading, decode_error, open};
 use crate::error::{Error, Result};
 
 /// Most files in a sample.
@@ -20,12 +24,15 @@ pub const BYTES_MAX: u64 = 32 << 20;
 
 /// What the sample told; None when it has no records.
 pub fn infer(files: &[FileEntry], options: &FormatOptions) -> Result<Option<Schema>> {
+    if options.format.is_typed() {
+        return typed(files, options);
+    }
     let mut inferrer = Inferrer::new(options);
     let mut reader = FileReader::default();
     let mut left = BYTES_MAX;
     for file in sample(files) {
         inferrer.start_file(&file.path);
-        let read = reader.read(file, None, whole_max(options), &mut |bytes, eof| {
+        let read = reader.read(file, None, Reading::of(options), &mut |bytes, eof| {
             let used = inferrer.sample(bytes, eof).map_err(|e| decode_error(&e))?;
             left = left.saturating_sub(used as u64);
             Ok((left > 0).then_some(used))
@@ -33,7 +40,8 @@ pub fn infer(files: &[FileEntry], options: &FormatOptions) -> Result<Option<Sche
         match read {
             // It went between listing and reading; the next look will tell.
             Ok(()) | Err(ReadError::Missing) => {}
-            Err(ReadError::Failed(error)) => return Err(error),
+            Err(ReadError::Corrupt(_)) if options.ignore_corrupt_files => {}
+            Err(ReadError::Corrupt(error) | ReadError::Failed(error)) => return Err(error),
         }
         if left == 0 {
             break;
@@ -44,12 +52,36 @@ pub fn infer(files: &[FileEntry], options: &FormatOptions) -> Result<Option<Sche
     Ok((records > 0 || !schema.fields().is_empty()).then_some(schema))
 }
 
+/// What the files say themselves: all columns of the newest of them, each with the widest common type.
+fn typed(files: &[FileEntry], options: &FormatOptions) -> Result<Option<Schema>> {
+    if options.format == Format::BinaryFile {
+        return Ok(Some(binary_file_schema()));
+    }
+    let mut learnt: Option<Schema> = None;
+    for file in &files[files.len().saturating_sub(FILES_MAX)..] {
+        let facts = FileFacts { path: &file.path, url: "", size: file.size, modified_us: 0 };
+        let schema = open(Path::new(&file.path))
+            .and_then(|content| Ok(file_schema(options.format, facts, Content::File(content))?));
+        let schema = match schema {
+            Ok(schema) => schema,
+            Err(ReadError::Missing) => continue,
+            Err(ReadError::Corrupt(_)) if options.ignore_corrupt_files => continue,
+            Err(ReadError::Corrupt(error) | ReadError::Failed(error)) => return Err(error),
+        };
+        learnt = Some(match learnt {
+            Some(known) => widest_schema(&known, &schema),
+            None => schema,
+        });
+    }
+    Ok(learnt.filter(|schema| !schema.fields().is_empty()))
+}
+
 /// The newest files within the limits, oldest first. `files` are ordered oldest first.
 fn sample(files: &[FileEntry]) -> &[FileEntry] {
     let mut bytes = 0u64;
     let enough = files.iter().rev().take(FILES_MAX).take_while(|file| {
         let before = bytes;
-        let factor = if file.path.ends_with(".gz") || file.path.ends_with(".zst") { 5 } else { 1 };
+        let factor = if Compression::from_file_name(&file.path) == Ok(Compression::None) { 1 } else { 5 };
         bytes = bytes.saturating_add(file.size.saturating_mul(factor));
         before < BYTES_MAX
     });

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::bad_records::Run;
 use crate::checkpoint::LedgerEntry;
 use crate::source::Backlog;
 
@@ -40,6 +41,7 @@ struct Notes(Arc<NotesInner>);
 struct NotesInner {
     vanished: Mutex<HashSet<String>>,
     all_required: AtomicBool,
+    run: Mutex<Run>,
 }
 
 impl PartialEq for Notes {
@@ -94,6 +96,16 @@ impl FilesInput {
     /// only pass through again to rebuild state: it must see what the first run saw.
     pub fn require_all(&self) {
         self.notes.0.all_required.store(true, Ordering::Relaxed);
+    }
+
+    /// Says which epoch reads it, and when that began: for what is written beside the table.
+    pub fn note_run(&self, epoch: u64, started_ms: i64) {
+        *self.notes.0.run.lock().unwrap_or_else(PoisonError::into_inner) = Run { epoch, started_ms };
+    }
+
+    /// What [`Self::note_run`] said.
+    pub(super) fn run(&self) -> Run {
+        *self.notes.0.run.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether [`Self::require_all`] was called.

@@ -11,6 +11,7 @@
 //!
 //! Known gaps: `key=value` directories do not become columns, and only local file systems are read.
 
+mod bad_records;
 mod exec;
 mod glob;
 mod hints;
@@ -23,7 +24,6 @@ mod provider;
 mod read;
 pub mod resolve;
 mod root;
-mod static_files;
 #[cfg(test)]
 mod tests;
 mod watch;

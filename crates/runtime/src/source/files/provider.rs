@@ -11,10 +11,12 @@ use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
+use super::bad_records::Run;
 use super::exec::FilesExec;
 use super::input::FilesInput;
 use super::read::Job;
 use super::{FileEntry, resolve};
+use crate::clock::now_ms;
 use crate::error::Error;
 use crate::source::ReadCounters;
 
@@ -27,6 +29,8 @@ pub struct FilesTable {
     files: Files,
     counters: Arc<ReadCounters>,
     rerun: Option<FilesInput>,
+    /// Some in an epoch; a statement is a run of its own.
+    run: Option<Run>,
 }
 
 /// Which files a scan reads.
@@ -53,6 +57,7 @@ pub fn bound(
         files: Files::Fixed(input.files.clone().into()),
         counters,
         rerun: rerun.then(|| input.clone()),
+        run: Some(input.run()),
     }))
 }
 
@@ -65,6 +70,7 @@ pub fn listed(source: &SourceSpec, spec: &Arc<FilesSpec>) -> Result<Arc<dyn Tabl
         files: Files::Listed(spec.clone()),
         counters: Arc::default(),
         rerun: None,
+        run: None,
     }))
 }
 
@@ -90,6 +96,7 @@ impl FilesTable {
             output,
             counters: self.counters.clone(),
             rerun: self.rerun.clone(),
+            run: self.run.unwrap_or_else(|| Run { epoch: 0, started_ms: now_ms() }),
         })
     }
 }

@@ -10,7 +10,8 @@ use std::sync::atomic::Ordering;
 
 use alluvium_formats::compression::Compression;
 use alluvium_formats::decode::{DecodeCounts, RecordDecoder, decoder_projected};
-use alluvium_formats::{DecodeError, Format, FormatOptions};
+use alluvium_formats::typed::{Content, FileDecoder, FileFacts, file_decoder};
+use alluvium_formats::{Charset, DecodeError, Format, FormatOptions};
 use alluvium_parser::Diagnostic;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
@@ -18,8 +19,9 @@ use datafusion::error::DataFusionError;
 use tokio::sync::mpsc::Sender;
 
 use super::FileEntry;
+use super::bad_records::{BadRecords, Run};
 use super::input::FilesInput;
-use super::metadata::metadata_array;
+use super::metadata::{file_url, metadata_array};
 use crate::error::{Error, Result};
 use crate::source::ReadCounters;
 
@@ -57,6 +59,8 @@ pub struct Job {
     pub counters: Arc<ReadCounters>,
     /// Some for a re-run: missing files are noted there instead of failing.
     pub rerun: Option<FilesInput>,
+    /// Whose malformed records are written to `badRecordsPath`.
+    pub run: Run,
 }
 
 /// Decodes `units` one after the other into batches of `batch_rows`, until done or until nobody listens.
@@ -67,8 +71,12 @@ pub fn run(
     limit: Option<usize>,
     out: &Sender<Result<RecordBatch, DataFusionError>>,
 ) -> Result<()> {
-    let decoder = decoder_projected(&job.options, job.data_schema.clone(), &job.columns, batch_rows)
-        .map_err(|e| decode_error(&e))?;
+    let (options, schema, columns) = (&job.options, job.data_schema.clone(), &job.columns);
+    let decoder = match options.format.is_typed() {
+        true => file_decoder(options, schema, columns, batch_rows).map(Decoder::Files),
+        false => decoder_projected(options, schema, columns, batch_rows).map(Decoder::Records),
+    };
+    let decoder = decoder.map_err(|e| decode_error(&e))?;
     let mut rows = RowMaker {
         job,
         decoder,
@@ -78,6 +86,7 @@ pub fn run(
         given: 0,
         limit,
         out,
+        bad: options.bad_records_path.as_deref().map(|path| BadRecords::new(path, job.run)),
     };
     let mut reader = FileReader::default();
     for unit in units {
@@ -87,13 +96,49 @@ pub fn run(
         rows.read(&mut reader, unit)?;
     }
     rows.give()?;
-    Ok(())
+    rows.bad.as_mut().map_or(Ok(()), BadRecords::end)
+}
+
+/// Decodes records out of bytes, or whole files.
+enum Decoder {
+    Records(Box<dyn RecordDecoder>),
+    Files(Box<dyn FileDecoder>),
+}
+
+impl Decoder {
+    fn buffered(&self) -> usize {
+        match self {
+            Decoder::Records(decoder) => decoder.buffered(),
+            Decoder::Files(decoder) => decoder.buffered(),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        match self {
+            Decoder::Records(decoder) => decoder.is_full(),
+            Decoder::Files(decoder) => decoder.is_full(),
+        }
+    }
+
+    fn finish(&mut self) -> Result<RecordBatch, DecodeError> {
+        match self {
+            Decoder::Records(decoder) => decoder.finish(),
+            Decoder::Files(decoder) => decoder.finish(),
+        }
+    }
+
+    fn counts(&self) -> DecodeCounts {
+        match self {
+            Decoder::Records(decoder) => decoder.counts(),
+            Decoder::Files(decoder) => decoder.counts(),
+        }
+    }
 }
 
 /// One decoder and whose rows it holds.
 struct RowMaker<'a> {
     job: &'a Job,
-    decoder: Box<dyn RecordDecoder>,
+    decoder: Decoder,
     counted: DecodeCounts,
     /// (file, rows) of the buffered rows, in order.
     origin: Vec<(usize, usize)>,
@@ -101,6 +146,7 @@ struct RowMaker<'a> {
     given: usize,
     limit: Option<usize>,
     out: &'a Sender<Result<RecordBatch, DataFusionError>>,
+    bad: Option<BadRecords>,
 }
 
 impl RowMaker<'_> {
@@ -112,29 +158,63 @@ impl RowMaker<'_> {
         let Some(file) = self.job.files.get(unit.file) else {
             return Err(Error::internal(format!("there is no file {}", unit.file)));
         };
-        self.decoder.start_file(&file.path);
-        let whole_max = whole_max(&self.job.options);
-        let csv = &self.job.options.csv;
-        let separator = csv.sep.first().copied().filter(|_| self.job.options.format == Format::Csv && csv.header);
-        let lines = unit.lines.map(|(from, to)| Part { from, to, header_separator: separator });
-        let read = reader.read(file, lines, whole_max, &mut |bytes, eof| self.decode(unit.file, bytes, eof));
+        if let Some(bad) = &mut self.bad {
+            bad.start(&file.path, unit)?;
+        }
+        let read = match &mut self.decoder {
+            Decoder::Files(_) => self.read_typed(unit.file, file),
+            Decoder::Records(decoder) => {
+                decoder.start_file(&file.path);
+                let csv = &self.job.options.csv;
+                let separator =
+                    csv.sep.first().copied().filter(|_| self.job.options.format == Format::Csv && csv.header);
+                let lines = unit.lines.map(|(from, to)| Part { from, to, header_separator: separator });
+                let how = Reading::of(&self.job.options);
+                reader.read(file, lines, how, &mut |bytes, eof| self.decode(unit.file, bytes, eof))
+            }
+        };
         match read {
             Err(ReadError::Missing) => match &self.job.rerun {
                 Some(input) if !input.all_required() => input.note_vanished(&file.path),
                 _ => return Err(vanished(&file.path)),
             },
-            Err(ReadError::Failed(error)) => return Err(error),
+            Err(ReadError::Corrupt(_)) if self.job.options.ignore_corrupt_files => {
+                self.job.counters.corrupt_files.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(ReadError::Corrupt(error) | ReadError::Failed(error)) => return Err(error),
             Ok(()) => {}
         }
-        self.attribute(unit.file);
-        Ok(())
+        self.attribute(unit.file)
+    }
+
+    /// Decodes a file of a typed format, as long as somebody wants its rows.
+    fn read_typed(&mut self, at: usize, file: &FileEntry) -> Result<(), ReadError> {
+        let Decoder::Files(decoder) = &mut self.decoder else { return Ok(()) };
+        let content = Content::File(open(Path::new(&file.path))?);
+        let url = file_url(&file.path);
+        let modified_us = file.modified_ms.saturating_mul(1000);
+        decoder.start_file(FileFacts { path: &file.path, url: &url, size: file.size, modified_us }, content)?;
+        loop {
+            let Decoder::Files(decoder) = &mut self.decoder else { return Ok(()) };
+            let more = decoder.advance()?;
+            if self.decoder.is_full() {
+                self.attribute(at)?;
+                if !self.give()? {
+                    return Ok(());
+                }
+            }
+            if !more {
+                return Ok(());
+            }
+        }
     }
 
     /// Decodes as much as there are whole records; None when nobody wants more.
     fn decode(&mut self, file: usize, bytes: &[u8], eof: bool) -> Result<Option<usize>> {
         let mut at = 0;
         loop {
-            let used = self.decoder.decode(&bytes[at..], eof).map_err(|e| decode_error(&e))?;
+            let Decoder::Records(decoder) = &mut self.decoder else { return Ok(None) };
+            let used = decoder.decode(&bytes[at..], eof).map_err(|e| decode_error(&e))?;
             at += used;
             if !self.decoder.is_full() {
                 if eof && at < bytes.len() && used > 0 {
@@ -142,7 +222,7 @@ impl RowMaker<'_> {
                 }
                 return Ok(Some(at));
             }
-            self.attribute(file);
+            self.attribute(file)?;
             if !self.give()? {
                 return Ok(None);
             }
@@ -153,12 +233,16 @@ impl RowMaker<'_> {
     }
 
     /// Rows decoded since the last call are this file's.
-    fn attribute(&mut self, file: usize) {
+    fn attribute(&mut self, file: usize) -> Result<()> {
+        if let (Some(bad), Decoder::Records(decoder)) = (&mut self.bad, &mut self.decoder) {
+            bad.write(&decoder.take_bad_records())?;
+        }
         let buffered = self.decoder.buffered();
         if buffered > self.attributed {
             self.origin.push((file, buffered - self.attributed));
         }
         self.attributed = buffered;
+        Ok(())
     }
 
     /// Hands the buffered rows out; false when no more are wanted.
@@ -197,9 +281,30 @@ impl RowMaker<'_> {
     }
 }
 
-/// Up to which size a file is best brought in one piece: always, where it is one document.
-pub fn whole_max(options: &FormatOptions) -> usize {
-    if options.multi_line && options.format != Format::Csv { usize::MAX } else { CHUNK }
+/// How the bytes of files are brought.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading {
+    /// Up to this size a file is brought in one piece.
+    pub whole_max: usize,
+    /// What its text is decoded from; None: it is UTF-8.
+    pub charset: Option<Charset>,
+}
+
+impl Reading {
+    /// A file is best brought in one piece where it is one document.
+    pub fn of(options: &FormatOptions) -> Reading {
+        let document = options.multi_line && options.format != Format::Csv;
+        Reading { whole_max: if document { usize::MAX } else { CHUNK }, charset: options.charset }
+    }
+}
+
+/// Opens a local file.
+pub fn open(path: &Path) -> Result<File, ReadError> {
+    match File::open(path) {
+        Ok(file) => Ok(file),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(ReadError::Missing),
+        Err(e) => Err(ReadError::Failed(Error::io("read", path, &e))),
+    }
 }
 
 /// Brings the bytes of files, uncompressed, through one buffer.
@@ -225,8 +330,19 @@ pub type Take<'t> = dyn FnMut(&[u8], bool) -> Result<Option<usize>> + 't;
 pub enum ReadError {
     /// It is not there.
     Missing,
+    /// It is cut short or damaged.
+    Corrupt(Error),
     /// Anything else, with its name.
     Failed(Error),
+}
+
+impl From<DecodeError> for ReadError {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::Corrupt { .. } => ReadError::Corrupt(decode_error(&error)),
+            other => ReadError::Failed(decode_error(&other)),
+        }
+    }
 }
 
 impl From<Error> for ReadError {
@@ -236,47 +352,44 @@ impl From<Error> for ReadError {
 }
 
 impl FileReader {
-    /// Brings a file, or some of its lines, to `take`, ending with `eof`. `whole_max`: a file up to this size comes in
-    /// one piece.
+    /// Brings a file, or some of its lines, to `take`, ending with `eof`.
     pub fn read(
         &mut self,
         file: &FileEntry,
         lines: Option<Part>,
-        whole_max: usize,
+        how: Reading,
         take: &mut Take<'_>,
     ) -> Result<(), ReadError> {
         let path = Path::new(&file.path);
         let compression = Compression::from_file_name(&file.path)
             .map_err(|e| Error::from(Diagnostic::new("UNSUPPORTED_COMPRESSION", e.to_string())))?;
-        let open = || match File::open(path) {
-            Ok(file) => Ok(file),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(ReadError::Missing),
-            Err(e) => Err(ReadError::Failed(Error::io("read", path, &e))),
-        };
-        let failed = |e: std::io::Error| ReadError::Failed(read_error(path, compression, &e));
+        let failed = |e: std::io::Error| read_error(path, compression, &e);
         let size = usize::try_from(file.size).unwrap_or(usize::MAX);
-        let one_piece = size < CHUNK || size < whole_max;
+        let one_piece = size < CHUNK || size < how.whole_max;
         match (compression, lines) {
-            (Compression::None, None) => {
+            (Compression::None, None) if how.charset.is_none() => {
                 let wanted = if one_piece { size.saturating_add(1).min(RECORD_MAX) } else { CHUNK };
-                self.pump(path, &mut open()?, wanted, failed, take)
+                self.pump(path, &mut open(path)?, wanted, failed, take)
             }
             (Compression::None, Some(part)) => {
                 if let Some(separator) = part.header_separator.filter(|_| part.from > 0) {
-                    let header = header_line(&mut open()?, separator).map_err(failed)?;
+                    let header = header_line(&mut open(path)?, separator).map_err(failed)?;
                     if take(&header, false)?.is_none() {
                         return Ok(());
                     }
                 }
-                let mut lines = Lines::new(open()?, part.from, part.to).map_err(failed)?;
+                let mut lines = Lines::new(open(path)?, part.from, part.to).map_err(failed)?;
                 self.pump(path, &mut lines, CHUNK, failed, take)
             }
             (_, _) => {
-                let input = open()?;
+                let input = open(path)?;
                 if size == 0 && input.metadata().is_ok_and(|now| now.len() == 0) {
                     return Ok(());
                 }
                 let mut reader = compression.reader(input).map_err(failed)?;
+                if let Some(charset) = how.charset {
+                    reader = charset.reader(reader);
+                }
                 self.pump(path, &mut reader, CHUNK, failed, take)
             }
         }
@@ -412,24 +525,28 @@ fn record_too_long(path: &Path) -> Diagnostic {
 }
 
 /// A failure while reading: of the disk, or of the compressed data.
-fn read_error(path: &Path, compression: Compression, error: &std::io::Error) -> Error {
+fn read_error(path: &Path, compression: Compression, error: &std::io::Error) -> ReadError {
     use std::io::ErrorKind as Kind;
     let of_the_data =
         matches!(error.kind(), Kind::UnexpectedEof | Kind::InvalidData | Kind::InvalidInput | Kind::Other);
     if compression == Compression::None || !of_the_data {
-        return Error::io("read", path, error);
+        return ReadError::Failed(Error::io("read", path, error));
     }
-    Diagnostic::new("FILE_CORRUPT", format!("file `{}` is cut short or damaged: {error}", path.display()))
-        .help("replace it by a complete file, or remove it; then run the statement again")
-        .into()
+    let diagnostic =
+        Diagnostic::new("FILE_CORRUPT", format!("file `{}` is cut short or damaged: {error}", path.display()));
+    ReadError::Corrupt(diagnostic.help(CORRUPT_HELP).into())
 }
+
+const CORRUPT_HELP: &str = "replace it by a complete file, or remove it; then run the statement again";
 
 /// A decoder's refusal; it names the file itself.
 pub fn decode_error(error: &DecodeError) -> Error {
     let code = match error {
         DecodeError::Malformed { .. } => "MALFORMED_RECORD",
         DecodeError::ColumnType { .. } => "UNSUPPORTED_COLUMN_TYPE",
-        DecodeError::Format(_) => "UNSUPPORTED_FORMAT",
+        DecodeError::Format(_) => return Error::internal(error.to_string()),
+        DecodeError::Corrupt { .. } => "FILE_CORRUPT",
+        DecodeError::TypeMismatch { .. } => "COLUMN_TYPE_MISMATCH",
         DecodeError::TooLong { .. } => "RECORD_TOO_LONG",
         DecodeError::TooManyColumns { .. } => "TOO_MANY_COLUMNS",
         DecodeError::Batch(_) => "MALFORMED_BATCH",
@@ -439,6 +556,9 @@ pub fn decode_error(error: &DecodeError) -> Error {
         DecodeError::Malformed { .. } => {
             diagnostic.help("mode PERMISSIVE keeps the row and counts it, DROPMALFORMED drops it")
         }
+        DecodeError::Corrupt { .. } => diagnostic.help(CORRUPT_HELP).help("or leave such files out: ignoreCorruptFiles"),
+        DecodeError::TypeMismatch { .. } => diagnostic
+            .help("give the column a type that holds both; or let such values be rescued: rescuedDataColumn"),
         _ => diagnostic,
     })
 }
@@ -454,6 +574,7 @@ mod tests {
         std::fs::write(&path, content).unwrap();
         let file = FileEntry { path: path.to_str().unwrap().to_owned(), size: content.len() as u64, modified_ms: 0 };
         let mut reader = FileReader::default();
+        let how = Reading { whole_max: 0, charset: None };
         let mut from = 0;
         let mut parts = Vec::new();
         for to in cuts.iter().copied().chain([u64::MAX]) {
@@ -464,7 +585,7 @@ mod tests {
                 part.extend_from_slice(&bytes[..used]);
                 Ok(Some(used))
             };
-            let read = reader.read(&file, Some(Part { from, to, header_separator }), 0, &mut keep);
+            let read = reader.read(&file, Some(Part { from, to, header_separator }), how, &mut keep);
             assert!(read.is_ok());
             parts.push(part);
             from = to;

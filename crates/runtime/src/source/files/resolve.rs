@@ -20,7 +20,7 @@ use super::infer;
 use super::listing::{self, Lister};
 use super::provider::{self, without_metadata};
 use super::root::{Root, Target};
-use super::{FileEntry, blocking, hints, root_of, static_files};
+use super::{FileEntry, blocking, hints, root_of};
 use crate::error::{Error, Result};
 
 /// A file relation, resolved.
@@ -65,9 +65,6 @@ pub async fn resolve(relation: &RelationKind, span: Span, stored_schema: Option<
 /// All files of a relation, as of each scan.
 pub async fn static_provider(relation: &RelationKind, span: Span) -> Result<Arc<dyn TableProvider>> {
     let typed = Typed::parse(relation, span)?;
-    if typed.format()? == Format::Parquet {
-        return static_files::parquet(typed.path.value.clone(), typed.strict).await.map_err(|e| e.at_least(span));
-    }
     match blocking(move || typed.resolve(None)).await.map_err(|e| e.at_least(span))? {
         ResolvedFiles::Ready(source) => match &source.kind {
             SourceKind::Files(spec) => provider::listed(&source, spec),
@@ -84,6 +81,8 @@ struct Typed {
     format: Option<Text>,
     streaming: bool,
     strict: bool,
+    /// Whether it is written as format.`path`.
+    by_path: bool,
     options: FilesOptions,
     format_options: Vec<OptionEntry>,
     span: Span,
@@ -107,7 +106,9 @@ impl Typed {
         let (options, format_options) =
             FilesOptions::parse(&entries, read_files).map_err(|e| Error::from(e.at_least(span)))?;
         let format = agreed_format(format, in_options)?;
-        let typed = Typed { title, path: path.clone(), format, streaming, strict, options, format_options, span };
+        let by_path = matches!(relation, RelationKind::Path { .. });
+        let path = path.clone();
+        let typed = Typed { title, path, format, streaming, strict, by_path, options, format_options, span };
         typed.check_evolution()?;
         Ok(typed)
     }
@@ -125,20 +126,6 @@ impl Typed {
                 .help(nearest)
                 .into());
         };
-        let read_here = format.carried_out() || format == Format::Parquet && !self.streaming;
-        if !read_here {
-            return Err(Diagnostic::new(
-                "UNSUPPORTED_FORMAT",
-                format!(
-                    "{} files cannot be read {}yet",
-                    format.name(),
-                    if format == Format::Parquet { "as a stream " } else { "" }
-                ),
-            )
-            .at(given.span)
-            .help("json, csv and text can; parquet can be read once: parquet.`path`")
-            .into());
-        }
         Ok(format)
     }
 
@@ -212,11 +199,16 @@ impl Typed {
             Some(ddl) => Some(nullable(&parse_ddl(ddl).map_err(|e| Error::from(e.at_least(self.span)))?)),
             None => None,
         };
-        let inferred = given.is_none();
+        // What is named by its path alone is what the files say, and nothing else.
+        let inferred = given.is_none() && !(self.by_path && format.is_typed());
+        let mut relation = self.options.clone();
+        if self.by_path && format == Format::Parquet && root.target == Target::Directory {
+            relation.path_glob_filter.get_or_insert_with(|| "*.parquet".to_owned());
+        }
         let spec = FilesSpec {
             path: self.path.value.clone(),
             format: format.name().to_owned(),
-            options: self.options.clone(),
+            options: relation,
             format_options: self.format_options.clone(),
             data_schema: Arc::new(Schema::empty()),
             inferred,

@@ -1,0 +1,144 @@
+//! Typed formats: Parquet, Avro and ORC, whose files say themselves what columns they have, and whole files as bytes.
+//!
+//! A file is opened as a whole ([`Content`]), tells its columns, and gives batches in its own types. They are first
+//! brought into the types that tables have ([`plain`]), then fitted to the wanted schema ([`fit`]): columns that are
+//! absent are NULL, values without a place are rescued. Rows of several small files share a batch.
+//!
+//! Libraries that read the bytes are kept behind [`TypedFile`]; what they do with damaged files, panics included, ends
+//! as [`DecodeError::Corrupt`] with the file's name.
+
+mod avro;
+mod binary;
+mod decoder;
+mod fit;
+mod json_text;
+mod orc;
+mod parquet;
+mod plain;
+pub(crate) mod widest;
+
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use bytes::Bytes;
+
+use crate::decode::{DecodeCounts, DecodeError};
+use crate::options::{Format, FormatOptions};
+
+pub use binary::binary_file_schema;
+pub use widest::widest_schema;
+
+/// A file's bytes.
+pub enum Content {
+    /// A local file, read where it is needed.
+    File(File),
+    /// All of them.
+    Bytes(Bytes),
+}
+
+/// What is known of a file before it is opened.
+#[derive(Debug, Clone, Copy)]
+pub struct FileFacts<'f> {
+    /// Its path, for errors and `_file_path`.
+    pub path: &'f str,
+    /// Its URL, which is the `path` column of binary files.
+    pub url: &'f str,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was modified, microseconds since 1970 UTC.
+    pub modified_us: i64,
+}
+
+/// Turns whole files into batches of one schema. Several small files may share one batch.
+///
+/// The caller opens a file, calls `advance` until it returns false, and takes a batch whenever `is_full` says so. After
+/// an error the decoder's rows are those before it, and the next file may be opened.
+pub trait FileDecoder: Send {
+    /// Opens a file; the one before is given up.
+    fn start_file(&mut self, facts: FileFacts<'_>, content: Content) -> Result<(), DecodeError>;
+
+    /// Decodes some rows of the file; false when it has no more.
+    fn advance(&mut self) -> Result<bool, DecodeError>;
+
+    /// Rows decoded since the last `finish`.
+    fn buffered(&self) -> usize;
+
+    /// Whether the batch should be taken now.
+    fn is_full(&self) -> bool;
+
+    /// Takes the buffered rows as a batch.
+    fn finish(&mut self) -> Result<RecordBatch, DecodeError>;
+
+    /// What has been met since the decoder was made.
+    fn counts(&self) -> DecodeCounts;
+
+    /// Columns of files that no column of the schema matches, as dotted paths, at most 1,000. Empty without a rescue
+    /// column.
+    fn unmatched_fields(&self) -> Vec<String>;
+}
+
+/// A decoder of the columns `projection` of `full_schema`, for a typed format.
+pub fn file_decoder(
+    options: &FormatOptions,
+    full_schema: SchemaRef,
+    projection: &[usize],
+    batch_rows: usize,
+) -> Result<Box<dyn FileDecoder>, DecodeError> {
+    if options.format == Format::BinaryFile {
+        return Ok(Box::new(binary::BinaryFileDecoder::new(&full_schema, projection, batch_rows)?));
+    }
+    Ok(Box::new(decoder::TypedDecoder::new(options, full_schema, projection, batch_rows)?))
+}
+
+/// The columns of one file, in the types that tables have; all of them nullable.
+pub fn file_schema(format: Format, facts: FileFacts<'_>, content: Content) -> Result<Schema, DecodeError> {
+    if format == Format::BinaryFile {
+        return Ok(binary_file_schema());
+    }
+    let file = open(format, facts.path, content)?;
+    let fields = file.schema().fields().iter();
+    let plain = |field: &std::sync::Arc<Field>| {
+        let data_type = plain::plain_type(field);
+        Field::new(field.name(), plain::without_null(&data_type), true)
+    };
+    Ok(Schema::new(fields.map(plain).collect::<Vec<_>>()))
+}
+
+/// Batches as a library gives them.
+pub(crate) type Batches = Box<dyn Iterator<Item = Result<RecordBatch, String>> + Send>;
+
+/// An opened file.
+pub(crate) trait TypedFile: Send {
+    /// Its columns in its own types.
+    fn schema(&self) -> &Schema;
+
+    /// The rows of `columns` (places in the schema, ascending) in batches of at most about `batch_rows`.
+    fn batches(self: Box<Self>, columns: &[usize], batch_rows: usize) -> Result<Batches, String>;
+}
+
+fn open(format: Format, path: &str, content: Content) -> Result<Box<dyn TypedFile>, DecodeError> {
+    let opened = guarded(|| match format {
+        Format::Parquet => parquet::open(content),
+        Format::Avro => avro::open(content),
+        Format::Orc => orc::open(content),
+        other => Err(format!("{} files have no columns of their own", other.name())),
+    });
+    opened.map_err(|reason| corrupt(format, path, reason))
+}
+
+fn corrupt(format: Format, path: &str, reason: String) -> DecodeError {
+    DecodeError::Corrupt { path: path.to_owned(), format: format.name(), reason }
+}
+
+/// Runs a library's code on bytes that may be damaged; a panic there is a damaged file.
+fn guarded<R>(run: impl FnOnce() -> Result<R, String>) -> Result<R, String> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        Err(format!("its reader gave up: {}", text.unwrap_or("no reason given")))
+    })
+}
+
+#[cfg(test)]
+mod tests;
