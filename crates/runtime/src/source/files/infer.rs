@@ -9,7 +9,7 @@ use alluvium_parser::Diagnostic;
 use arrow::datatypes::Schema;
 
 use super::FileEntry;
-use super::read::{FileReader, ReadError, decode_error, whole_max};
+use super::read::{FileReader, Passes, ReadError, decode_error, whole_max};
 use crate::error::{Error, Result};
 
 /// Most files in a sample.
@@ -18,8 +18,8 @@ pub const FILES_MAX: usize = 1000;
 /// About how many bytes a sample has: a tenth of a second or two of one core.
 pub const BYTES_MAX: u64 = 32 << 20;
 
-/// What the sample told; None when it has no records.
-pub fn infer(files: &[FileEntry], options: &FormatOptions) -> Result<Option<Schema>> {
+/// What the sample told; None when it has no records. Damaged files are passed over where `passes` says so.
+pub fn infer(files: &[FileEntry], options: &FormatOptions, passes: &Passes) -> Result<Option<Schema>> {
     let mut inferrer = Inferrer::new(options);
     let mut reader = FileReader::default();
     let mut left = BYTES_MAX;
@@ -33,6 +33,7 @@ pub fn infer(files: &[FileEntry], options: &FormatOptions) -> Result<Option<Sche
         match read {
             // It went between listing and reading; the next look will tell.
             Ok(()) | Err(ReadError::Missing) => {}
+            Err(ReadError::Failed(error)) if passes.corrupt(&file.path, &error) => {}
             Err(ReadError::Failed(error)) => return Err(error),
         }
         if left == 0 {

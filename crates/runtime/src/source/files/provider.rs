@@ -13,7 +13,7 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use super::exec::FilesExec;
 use super::input::FilesInput;
-use super::read::Job;
+use super::read::{Job, Passes};
 use super::{FileEntry, resolve};
 use crate::error::Error;
 use crate::source::ReadCounters;
@@ -27,6 +27,7 @@ pub struct FilesTable {
     files: Files,
     counters: Arc<ReadCounters>,
     rerun: Option<FilesInput>,
+    passes: Passes,
 }
 
 /// Which files a scan reads.
@@ -53,6 +54,7 @@ pub fn bound(
         files: Files::Fixed(input.files.clone().into()),
         counters,
         rerun: rerun.then(|| input.clone()),
+        passes: passes(spec, Some(input.clone())),
     }))
 }
 
@@ -65,7 +67,14 @@ pub fn listed(source: &SourceSpec, spec: &Arc<FilesSpec>) -> Result<Arc<dyn Tabl
         files: Files::Listed(spec.clone()),
         counters: Arc::default(),
         rerun: None,
+        passes: passes(spec, None),
     }))
+}
+
+/// Which files of a spec's reads are passed over.
+pub fn passes(spec: &FilesSpec, notes: Option<FilesInput>) -> Passes {
+    let options = &spec.options.discovery;
+    Passes { missing: options.ignore_missing_files, corrupt: options.ignore_corrupt_files, notes }
 }
 
 impl FilesTable {
@@ -90,6 +99,7 @@ impl FilesTable {
             output,
             counters: self.counters.clone(),
             rerun: self.rerun.clone(),
+            passes: self.passes.clone(),
         })
     }
 }

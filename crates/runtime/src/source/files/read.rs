@@ -57,6 +57,38 @@ pub struct Job {
     pub counters: Arc<ReadCounters>,
     /// Some for a re-run: missing files are noted there instead of failing.
     pub rerun: Option<FilesInput>,
+    /// Which files are passed over instead of failing, and where that is noted for a stream.
+    pub passes: Passes,
+}
+
+/// Files that are passed over.
+#[derive(Debug, Clone, Default)]
+pub struct Passes {
+    /// `ignoreMissingFiles`.
+    pub missing: bool,
+    /// `ignoreCorruptFiles`.
+    pub corrupt: bool,
+    /// The input whose files they are.
+    pub notes: Option<FilesInput>,
+}
+
+impl Passes {
+    /// Whether a damaged file is passed over; it is noted then.
+    pub fn corrupt(&self, path: &str, error: &Error) -> bool {
+        let passes = self.corrupt && error.diagnostic().code == "FILE_CORRUPT";
+        if let Some(notes) = self.notes.as_ref().filter(|_| passes) {
+            notes.note_corrupt(path, error.diagnostic().message);
+        }
+        passes
+    }
+
+    /// Whether a file that is gone is passed over; it is noted then.
+    pub fn missing(&self, path: &str) -> bool {
+        if let Some(notes) = self.notes.as_ref().filter(|_| self.missing) {
+            notes.note_vanished(path);
+        }
+        self.missing
+    }
 }
 
 /// Decodes `units` one after the other into batches of `batch_rows`, until done or until nobody listens.
@@ -120,9 +152,12 @@ impl RowMaker<'_> {
         let read = reader.read(file, lines, whole_max, &mut |bytes, eof| self.decode(unit.file, bytes, eof));
         match read {
             Err(ReadError::Missing) => match &self.job.rerun {
-                Some(input) if !input.all_required() => input.note_vanished(&file.path),
-                _ => return Err(vanished(&file.path)),
+                Some(input) if input.all_required() => return Err(vanished(&file.path)),
+                Some(input) => input.note_vanished(&file.path),
+                None if self.job.passes.missing(&file.path) => {}
+                None => return Err(vanished(&file.path)),
             },
+            Err(ReadError::Failed(error)) if self.job.passes.corrupt(&file.path, &error) => {}
             Err(ReadError::Failed(error)) => return Err(error),
             Ok(()) => {}
         }
