@@ -347,7 +347,7 @@ impl Session {
         for (id, path, selection) in self.selections(stream, checkpoint)? {
             let mut rows = Vec::new();
             let mut heard = true;
-            let mut hand_out = |rows: &mut Vec<FileStatus>| -> Result<bool> {
+            let hand_out = |rows: &mut Vec<FileStatus>| -> Result<bool> {
                 let batch = if all { shown(&path, rows)? } else { state(name, &id, rows)? };
                 rows.clear();
                 Ok(give(batch))

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use alluvium_parser::{OptionEntry, RelationKind, Span, Text};
 use alluvium_planner::ddl::sql_type;
 use alluvium_planner::relation::{FilesSpec, SourceKind, SourceSpec, with_metadata_column};
-use arrow::array::{Array, AsArray};
+use arrow::array::AsArray;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Schema};
 use datafusion::execution::SessionState;
@@ -159,7 +159,7 @@ fn columns(spec: &FilesSpec, sample: &[FileEntry]) -> Result<Vec<PreviewItem>> {
         let Some(types) = seen.get(&name) else { continue };
         let files: u64 = types.values().sum();
         let known = spec.data_schema.index_of(&name).is_ok();
-        if types.len() == 1 && files == looked_at && known {
+        if types.len() == 1 && files == looked_at && known || !known && name == options.corrupt_column {
             continue;
         }
         let types: Vec<String> = types.iter().map(|(of, files)| format!("{of} in {files}")).collect();
@@ -195,6 +195,7 @@ async fn rescued(
     let (files, counters) = (sample.len(), Arc::new(ReadCounters::default()));
     let table = provider::bound(&source, &spec, &FilesInput::new(sample), true, counters.clone())?;
     let rows = SessionContext::new_with_state(state.clone()).read_table(table)?.limit(0, Some(SAMPLE_ROWS))?;
+    let corrupt_column = resolve::format_options(&spec)?.corrupt_column;
     let (mut total, mut with_rescue, mut reasons) = (0_usize, 0_usize, BTreeMap::new());
     for batch in rows.collect().await? {
         total += batch.num_rows();
@@ -202,7 +203,7 @@ async fn rescued(
         let texts = cast(rescued, &DataType::Utf8)?;
         for text in texts.as_string::<i32>().iter().flatten() {
             with_rescue += 1;
-            note(text, &spec.data_schema, &mut reasons);
+            note(text, &spec.data_schema, &corrupt_column, &mut reasons);
         }
     }
     let mut items = vec![item("sampled rows", total, format!("of {files} files"))];
@@ -212,7 +213,7 @@ async fn rescued(
     };
     items.push(item("rescued rows", with_rescue, what));
     for ((name, reason), (rows, example)) in reasons {
-        items.push(item("rescued value", name, format!("{rows} rows: {reason}; first in {example}")));
+        items.push(item("rescued value", name, format!("{reason}, in {rows} sampled rows; first in {example}")));
     }
     let corrupt = counters.corrupt.load(Ordering::Relaxed);
     items.push(item("corrupt records", corrupt, ""));
@@ -232,7 +233,7 @@ fn with_rescue(spec: &FilesSpec) -> Arc<FilesSpec> {
 }
 
 /// Counts the fields of one rescued text by why they are there.
-fn note(text: &str, schema: &Schema, reasons: &mut BTreeMap<(String, String), (u64, String)>) {
+fn note(text: &str, schema: &Schema, corrupt_column: &str, reasons: &mut BTreeMap<(String, String), (u64, String)>) {
     let Ok(serde_json::Value::Object(fields)) = serde_json::from_str(text) else { return };
     let path = fields.get("_file_path").and_then(|path| path.as_str()).unwrap_or("").to_owned();
     for name in fields.keys().filter(|name| *name != "_file_path") {
@@ -241,6 +242,7 @@ fn note(text: &str, schema: &Schema, reasons: &mut BTreeMap<(String, String), (u
         let reason = match (exact, near) {
             (Some(field), _) => format!("does not fit {}", sql_type(field.data_type())),
             (None, Some(field)) => format!("differs from column `{}` by case", field.name()),
+            (None, None) if name == corrupt_column => "a record that cannot be parsed".to_owned(),
             (None, None) => "no column of that name".to_owned(),
         };
         reasons.entry((name.clone(), reason)).or_insert_with(|| (0, path.clone())).0 += 1;
