@@ -144,8 +144,6 @@ pub struct FormatOptions {
     pub timestamp_format: Option<DatePattern>,
     /// The directory that malformed records are written to instead of going into the table.
     pub bad_records_path: Option<String>,
-    /// Whether files that cannot be read are left out and counted.
-    pub ignore_corrupt_files: bool,
     /// CSV's own options.
     pub csv: CsvOptions,
     /// XML's own options.
@@ -329,7 +327,6 @@ impl FormatOptions {
             date_format: None,
             timestamp_format: None,
             bad_records_path: None,
-            ignore_corrupt_files: false,
             csv: CsvOptions::default(),
             xml: XmlOptions::default(),
         }

@@ -12,6 +12,7 @@ mod cursor;
 mod depth;
 mod diagnostic;
 mod dialect;
+mod files;
 mod interval;
 mod lexer;
 mod not_yet;
@@ -33,6 +34,7 @@ mod words;
 
 pub use diagnostic::Diagnostic;
 pub use dialect::AlluviumDialect;
+pub use files::with_trigger;
 pub use interval::parse_interval;
 pub use parse::{parse_piece, parse_statement};
 pub use render::SourceText;

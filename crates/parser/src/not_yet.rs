@@ -16,10 +16,7 @@ const FORMS: &[(&[&str], &str)] = &[
         &["COPY", "INTO"],
         "CREATE STREAMING TABLE … FROM cloud_files(…) loads each file once, and REFRESH loads what is new",
     ),
-    (&["PREVIEW"], "SELECT * FROM read_files('path', format => '…') LIMIT 10 reads without ingesting"),
     (&["VERIFY", "STREAM"], "compare the table with its query over read_files(…), by EXCEPT"),
-    (&["SHOW", "FILES"], "cloud_files_state('t') has one row per file: SELECT * FROM cloud_files_state('t')"),
-    (&["ALTER", "STREAM"], "STOP STREAM t, then START STREAM t TRIGGER … changes the trigger"),
     (
         &["ALTER", "STREAMING", "TABLE"],
         "CREATE OR REFRESH STREAMING TABLE changes the query and keeps table and checkpoint",

@@ -3,6 +3,7 @@
 use crate::create;
 use crate::cursor::Cursor;
 use crate::diagnostic::Diagnostic;
+use crate::files;
 use crate::lexer::{syntax, tokenize};
 use crate::not_yet::not_yet;
 use crate::query::{query, whole_table};
@@ -80,6 +81,8 @@ fn kind(cursor: &mut Cursor<'_>) -> Result<StatementKind, Diagnostic> {
         "START" => streams::start(cursor),
         "STOP" => streams::stop(cursor),
         "AWAIT" => streams::wait(cursor),
+        "ALTER" => files::alter(cursor),
+        "PREVIEW" => files::preview(cursor),
         "SHOW" => show::show(cursor),
         "DESCRIBE" | "DESC" => show::describe(cursor),
         "EXPLAIN" => explain(cursor),

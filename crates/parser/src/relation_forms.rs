@@ -226,7 +226,7 @@ fn cloud_files_state(cursor: &mut Cursor<'_>) -> Result<RelationKind, Diagnostic
     for _ in 0..=usize::from(wrapped) {
         cursor.expect_symbol(&Token::RParen)?;
     }
-    Ok(RelationKind::CloudFilesState { table })
+    Ok(RelationKind::CloudFilesState { table, all: false })
 }
 
 /// Takes ``format.`path` `` or `format.'path'`.

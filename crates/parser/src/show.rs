@@ -2,10 +2,14 @@
 
 use crate::cursor::Cursor;
 use crate::diagnostic::Diagnostic;
+use crate::files::show_files;
 use crate::statement::StatementKind;
 
 /// Behind SHOW.
 pub(crate) fn show(cursor: &mut Cursor<'_>) -> Result<StatementKind, Diagnostic> {
+    if cursor.take(&["FILES"]) {
+        return show_files(cursor);
+    }
     let kind = if cursor.take(&["STREAMS"]) {
         StatementKind::ShowStreams
     } else if cursor.take(&["EPOCHS"]) {

@@ -60,6 +60,14 @@ pub enum StatementKind {
     DescribeStream { name: Name },
     /// `SHOW EPOCHS FROM t [LIMIT n]`
     ShowEpochs { name: Name, limit: Option<u64> },
+    /// `SHOW FILES FROM t [WHERE …] [ORDER BY …] [LIMIT n]`, as a query over them
+    ShowFiles { query: Query },
+    /// `ALTER STREAM t FORGET FILE 'x'`, `ALTER STREAM t SKIP FILE 'x'`
+    AlterFile { name: Name, change: FileChange, path: Text },
+    /// `ALTER STREAM t SET TRIGGER …`
+    SetTrigger { name: Name, trigger: TriggerClause },
+    /// `PREVIEW cloud_files(…)`, `PREVIEW [STREAM] read_files(…)`
+    Preview { relation: RelationKind, span: Span },
     /// `SHOW TABLES`, `SHOW VIEWS`
     ShowRelations { views: bool },
     /// `SHOW COLUMNS IN t`
@@ -88,6 +96,15 @@ pub enum StatementKind {
     SetVar { name: Text, value: Text },
     /// A statement of the language that this release does not carry out; refused by name.
     NotYet { what: String, help: String, span: Span },
+}
+
+/// What ALTER STREAM does with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileChange {
+    /// `FORGET FILE`: it is read again.
+    Forget,
+    /// `SKIP FILE`: it is not read.
+    Skip,
 }
 
 /// What DROP names.
@@ -294,8 +311,8 @@ pub enum RelationKind {
     Version { name: Name, version: u64 },
     /// `t TIMESTAMP AS OF 'ts'`
     Timestamp { name: Name, timestamp: Text },
-    /// `cloud_files_state('t')`
-    CloudFilesState { table: Text },
+    /// `cloud_files_state('t')`; `all` with what SHOW FILES tells beyond it
+    CloudFilesState { table: Text, all: bool },
     /// A relation of the language that this release does not carry out, by name.
     NotYet { what: String },
 }

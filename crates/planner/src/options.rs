@@ -3,10 +3,14 @@
 //! An option is carried out, or refused: by the nearest known name when nobody knows it, by its own name when this
 //! release does not carry it out. Options of file formats are not known here; they are passed on.
 
+mod discovery;
+
 use alluvium_parser::{Diagnostic, OptionEntry};
 
 use crate::ddl;
 use crate::near::nearest;
+
+pub use discovery::{CleanSource, DiscoveryOptions};
 
 /// Discovery and schema options of a file relation (`cloudFiles.*` and the generic ones).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +31,8 @@ pub struct FilesOptions {
     pub schema_hints: Option<String>,
     /// `rescue`, `none`, `addNewColumns`, `failOnNewColumns`; None: the default.
     pub schema_evolution_mode: Option<String>,
+    /// Which files count, and what becomes of them.
+    pub discovery: DiscoveryOptions,
 }
 
 /// Options of `STREAM t WITH (…)`.
@@ -70,13 +76,25 @@ const fn doc(name: &'static str, default: &'static str, meaning: &'static str) -
 
 /// Options of `cloud_files(…)` and `read_files(…)` that are carried out, besides those of the format.
 pub const FILES_OPTIONS: &[OptionDoc] = &[
+    doc("allowOverwrites", "false", "a file whose modification time is newer than when it was read is read again, whole"),
+    doc("backfillInterval", "", "list everything again this often, whatever events and directories tell: 1 day"),
+    doc("cleanSource", "OFF", "what becomes of files that were read: OFF, DELETE, MOVE"),
+    doc("cleanSource.moveDestination", "", "the directory to which MOVE moves them, outside of the source"),
+    doc("cleanSource.retentionDuration", "30 days", "how long after their commit; more than 7 days for DELETE"),
     doc("fileNamePattern", "", "the same as pathGlobFilter"),
     doc("format", "", "the files' format; must agree with the second argument of cloud_files"),
+    doc("ignoreCorruptFiles", "false", "pass over damaged files; rows read before the damage stay"),
+    doc("ignoredPathSegmentRegex", "", "a part of a path below the source that this matches hides; instead of names with . or _ in front"),
+    doc("ignoreMissingFiles", "false", "pass over files that are gone before they are read"),
     doc("includeExistingFiles", "true", "whether files that are there at the first start are read; fixed then"),
     doc("inferColumnTypes", "false (read_files: true)", "infer column types; otherwise text formats give STRING"),
     doc("maxBytesPerTrigger", "", "an epoch ends with the file that crosses this size: 1048576, 10mb, 1g"),
+    doc("maxFileAge", "", "neither read nor remember files older than the newest one read by more than this; at least 14 days"),
     doc("maxFilesPerTrigger", "1000", "most files of one epoch"),
+    doc("modifiedAfter", "", "only files modified after this time: 2026-01-31 12:00:00 UTC"),
+    doc("modifiedBefore", "", "only files modified before this time"),
     doc("pathGlobFilter", "", "glob on the file name: only files that match are read"),
+    doc("recursiveFileLookup", "false", "directories are read at every depth in any case; true takes no columns from key=value names"),
     doc("schema", "", "the columns as DDL: id BIGINT, name STRING; nothing is inferred then"),
     doc("schemaEvolutionMode", "", "what unknown fields do: rescue, none, addNewColumns, failOnNewColumns"),
     doc("schemaHints", "", "types of single columns as DDL, over what is inferred"),
@@ -95,12 +113,6 @@ pub const TABLE_STREAM_OPTIONS: &[OptionDoc] = &[
 
 /// Known to Auto Loader under `cloudFiles.`, not carried out here.
 const FILES_NOT_YET: &[&str] = &[
-    "allowOverwrites",
-    "backfillInterval",
-    "cleanSource",
-    "cleanSource.moveDestination",
-    "cleanSource.retentionDuration",
-    "maxFileAge",
     "partitionColumns",
     "schemaLocation",
     "useIncrementalListing",
@@ -129,11 +141,6 @@ const FILES_NOT_YET: &[&str] = &[
 
 /// Generic options of file reads (no prefix), not carried out here.
 const GENERIC_NOT_YET: &[&str] = &[
-    "recursiveFileLookup",
-    "modifiedAfter",
-    "modifiedBefore",
-    "ignoreMissingFiles",
-    "ignoredPathSegmentRegex",
     "basePath",
     "latestFirst",
     "fileNameOnly",
@@ -171,6 +178,7 @@ impl FilesOptions {
             schema: None,
             schema_hints: None,
             schema_evolution_mode: None,
+            discovery: DiscoveryOptions::default(),
         };
         let mut rest = Vec::new();
         let mut seen = Vec::new();
@@ -180,6 +188,7 @@ impl FilesOptions {
             if known {
                 once(entry, name, &mut seen)?;
                 options.set(name, entry)?;
+                options.discovery.set(name, entry)?;
             } else if let Some(option) = listed(FILES_NOT_YET, name) {
                 return Err(not_carried_out(option, entry));
             } else if prefixed {
@@ -194,6 +203,7 @@ impl FilesOptions {
                 rest.push(entry.clone());
             }
         }
+        options.discovery.finish(entries)?;
         Ok((options, rest))
     }
 
@@ -282,10 +292,7 @@ fn listed(names: &'static [&'static str], name: &str) -> Option<&'static str> {
 /// Values that ask for what happens anyway.
 fn accepts_default(option: &str, value: &str) -> bool {
     match option {
-        "recursiveFileLookup" => value.eq_ignore_ascii_case("true"),
-        "ignoreMissingFiles" | "latestFirst" | "fileNameOnly" => {
-            value.eq_ignore_ascii_case("false")
-        }
+        "latestFirst" | "fileNameOnly" => value.eq_ignore_ascii_case("false"),
         _ => false,
     }
 }
@@ -422,9 +429,8 @@ mod tests {
         assert_eq!(code(("maxBytesPerTrigger", "ten")), "INVALID_OPTION");
         assert_eq!(code(("includeExistingFiles", "maybe")), "INVALID_OPTION");
         assert_eq!(code(("cloudFiles.schemaEvolutionMode", "rescu")), "INVALID_OPTION");
-        assert_eq!(code(("cloudFiles.cleanSource", "DELETE")), "NOT_SUPPORTED_YET");
         assert_eq!(code(("cloudFiles.schemaLocation", "x")), "NOT_SUPPORTED_YET");
-        assert_eq!(code(("modifiedAfter", "2020-01-01")), "NOT_SUPPORTED_YET");
+        assert_eq!(code(("latestFirst", "true")), "NOT_SUPPORTED_YET");
         assert_eq!(code(("schema", "a IMT")), "UNSUPPORTED_DATATYPE");
         let twice = entries(&[("maxFilesPerTrigger", "1"), ("cloudFiles.maxFilesPerTrigger", "2")]);
         assert_eq!(FilesOptions::parse(&twice, false).unwrap_err().code, "DUPLICATE_OPTION");

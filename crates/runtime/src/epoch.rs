@@ -76,24 +76,30 @@ impl Pipeline {
     /// Chooses input within the limits and runs one epoch over it. None: there was nothing new.
     pub async fn step(&mut self, limited: bool) -> Result<Option<EpochRecord>> {
         let begun = Instant::now();
-        let mut inputs = Vec::new();
-        for (id, source) in &mut self.sources {
-            if let Some(input) = source.next(limited).await? {
-                inputs.push((id.clone(), input));
+        let intent = loop {
+            let alterations = self.checkpoint.ledger().alterations();
+            let mut inputs = Vec::new();
+            for (id, source) in &mut self.sources {
+                if let Some(input) = source.next(limited).await? {
+                    inputs.push((id.clone(), input));
+                }
             }
-        }
-        if inputs.is_empty() {
-            return Ok(None);
-        }
-        failpoint::reached("after_choose", self.next_epoch);
-        let intent = Intent {
-            epoch: self.next_epoch,
-            timestamp_ms: now_ms(),
-            inputs,
-            fingerprint: self.plan.fingerprint.clone(),
-            statics: self.latest_statics().await?,
+            if inputs.is_empty() {
+                return Ok(None);
+            }
+            failpoint::reached("after_choose", self.next_epoch);
+            let intent = Intent {
+                epoch: self.next_epoch,
+                timestamp_ms: now_ms(),
+                inputs,
+                fingerprint: self.plan.fingerprint.clone(),
+                statics: self.latest_statics().await?,
+            };
+            // A statement that keeps a file out in this moment is heeded.
+            if self.checkpoint.begin(&intent, alterations)? {
+                break intent;
+            }
         };
-        self.checkpoint.write_intent(&intent)?;
         failpoint::reached("after_intent", intent.epoch);
         self.run(intent, Run::First, begun).await.map(Some)
     }
@@ -174,7 +180,7 @@ impl Pipeline {
             record.files += size.files;
             record.bytes += size.bytes;
             match input {
-                EpochInput::Files(files) => ledger.extend(files.ledger_entries(id, epoch, now)),
+                EpochInput::Files(files) => ledger.extend(files.ledger_entries(id, epoch, intent.timestamp_ms, now)),
                 EpochInput::Table(table) => positions.push((id.clone(), table.position())),
             }
         }

@@ -5,6 +5,7 @@ pub mod aggregate;
 pub mod ingest;
 pub mod latency;
 pub mod long_state;
+pub mod million_files;
 pub mod small_files;
 pub mod startup;
 pub mod table_stream;
@@ -78,6 +79,8 @@ pub enum Workload {
     Aggregate,
     /// 20,000 files of 10 rows.
     SmallFiles,
+    /// A million files that were read, and a hundred new ones.
+    MillionFiles,
     /// A 100-row file every 100 ms for 30 s: from its rename to the commit that holds it.
     Latency,
     /// The same files into a complete aggregate of 1,000 keys.
@@ -92,12 +95,13 @@ pub enum Workload {
 
 impl Workload {
     /// All, in the order of a full run.
-    pub const ALL: [Workload; 9] = [
+    pub const ALL: [Workload; 10] = [
         Workload::Startup,
         Workload::Ingest,
         Workload::IngestCsv,
         Workload::Aggregate,
         Workload::SmallFiles,
+        Workload::MillionFiles,
         Workload::Latency,
         Workload::LatencyAggregate,
         Workload::LongState,
@@ -111,6 +115,7 @@ impl Workload {
             Workload::IngestCsv => ingest::run(bench, "ingest-csv", Format::Csv),
             Workload::Aggregate => aggregate::run(bench),
             Workload::SmallFiles => small_files::run(bench),
+            Workload::MillionFiles => million_files::run(bench),
             Workload::Latency => latency::run(bench, "latency", latency::Query::Append),
             Workload::LatencyAggregate => latency::run(bench, "latency-aggregate", latency::Query::Complete),
             Workload::Startup => startup::run(bench),

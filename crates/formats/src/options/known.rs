@@ -85,7 +85,6 @@ pub const JSON_OPTIONS: &[OptionDoc] = &[
     ),
     ENCODING,
     CHARSET,
-    IGNORE_CORRUPT_FILES,
     option!(
         "inferTimestamp",
         "false",
@@ -154,7 +153,6 @@ pub const CSV_OPTIONS: &[OptionDoc] = &[
         flag,
         csv.header
     ),
-    IGNORE_CORRUPT_FILES,
     option!(
         "ignoreLeadingWhiteSpace",
         "false",
@@ -211,7 +209,6 @@ pub const CSV_OPTIONS: &[OptionDoc] = &[
 pub const TEXT_OPTIONS: &[OptionDoc] = &[
     CHARSET,
     ENCODING,
-    IGNORE_CORRUPT_FILES,
     LINE_SEP,
     option!("wholeText", "false", "a file is one row", flag, multi_line),
 ];
@@ -225,7 +222,6 @@ pub const XML_OPTIONS: &[OptionDoc] = &[
     DATE_FORMAT,
     ENCODING,
     option!("excludeAttribute", "false", "attributes are left out", flag, xml.exclude_attribute),
-    IGNORE_CORRUPT_FILES,
     option!("ignoreNamespace", "false", "names lose their prefix", flag, xml.ignore_namespace),
     option!(
         "ignoreSurroundingSpaces",
@@ -259,13 +255,12 @@ pub const XML_OPTIONS: &[OptionDoc] = &[
 
 /// Options of Parquet files.
 pub const PARQUET_OPTIONS: &[OptionDoc] =
-    &[REBASE_DATETIME, IGNORE_CORRUPT_FILES, REBASE_INT96, MERGE_SCHEMA, CASE_SENSITIVE, RESCUED_DATA_COLUMN];
+    &[REBASE_DATETIME, REBASE_INT96, MERGE_SCHEMA, CASE_SENSITIVE, RESCUED_DATA_COLUMN];
 
 /// Options of Avro files.
 pub const AVRO_OPTIONS: &[OptionDoc] = &[
     not_carried_out!("avroSchema", "none", "the schema to read with; use `schema` or `schemaHints`", []),
     REBASE_DATETIME,
-    IGNORE_CORRUPT_FILES,
     MERGE_SCHEMA,
     not_carried_out!("mode", "FAILFAST", "what becomes of malformed records; they damage the file", ["FAILFAST"]),
     CASE_SENSITIVE,
@@ -273,7 +268,7 @@ pub const AVRO_OPTIONS: &[OptionDoc] = &[
 ];
 
 /// Options of ORC files.
-pub const ORC_OPTIONS: &[OptionDoc] = &[IGNORE_CORRUPT_FILES, MERGE_SCHEMA, CASE_SENSITIVE, RESCUED_DATA_COLUMN];
+pub const ORC_OPTIONS: &[OptionDoc] = &[MERGE_SCHEMA, CASE_SENSITIVE, RESCUED_DATA_COLUMN];
 
 /// Options of whole files.
 pub const BINARY_FILE_OPTIONS: &[OptionDoc] = &[IGNORE_CORRUPT_FILES];
@@ -296,13 +291,6 @@ const DATE_FORMAT: OptionDoc =
     option!("dateFormat", "as Spark casts text", "the Java pattern of dates, `dd/MM/yyyy`", pattern, date_format);
 const ENCODING: OptionDoc = option!("encoding", "UTF-8", "of the files' text", encoding, charset);
 const CHARSET: OptionDoc = option!("charset", "UTF-8", "the same as `encoding`", encoding, charset);
-const IGNORE_CORRUPT_FILES: OptionDoc = option!(
-    "ignoreCorruptFiles",
-    "false",
-    "files that are cut short or damaged are left out from there on, and counted",
-    flag,
-    ignore_corrupt_files
-);
 const REBASE_DATETIME: OptionDoc = not_carried_out!(
     "datetimeRebaseMode",
     "CORRECTED",

@@ -32,7 +32,7 @@ fn relation(relation: &Relation) -> String {
         RelationKind::Named { name } => format!("named {}", name.parts.join(".")),
         RelationKind::Version { name, version } => format!("{} version {version}", name.parts.join(".")),
         RelationKind::Timestamp { name, timestamp } => format!("{} at {}", name.parts.join("."), timestamp.value),
-        RelationKind::CloudFilesState { table } => format!("state of {}", table.value),
+        RelationKind::CloudFilesState { table, .. } => format!("state of {}", table.value),
         RelationKind::NotYet { what } => format!("not yet {what}"),
     };
     match &relation.watermark {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::{CreateForm, Dropped, OutputMode, RelationKind, StatementKind as Kind, Trigger};
+use crate::{CreateForm, Dropped, FileChange, OutputMode, RelationKind, StatementKind as Kind, Trigger};
 
 fn streaming(text: &str) -> crate::CreateStreamingTable {
     match kind(text) {
@@ -216,13 +216,55 @@ fn settings() {
 }
 
 #[test]
+fn files_of_a_stream() {
+    let Kind::ShowFiles { query } = kind("SHOW FILES FROM s.t WHERE size > 1 AND state = 'waiting' ORDER BY path LIMIT 2")
+    else {
+        panic!()
+    };
+    assert_eq!(
+        query.ast.to_string(),
+        "SELECT * FROM __relation_0 WHERE size > 1 AND state = 'waiting' ORDER BY path LIMIT 2"
+    );
+    let RelationKind::CloudFilesState { table, all: true } = &query.relations[0].kind else { panic!() };
+    assert_eq!((table.value.as_str(), table.span), ("s.t", span(17, 20)));
+    assert!(matches!(kind("show files in t"), Kind::ShowFiles { .. }));
+    assert_eq!(refused("SHOW FILES FROM t WHERE").code, "SYNTAX_ERROR");
+    assert_eq!(refused("SHOW FILES FROM t JOIN u").code, "SYNTAX_ERROR");
+
+    let Kind::AlterFile { name, change, path } = kind("ALTER STREAM t FORGET FILE '/in/a.json'") else { panic!() };
+    assert_eq!((name.parts.concat(), change, path.value), ("t".into(), FileChange::Forget, "/in/a.json".into()));
+    assert!(matches!(kind("alter stream t skip file 'x'"), Kind::AlterFile { change: FileChange::Skip, .. }));
+    let Kind::SetTrigger { trigger, .. } = kind("ALTER STREAM t SET TRIGGER ONCE") else { panic!() };
+    assert_eq!(trigger.trigger, Trigger::Once);
+    assert!(refused("ALTER STREAM t SKIP FILES 'x'").help.iter().any(|help| help.contains("FILE")));
+
+    for text in ["PREVIEW cloud_files('/in', 'json')", "PREVIEW STREAM read_files('/in')", "PREVIEW read_files('/in')"] {
+        let Kind::Preview { relation: RelationKind::Files { path, streaming: true, .. }, span: at } = kind(text) else {
+            panic!("{text}")
+        };
+        assert_eq!((path.value.as_str(), at.start.column), ("/in", 9));
+    }
+    for text in ["PREVIEW t", "PREVIEW STREAM t", "PREVIEW json.`/in`", "PREVIEW cloud_files('/in', 'json') WHERE a"] {
+        assert_eq!(refused(text).code, "SYNTAX_ERROR", "{text}");
+    }
+}
+
+#[test]
+fn a_trigger_is_put_into_a_statement() {
+    let with = |text: &str| crate::with_trigger(text, "TRIGGER ONCE").unwrap();
+    let plain = "CREATE STREAMING TABLE t (a INT) /* AS */ LOCATION 'as' AS SELECT a FROM STREAM u";
+    assert_eq!(with(plain), plain.replace("AS SELECT", "TRIGGER ONCE AS SELECT"));
+    assert_eq!(with(&with(plain)), with(plain));
+    let short = "CREATE STREAMING TABLE t TRIGGER PROCESSING TIME '1 s' OUTPUT MODE APPEND\nFROM STREAM u";
+    assert_eq!(with(short), "CREATE STREAMING TABLE t TRIGGER ONCE OUTPUT MODE APPEND\nFROM STREAM u");
+    assert!(crate::with_trigger("SELECT 1", "TRIGGER ONCE").is_err());
+}
+
+#[test]
 fn what_is_refused_by_name() {
     let table = [
         ("COPY INTO t FROM '/in' FILEFORMAT = JSON", "COPY INTO", 1, 10),
-        ("PREVIEW cloud_files('/in', 'json')", "PREVIEW", 1, 8),
         ("VERIFY STREAM t", "VERIFY STREAM", 1, 14),
-        ("SHOW FILES FROM t WHERE x", "SHOW FILES", 1, 11),
-        ("ALTER STREAM t SKIP FILE 'x'", "ALTER STREAM", 1, 13),
         ("DELETE FROM t WHERE a = 1", "DELETE FROM", 1, 12),
         ("UPDATE t SET a = 1", "UPDATE", 1, 7),
         ("MERGE INTO t USING u ON true", "MERGE INTO", 1, 11),

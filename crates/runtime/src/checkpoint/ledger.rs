@@ -1,92 +1,113 @@
-//! The ledger: which files were read, in which epoch.
+//! The ledger: which files were read, in which epoch, and which were passed over and why.
 //!
-//! Key: source id, a 0 byte, path. Value: a version byte and six little-endian numbers. Written once per epoch with
-//! the epoch's commit; never forgotten yet.
+//! Key: source id, a kind byte, path. Kind 0 are the files that are not to be read (again), kind 1 what is worth
+//! knowing of files that may come again, kind 2 files that wait to be cleaned, by the time of their commit. Written once
+//! per epoch with the epoch's commit, and by statements about single files.
 
-use std::collections::BTreeMap;
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+mod alteration;
+mod cleaning;
+mod entry;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use alteration::Alteration;
+pub use entry::{Archived, FileState, LedgerEntry};
 
 use crate::error::Result;
 use crate::state::{Batch, Column, StateStore, prefix_end};
+use alteration::Alterations;
 
-const VERSION: u8 = 1;
-const VALUE_BYTES: usize = 1 + 6 * 8;
-/// How "not known" is stored for a count of rows.
-const UNKNOWN: u64 = u64::MAX;
 const COUNT: &str = "ledger_files/";
+const NEWEST: &str = "ledger_newest/";
 
-/// A file that was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LedgerEntry {
-    /// The source that read it.
-    pub source: String,
-    /// Its path, as the source writes paths.
-    pub path: String,
-    /// Bytes.
-    pub size: u64,
-    /// Modification time when it was chosen, milliseconds since 1970 UTC.
-    pub modified_ms: i64,
-    /// The epoch that read it.
-    pub epoch: u64,
-    /// When it was first seen.
-    pub discovered_ms: i64,
-    /// When its epoch was committed.
-    pub committed_ms: i64,
-    /// Rows it had, where they were counted.
-    pub rows: Option<u64>,
-}
-
-/// The epoch of files that a source passes over without reading them.
-const SKIPPED_EPOCH: u64 = u64::MAX;
-
-impl LedgerEntry {
-    /// True for a file that was there before the stream and is not to be read.
-    pub fn skipped(&self) -> bool {
-        self.epoch == SKIPPED_EPOCH
-    }
-}
+/// Files that are not to be read again.
+const KNOWN: u8 = 0;
+/// Files that may come again.
+const REMARK: u8 = 1;
+/// Files that wait to be cleaned.
+const QUEUE: u8 = 2;
 
 /// The files of one checkpoint. Clones share it.
 #[derive(Clone)]
 pub struct Ledger {
     store: Arc<dyn StateStore>,
     name: Arc<str>,
+    known: Arc<Mutex<Known>>,
+    /// Held while what is counted changes on disk, so that no two changes count from the same number.
+    changing: Arc<Mutex<()>>,
+    alterations: Arc<Alterations>,
+}
+
+/// What is known without reading files.
+#[derive(Default)]
+struct Known {
     /// Files per source, so that asking how many does not read them.
-    counts: Arc<Mutex<BTreeMap<String, u64>>>,
+    counts: BTreeMap<String, u64>,
+    /// The newest modification time of a file that was read, per source.
+    newest: BTreeMap<String, i64>,
+    /// Sources whose files are cleaned.
+    cleaned: BTreeSet<String>,
 }
 
 /// New counts, to be applied after the commit.
-pub(super) struct Counted(Vec<(String, u64)>);
+pub(super) struct Counted {
+    counts: Vec<(String, u64)>,
+    newest: Vec<(String, i64)>,
+}
 
 impl Ledger {
     pub(super) fn open(store: Arc<dyn StateStore>, name: &str) -> Result<Ledger> {
-        let mut counts = BTreeMap::new();
-        let mut from = COUNT.as_bytes().to_vec();
-        let until = prefix_end(&from);
-        loop {
-            let page = store.page(Column::Meta, &from, &until, 1024)?;
-            let Some(next) = page.next_key() else { break };
-            for (key, value) in page.iter() {
-                let source = String::from_utf8_lossy(&key[COUNT.len()..]).into_owned();
-                counts.insert(source, super::parse(name, "the number of files read", value)?);
-            }
-            from = next;
+        let mut known = Known::default();
+        for (source, value) in named(store.as_ref(), COUNT)? {
+            known.counts.insert(source, super::parse(name, "the number of files read", &value)?);
         }
-        Ok(Ledger { store, name: name.into(), counts: Arc::new(Mutex::new(counts)) })
+        for (source, value) in named(store.as_ref(), NEWEST)? {
+            known.newest.insert(source, super::parse(name, "the time of the newest file read", &value)?);
+        }
+        Ok(Ledger {
+            store,
+            name: name.into(),
+            known: Arc::new(Mutex::new(known)),
+            changing: Arc::default(),
+            alterations: Arc::default(),
+        })
     }
 
-    /// For each of `paths`, which are sorted, whether `source` has read it.
+    /// For each of `paths`, which are sorted, whether `source` is not to read it (again).
     pub fn contains_sorted(&self, source: &str, paths: &[&str]) -> Result<Vec<bool>> {
         if self.len(source) == 0 {
             return Ok(vec![false; paths.len()]);
         }
-        self.store.contains_sorted(Column::Ledger, &prefix(source), paths)
+        self.store.contains_sorted(Column::Ledger, &prefix(source, KNOWN), paths)
     }
 
-    /// How many files `source` has read.
+    /// What is known of each of `paths`, which are sorted and distinct.
+    pub fn entries_sorted(&self, source: &str, paths: &[&str]) -> Result<Vec<Option<LedgerEntry>>> {
+        let prefix = prefix(source, KNOWN);
+        let keys: Vec<Vec<u8>> = paths.iter().map(|path| [&prefix, path.as_bytes()].concat()).collect();
+        let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+        let mut entries = vec![None; paths.len()];
+        self.store.multi_get(Column::Ledger, &keys, &mut |at, value| {
+            let path = paths.get(at).copied().unwrap_or_default();
+            if let Some(slot) = entries.get_mut(at) {
+                *slot = Some(self.decode(source, path.to_owned(), value)?);
+            }
+            Ok(())
+        })?;
+        Ok(entries)
+    }
+
+    /// What is known of one file.
+    pub fn entry(&self, source: &str, path: &str) -> Result<Option<LedgerEntry>> {
+        Ok(self.entries_sorted(source, &[path])?.pop().flatten())
+    }
+
+    /// How many files `source` knows.
     pub fn len(&self, source: &str) -> u64 {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner).get(source).copied().unwrap_or(0)
+        self.known().counts.get(source).copied().unwrap_or(0)
     }
 
     /// [`Self::len`] as a result, for callers that read other things of the checkpoint beside it.
@@ -94,23 +115,47 @@ impl Ledger {
         Ok(self.len(source))
     }
 
+    /// The modification time of the newest file that `source` has read, milliseconds since 1970 UTC.
+    pub fn newest_ms(&self, source: &str) -> Option<i64> {
+        self.known().newest.get(source).copied()
+    }
+
     /// Every file of every source, by source and path.
     pub fn iter_all(&self) -> impl Iterator<Item = Result<LedgerEntry>> + Send + use<> {
-        let sources: Vec<String> = self.counts.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
+        let sources: Vec<String> = self.known().counts.keys().cloned().collect();
         let ledger = self.clone();
         sources.into_iter().flat_map(move |source| ledger.iter(&source))
     }
 
-    /// True when `source` has read no file.
+    /// True when `source` knows no file.
     pub fn is_empty(&self, source: &str) -> bool {
         self.len(source) == 0
     }
 
-    /// Every file `source` has read, by path.
+    /// Every file `source` knows, by path.
     pub fn iter(&self, source: &str) -> impl Iterator<Item = Result<LedgerEntry>> + Send + use<> {
-        let from = prefix(source);
+        self.entries(source, KNOWN)
+    }
+
+    /// Files that were noticed and may come again, by path.
+    pub fn remarks(&self, source: &str) -> impl Iterator<Item = Result<LedgerEntry>> + Send + use<> {
+        self.entries(source, REMARK)
+    }
+
+    fn entries(&self, source: &str, kind: u8) -> Entries {
+        let from = prefix(source, kind);
         let until = prefix_end(&from);
         Entries { ledger: self.clone(), source: source.to_string(), from, until, page: VecDeque::new(), done: false }
+    }
+
+    fn decode(&self, source: &str, path: String, value: &[u8]) -> Result<LedgerEntry> {
+        entry::decode(source, path, value)
+            .ok_or_else(|| super::unreadable(&self.name, "an entry of the file ledger"))
+    }
+
+    /// To be held from [`Self::write_into`] to [`Self::apply`].
+    pub(super) fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn write_into(&self, entries: &[LedgerEntry], batch: &mut Batch) -> Result<Counted> {
@@ -118,27 +163,77 @@ impl Ledger {
         for entry in entries {
             by_source.entry(&entry.source).or_default().push(entry);
         }
-        let mut counted = Vec::new();
+        let mut counted = Counted { counts: Vec::new(), newest: Vec::new() };
         for (source, mut entries) in by_source {
             entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
             entries.dedup_by(|a, b| a.path == b.path);
+            let (remarks, entries): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.state.comes_again());
+            self.write_remarks(source, &remarks, &entries, batch)?;
             let paths: Vec<&str> = entries.iter().map(|entry| entry.path.as_str()).collect();
             // A file read again, because it was allowed to change, is counted once.
             let known = self.contains_sorted(source, &paths)?;
             let new = known.iter().filter(|known| !**known).count() as u64;
-            let prefix = prefix(source);
+            let newest = entries.iter().filter(|entry| entry.was_read()).map(|entry| entry.modified_ms).max();
+            let (prefix, cleaned) = (prefix(source, KNOWN), self.cleans(source));
             for entry in entries {
-                batch.put(Column::Ledger, [&prefix, entry.path.as_bytes()].concat(), encode(entry));
+                batch.put(Column::Ledger, [&prefix, entry.path.as_bytes()].concat(), entry::encode(entry));
+                if cleaned && entry.state == FileState::Ingested {
+                    batch.put(Column::Ledger, cleaning::key(source, entry), Vec::new());
+                }
             }
             let count = self.len(source) + new;
             batch.put(Column::Meta, format!("{COUNT}{source}"), count.to_string());
-            counted.push((source.to_string(), count));
+            counted.counts.push((source.to_string(), count));
+            if let Some(newest) = newest.filter(|newest| self.newest_ms(source).is_none_or(|before| before < *newest)) {
+                batch.put(Column::Meta, format!("{NEWEST}{source}"), newest.to_string());
+                counted.newest.push((source.to_string(), newest));
+            }
         }
-        Ok(Counted(counted))
+        Ok(counted)
+    }
+
+    fn write_remarks(
+        &self,
+        source: &str,
+        remarks: &[&LedgerEntry],
+        entries: &[&LedgerEntry],
+        batch: &mut Batch,
+    ) -> Result<()> {
+        let prefix = prefix(source, REMARK);
+        let paths: Vec<&str> = entries.iter().map(|entry| entry.path.as_str()).collect();
+        let remarked = self.store.contains_sorted(Column::Ledger, &prefix, &paths)?;
+        for (path, _) in paths.iter().zip(remarked).filter(|(_, remarked)| *remarked) {
+            batch.delete(Column::Ledger, [&prefix, path.as_bytes()].concat());
+        }
+        for remark in remarks {
+            batch.put(Column::Ledger, [&prefix, remark.path.as_bytes()].concat(), entry::encode(remark));
+        }
+        Ok(())
     }
 
     pub(super) fn apply(&self, counted: Counted) {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner).extend(counted.0);
+        let mut known = self.known();
+        known.counts.extend(counted.counts);
+        known.newest.extend(counted.newest);
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Values of `meta` whose name begins with `prefix`, with the rest of the name.
+fn named(store: &dyn StateStore, prefix: &str) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut values = Vec::new();
+    let mut from = prefix.as_bytes().to_vec();
+    let until = prefix_end(&from);
+    loop {
+        let page = store.page(Column::Meta, &from, &until, 1024)?;
+        let Some(next) = page.next_key() else { return Ok(values) };
+        for (key, value) in page.iter() {
+            values.push((String::from_utf8_lossy(&key[prefix.len()..]).into_owned(), value.to_vec()));
+        }
+        from = next;
     }
 }
 
@@ -157,9 +252,7 @@ impl Entries {
         let skip = self.source.len() + 1;
         for (key, value) in page.iter() {
             let path = String::from_utf8_lossy(key.get(skip..).unwrap_or_default()).into_owned();
-            let entry = decode(&self.source, path, value);
-            let unreadable = || super::unreadable(&self.ledger.name, "an entry of the file ledger");
-            self.page.push_back(entry.ok_or_else(unreadable)?);
+            self.page.push_back(self.ledger.decode(&self.source, path, value)?);
         }
         match page.next_key() {
             Some(next) => self.from = next,
@@ -184,43 +277,6 @@ impl Iterator for Entries {
     }
 }
 
-fn prefix(source: &str) -> Vec<u8> {
-    [source.as_bytes(), &[0]].concat()
-}
-
-fn encode(entry: &LedgerEntry) -> Vec<u8> {
-    let mut value = Vec::with_capacity(VALUE_BYTES);
-    value.push(VERSION);
-    let numbers = [
-        entry.size,
-        entry.modified_ms as u64,
-        entry.epoch,
-        entry.discovered_ms as u64,
-        entry.committed_ms as u64,
-        entry.rows.unwrap_or(UNKNOWN),
-    ];
-    for number in numbers {
-        value.extend_from_slice(&number.to_le_bytes());
-    }
-    value
-}
-
-fn decode(source: &str, path: String, value: &[u8]) -> Option<LedgerEntry> {
-    let (version, numbers) = value.split_first()?;
-    let (numbers, rest) = numbers.as_chunks::<8>();
-    if *version != VERSION || !rest.is_empty() {
-        return None;
-    }
-    let &[size, modified, epoch, discovered, committed, rows] = numbers else { return None };
-    let rows = u64::from_le_bytes(rows);
-    Some(LedgerEntry {
-        source: source.to_string(),
-        path,
-        size: u64::from_le_bytes(size),
-        modified_ms: i64::from_le_bytes(modified),
-        epoch: u64::from_le_bytes(epoch),
-        discovered_ms: i64::from_le_bytes(discovered),
-        committed_ms: i64::from_le_bytes(committed),
-        rows: (rows != UNKNOWN).then_some(rows),
-    })
+fn prefix(source: &str, kind: u8) -> Vec<u8> {
+    [source.as_bytes(), &[kind]].concat()
 }

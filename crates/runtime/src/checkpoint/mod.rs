@@ -21,7 +21,7 @@ use alluvium_parser::Diagnostic;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub use ledger::{Ledger, LedgerEntry};
+pub use ledger::{Alteration, Archived, FileState, Ledger, LedgerEntry};
 pub use recovery::{Facts, Recovery, Refusal, decide};
 
 use crate::error::{Error, Result};
@@ -140,10 +140,23 @@ impl Checkpoint {
         Ok(self.inner().intent.clone())
     }
 
+    /// [`Self::write_intent`], unless a statement has altered what is known of files since there were `alterations`
+    /// of them. False then: the input is to be chosen again.
+    pub fn begin(&self, intent: &Intent, alterations: u64) -> Result<bool> {
+        let inner = self.inner();
+        if self.shared.ledger.alterations() != alterations {
+            return Ok(false);
+        }
+        self.write_intent_locked(inner, intent).map(|()| true)
+    }
+
     /// Makes an intent durable. It must be the next epoch's, or the pending one again; other versions of the tables it
     /// joins may be chosen for a pending one as long as the sink has nothing of it.
     pub fn write_intent(&self, intent: &Intent) -> Result<()> {
-        let mut inner = self.inner();
+        self.write_intent_locked(self.inner(), intent)
+    }
+
+    fn write_intent_locked(&self, mut inner: MutexGuard<'_, Inner>, intent: &Intent) -> Result<()> {
         let next = inner.last.as_ref().map_or(0, |last| last.epoch + 1);
         if intent.epoch != next {
             return Err(Error::internal(format!("epoch {} was begun where epoch {next} is next", intent.epoch)));
@@ -178,6 +191,7 @@ impl Checkpoint {
         for staged in &commit.state {
             receipts.push(staged.write_into(&mut batch)?);
         }
+        let changing = self.shared.ledger.changing();
         let counted = self.shared.ledger.write_into(&commit.ledger, &mut batch)?;
         for (source, position) in &commit.positions {
             batch.put(Column::Meta, position_key(source), json(position)?);
@@ -191,6 +205,7 @@ impl Checkpoint {
         inner.intent = None;
         inner.last = Some(commit.record);
         self.shared.ledger.apply(counted);
+        drop(changing);
         for (staged, receipt) in commit.state.iter().zip(receipts) {
             staged.apply(receipt)?;
         }
@@ -244,6 +259,34 @@ impl Checkpoint {
         self.shared.ledger.clone()
     }
 
+    /// Makes `sources` read a file again when they find it; how many of them knew it. The epoch that reads it now, if
+    /// one does, is the error.
+    pub fn forget_file(&self, sources: &[String], path: &str) -> Result<usize, Altering> {
+        let inner = self.inner();
+        refuse_running(&inner, path)?;
+        let mut known = 0;
+        for source in sources {
+            known += usize::from(self.shared.ledger.forget(source, path)?);
+        }
+        Ok(known)
+    }
+
+    /// Keeps files out that were not read. The epoch that reads one of them now, or has read it, is the error.
+    pub fn skip_file(&self, entries: &[LedgerEntry]) -> Result<(), Altering> {
+        let inner = self.inner();
+        for entry in entries {
+            refuse_running(&inner, &entry.path)?;
+            let known = self.shared.ledger.entry(&entry.source, &entry.path)?;
+            if let Some(epoch) = known.filter(LedgerEntry::was_read).and_then(|known| known.epoch) {
+                return Err(Altering::Read(epoch));
+            }
+        }
+        for entry in entries {
+            self.shared.ledger.skip(entry)?;
+        }
+        Ok(())
+    }
+
     /// The state of an operator; `budget`: bytes its hot rows may take. The same table each time.
     pub fn state(&self, operator: u32, budget: usize) -> Result<Arc<StateTable>> {
         let mut inner = self.inner();
@@ -278,6 +321,34 @@ impl Checkpoint {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         // Fields are replaced whole, after the store has them: a panic cannot leave them half changed.
         self.shared.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why what is known of a file cannot be altered.
+pub enum Altering {
+    /// This epoch is reading it.
+    Running(u64),
+    /// This epoch has read it.
+    Read(u64),
+    /// Anything else.
+    Failed(Error),
+}
+
+impl From<Error> for Altering {
+    fn from(error: Error) -> Self {
+        Altering::Failed(error)
+    }
+}
+
+fn refuse_running(inner: &Inner, path: &str) -> Result<(), Altering> {
+    let Some(intent) = &inner.intent else { return Ok(()) };
+    let reads = |input: &EpochInput| match input {
+        EpochInput::Files(files) => files.files.iter().any(|file| file.path == path),
+        EpochInput::Table(_) => false,
+    };
+    match intent.inputs.iter().any(|(_, input)| reads(input)) {
+        true => Err(Altering::Running(intent.epoch)),
+        false => Ok(()),
     }
 }
 

@@ -19,12 +19,16 @@ fn file(source: &str, path: &str, epoch: u64) -> LedgerEntry {
     LedgerEntry {
         source: source.into(),
         path: path.into(),
+        state: FileState::Ingested,
         size: 10,
         modified_ms: -5,
-        epoch,
+        epoch: Some(epoch),
         discovered_ms: 7,
+        processed_ms: Some(7),
         committed_ms: 8,
         rows: (epoch > 0).then_some(3),
+        archived: None,
+        reason: None,
     }
 }
 

@@ -113,6 +113,18 @@ fn identity(spec: &SourceSpec) -> String {
     }
 }
 
+/// The file sources that a stream has or had: id and path.
+pub fn file_sources(checkpoint: &Checkpoint) -> Result<Vec<(String, String)>> {
+    let ids = source_ids(checkpoint)?.into_iter().enumerate();
+    Ok(ids.filter_map(|(id, identity)| Some((id.to_string(), identity.strip_prefix("files:")?.to_owned()))).collect())
+}
+
+/// What each source id stands for.
+fn source_ids(checkpoint: &Checkpoint) -> Result<Vec<String>> {
+    let stored = checkpoint.meta(SOURCE_IDS)?.unwrap_or_else(|| "[]".into());
+    serde_json::from_str(&stored).map_err(|e| Error::environment("CHECKPOINT_CORRUPT", format!("source ids: {e}")))
+}
+
 /// Opens a table source behind its position. Where it stands at the first start is kept at once: `latest` means
 /// what was the latest then, whenever the first epoch comes.
 async fn open_table(spec: &SourceSpec, checkpoint: &Checkpoint, id: &str) -> Result<TableSource> {
@@ -141,9 +153,7 @@ async fn open_sources(
     checkpoint: &Checkpoint,
     first_start: bool,
 ) -> Result<Vec<(String, Box<dyn Source>)>> {
-    let stored = checkpoint.meta(SOURCE_IDS)?.unwrap_or_else(|| "[]".into());
-    let mut known: Vec<String> = serde_json::from_str(&stored)
-        .map_err(|e| Error::environment("CHECKPOINT_CORRUPT", format!("source ids: {e}")))?;
+    let mut known = source_ids(checkpoint)?;
     let before = known.len();
     let mut taken: Vec<usize> = Vec::new();
     let mut sources: Vec<(String, Box<dyn Source>)> = Vec::new();

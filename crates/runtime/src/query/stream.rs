@@ -242,6 +242,13 @@ async fn read_available(shared: &Shared, pipeline: &mut Pipeline, limited: bool)
             break;
         }
     }
+    tidy(pipeline).await
+}
+
+async fn tidy(pipeline: &mut Pipeline) -> Result<()> {
+    for (_, source) in &mut pipeline.sources {
+        source.tidy().await?;
+    }
     Ok(())
 }
 
@@ -272,7 +279,7 @@ async fn read_for_ever(shared: &Shared, pipeline: &mut Pipeline, interval: Durat
             () = next_look(pipeline, interval) => {}
         }
     }
-    Ok(())
+    tidy(pipeline).await
 }
 
 /// The next multiple of the interval since 1970; without an interval, the next sign of something new.

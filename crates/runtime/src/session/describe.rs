@@ -168,6 +168,7 @@ impl Session {
                 };
                 rows.push((format!("source {id}"), format!("{source} at {position}")));
             }
+            rows.extend(self.describe_files(&stream, checkpoint)?);
             for size in checkpoint.state_sizes()? {
                 rows.push((
                     format!("operator {}", size.operator),

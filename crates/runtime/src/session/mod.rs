@@ -6,6 +6,7 @@
 mod copy;
 mod ddl;
 mod describe;
+mod files;
 mod live;
 mod outcome;
 mod resolve;
@@ -114,6 +115,10 @@ impl Session {
             K::ShowStreams => self.show_streams(),
             K::DescribeStream { name } => self.describe_stream(name),
             K::ShowEpochs { name, limit } => self.show_epochs(name, *limit),
+            K::ShowFiles { query } => self.show_files(query).await,
+            K::AlterFile { name, change, path } => self.alter_file(name, *change, path),
+            K::SetTrigger { name, trigger } => self.set_trigger(name, trigger).await,
+            K::Preview { relation, span } => self.preview(relation, *span).await,
             K::ShowRelations { views } => self.show_relations(*views),
             K::ShowColumns { name } => self.describe_columns(name, true).await,
             K::ShowCreateTable { name } => self.show_create_table(name).await,

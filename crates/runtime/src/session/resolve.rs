@@ -207,7 +207,7 @@ impl Session {
                 let version = table::version_at(&table::table_path(&location)?, ms).await?;
                 self.delta(&location, Some(version), Some(&entry.name)).await
             }
-            RelationKind::CloudFilesState { table } => self.cloud_files_state(&table.value, table.span),
+            RelationKind::CloudFilesState { table, all } => self.cloud_files_state(&table.value, *all, table.span),
             RelationKind::NotYet { what } => Err(not_yet(what, relation.span)),
         }
     }

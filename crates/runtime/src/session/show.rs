@@ -1,15 +1,12 @@
-//! SHOW STREAMS, SHOW EPOCHS, SHOW TABLES, SET, cloud_files_state: small tables about the session and its streams.
+//! SHOW STREAMS, SHOW EPOCHS, SHOW TABLES, SET: small tables about the session and its streams.
 
 use std::sync::Arc;
 
 use alluvium_parser::{
-    CreateStreamingTable, Name, OutputMode, Place, Span, StatementKind, Text, Trigger, parse_statement,
+    CreateStreamingTable, Name, OutputMode, Place, StatementKind, Text, Trigger, parse_statement,
 };
-use alluvium_planner::bind::Resolved;
-use alluvium_planner::relation::{StaticReference, StaticRelation};
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{Field, Schema};
-use datafusion::datasource::MemTable;
 
 use crate::catalog::{Entry, Object, StreamEntry};
 use crate::checkpoint::Checkpoint;
@@ -178,37 +175,6 @@ impl Session {
             return Ok(None);
         }
         look(&Checkpoint::open(&stream.checkpoint, &entry.name)?).map(Some)
-    }
-
-    pub(super) fn cloud_files_state(&self, table: &str, span: Span) -> Result<Resolved> {
-        let name = Name { parts: table.split('.').map(str::to_string).collect(), span };
-        let (entry, stream) = self.streaming_entry(&name)?;
-        let mut files = Vec::new();
-        self.with_checkpoint(&entry, &stream, |checkpoint| {
-            for file in checkpoint.ledger().iter_all() {
-                files.push(file?);
-            }
-            Ok(())
-        })?;
-        let batch = Table::new()
-            .text("path", files.iter().map(|f| Some(&f.path)))
-            .number("size", files.iter().map(|f| Some(f.size)))
-            .time("create_time", files.iter().map(|f| Some(f.modified_ms)))
-            .time("discovery_time", files.iter().map(|f| Some(f.discovered_ms)))
-            .time("commit_time", files.iter().map(|f| Some(f.committed_ms)))
-            .text("source_id", files.iter().map(|f| Some(&f.source)))
-            .text("flow_name", files.iter().map(|_| Some(&entry.name)))
-            .text(
-                "ingestion_state",
-                files.iter().map(|f| Some(if f.skipped() { "SKIPPED_EXISTING" } else { "INGESTED" })),
-            )
-            .number("epoch", files.iter().map(|f| (!f.skipped()).then_some(f.epoch)))
-            .batch()?;
-        let provider = Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?);
-        Ok(Resolved {
-            provider: Arc::new(StaticRelation { reference: StaticReference::Fixed, provider }),
-            has_metadata: false,
-        })
     }
 
     pub(super) fn show_relations(&self, views: bool) -> Result<Outcome> {

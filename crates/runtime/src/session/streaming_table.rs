@@ -88,6 +88,9 @@ impl Session {
         self.stop_running(&name).await;
         if refresh {
             self.check_refresh(&entry, create).await?;
+            if let Some(old) = &existing {
+                self.warn_of_fixed_options(stream_of(old)?, create)?;
+            }
         }
         self.inner.catalog.put(&entry)?;
         let trigger = create.trigger.as_ref().map(|clause| clause.trigger).unwrap_or(self.default_trigger());
@@ -275,9 +278,15 @@ impl Session {
             _ => None,
         };
         let trigger = trigger.map(|clause| clause.trigger).or(own).unwrap_or(Trigger::ProcessingTime(DEFAULT_INTERVAL));
-        let handle = self.spawn(&entry, trigger, None)?;
-        self.report_failure(handle);
+        self.run_in_background(&entry, trigger)?;
         Ok(Outcome::Done(format!("stream `{}` started", entry.name)))
+    }
+
+    /// Starts a stream whatever its trigger, and tells the user when it fails.
+    pub(super) fn run_in_background(&self, entry: &Entry, trigger: Trigger) -> Result<()> {
+        let handle = self.spawn(entry, trigger, None)?;
+        self.report_failure(handle);
+        Ok(())
     }
 
     pub(super) async fn stop_stream(&self, name: &Name) -> Result<Outcome> {

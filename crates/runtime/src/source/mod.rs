@@ -67,6 +67,11 @@ pub trait Source: Send + Sync {
     /// The epoch that read `input` is durable.
     async fn committed(&mut self, input: &EpochInput) -> Result<()>;
 
+    /// Finishes what was put off, as far as it is due: called when a run ends, and after long work at any time.
+    async fn tidy(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Returns when there may be something new: at once on an event, else after the source's polling period.
     /// Cancel-safe.
     async fn changed(&mut self);

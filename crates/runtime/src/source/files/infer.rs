@@ -13,7 +13,7 @@ use alluvium_parser::Diagnostic;
 use arrow::datatypes::Schema;
 
 use super::FileEntry;
-use super::read::{FileReader, ReadError, Reading, decode_error, open};
+use super::read::{FileReader, Passes, ReadError, Reading, decode_error, open};
 use crate::error::{Error, Result};
 
 /// Most files in a sample.
@@ -22,10 +22,10 @@ pub const FILES_MAX: usize = 1000;
 /// About how many bytes a sample has: a tenth of a second or two of one core.
 pub const BYTES_MAX: u64 = 32 << 20;
 
-/// What the sample told; None when it has no records.
-pub fn infer(files: &[FileEntry], options: &FormatOptions) -> Result<Option<Schema>> {
+/// What the sample told; None when it has no records. Damaged files are passed over where `passes` says so.
+pub fn infer(files: &[FileEntry], options: &FormatOptions, passes: &Passes) -> Result<Option<Schema>> {
     if options.format.is_typed() {
-        return typed(files, options);
+        return typed(files, options, passes);
     }
     let mut inferrer = Inferrer::new(options);
     let mut reader = FileReader::default();
@@ -40,7 +40,7 @@ pub fn infer(files: &[FileEntry], options: &FormatOptions) -> Result<Option<Sche
         match read {
             // It went between listing and reading; the next look will tell.
             Ok(()) | Err(ReadError::Missing) => {}
-            Err(ReadError::Corrupt(_)) if options.ignore_corrupt_files => {}
+            Err(ReadError::Corrupt(error)) if passes.corrupt(&file.path, &error) => {}
             Err(ReadError::Corrupt(error) | ReadError::Failed(error)) => return Err(error),
         }
         if left == 0 {
@@ -53,7 +53,7 @@ pub fn infer(files: &[FileEntry], options: &FormatOptions) -> Result<Option<Sche
 }
 
 /// What the files say themselves: all columns of the newest of them, each with the widest common type.
-fn typed(files: &[FileEntry], options: &FormatOptions) -> Result<Option<Schema>> {
+fn typed(files: &[FileEntry], options: &FormatOptions, passes: &Passes) -> Result<Option<Schema>> {
     if options.format == Format::BinaryFile {
         return Ok(Some(binary_file_schema()));
     }
@@ -65,7 +65,7 @@ fn typed(files: &[FileEntry], options: &FormatOptions) -> Result<Option<Schema>>
         let schema = match schema {
             Ok(schema) => schema,
             Err(ReadError::Missing) => continue,
-            Err(ReadError::Corrupt(_)) if options.ignore_corrupt_files => continue,
+            Err(ReadError::Corrupt(error)) if passes.corrupt(&file.path, &error) => continue,
             Err(ReadError::Corrupt(error) | ReadError::Failed(error)) => return Err(error),
         };
         learnt = Some(match learnt {

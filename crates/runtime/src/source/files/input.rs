@@ -1,13 +1,13 @@
 //! What one epoch reads: whole files, named by its intent.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use super::bad_records::Run;
-use crate::checkpoint::LedgerEntry;
+use crate::checkpoint::{FileState, LedgerEntry};
 use crate::source::Backlog;
 
 /// One file, as it was found.
@@ -29,6 +29,9 @@ pub struct FilesInput {
     /// Not read but remembered as if they had been: there before the first start of a stream that leaves those out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<FileEntry>,
+    /// When each of `files` was first seen, milliseconds since 1970 UTC; empty where that is not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub discovered_ms: Vec<i64>,
     #[serde(skip)]
     notes: Notes,
 }
@@ -40,6 +43,8 @@ struct Notes(Arc<NotesInner>);
 #[derive(Debug, Default)]
 struct NotesInner {
     vanished: Mutex<HashSet<String>>,
+    /// Damaged files that were passed over, and what is wrong with them.
+    corrupt: Mutex<HashMap<String, String>>,
     all_required: AtomicBool,
     run: Mutex<Run>,
 }
@@ -49,9 +54,6 @@ impl PartialEq for Notes {
         true
     }
 }
-
-/// Epoch under which the ledger remembers files that were there before a stream that leaves those out.
-pub const SKIPPED_EPOCH: u64 = u64::MAX;
 
 impl FilesInput {
     /// These files, in this order.
@@ -74,22 +76,41 @@ impl FilesInput {
         Backlog { files: self.files.len() as u64, bytes: self.files.iter().map(|file| file.size).sum() }
     }
 
-    /// What the ledger is to remember once the epoch is durable. Files that a re-run did not find any more are left
-    /// out, so that their names may come again.
-    pub fn ledger_entries(&self, source: &str, epoch: u64, now_ms: i64) -> Vec<LedgerEntry> {
+    /// When `files` were first seen.
+    pub fn with_discovered(self, discovered_ms: Vec<i64>) -> FilesInput {
+        FilesInput { discovered_ms, ..self }
+    }
+
+    /// What the ledger is to remember once the epoch, which began at `begun_ms`, is durable. Files that were not found
+    /// any more are only noticed, so that their names may come again.
+    pub fn ledger_entries(&self, source: &str, epoch: u64, begun_ms: i64, now_ms: i64) -> Vec<LedgerEntry> {
         let vanished = self.notes.0.vanished.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = |file: &FileEntry, epoch: u64| LedgerEntry {
+        let corrupt = self.notes.0.corrupt.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = |file: &FileEntry, state: FileState| LedgerEntry {
             source: source.to_owned(),
             path: file.path.clone(),
+            state,
             size: file.size,
             modified_ms: file.modified_ms,
-            epoch,
-            discovered_ms: now_ms,
+            epoch: None,
+            discovered_ms: begun_ms,
+            processed_ms: None,
             committed_ms: now_ms,
             rows: None,
+            archived: None,
+            reason: None,
         };
-        let read = self.files.iter().filter(|file| !vanished.contains(&file.path)).map(|file| entry(file, epoch));
-        read.chain(self.skipped.iter().map(|file| entry(file, SKIPPED_EPOCH))).collect()
+        let read = self.files.iter().enumerate().map(|(at, file)| {
+            let (state, reason) = match corrupt.get(&file.path) {
+                _ if vanished.contains(&file.path) => (FileState::Vanished, None),
+                Some(reason) => (FileState::Corrupt, Some(reason.clone())),
+                None => (FileState::Ingested, None),
+            };
+            let discovered_ms = self.discovered_ms.get(at).copied().unwrap_or(begun_ms);
+            let (epoch, processed_ms) = (Some(epoch), Some(begun_ms));
+            LedgerEntry { epoch, discovered_ms, processed_ms, reason, ..entry(file, state) }
+        });
+        read.chain(self.skipped.iter().map(|file| entry(file, FileState::SkippedExisting))).collect()
     }
 
     /// From now on a missing file is an error in re-runs too. For a re-run whose rows are in the table already and
@@ -113,7 +134,12 @@ impl FilesInput {
         self.notes.0.all_required.load(Ordering::Relaxed)
     }
 
-    /// A re-run did not find this file.
+    /// This file is damaged and was passed over.
+    pub(super) fn note_corrupt(&self, path: &str, reason: String) {
+        self.notes.0.corrupt.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), reason);
+    }
+
+    /// This file was not found, and is passed over.
     pub(super) fn note_vanished(&self, path: &str) {
         self.notes.0.vanished.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
     }

@@ -2,7 +2,8 @@
 //!
 //! Directory entries carry their kind, so no file is asked about (`stat`) just to be listed. A directory whose
 //! modification time has not moved since it was last read, and had come to rest by then, holds the same names as
-//! before and is not read again. Hidden names (`_x`, `.x`, `x._COPYING_`; not `_k=v`) are left out at every level.
+//! before and is not read again. Hidden names are left out at every level. Paths are given some thousands at a time:
+//! a listing of a million files holds the names of one directory.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,16 +14,24 @@ use alluvium_parser::Diagnostic;
 use super::FileEntry;
 use super::glob::Glob;
 use super::root::{Root, Target};
+use super::rules::{Hidden, Ignored};
 use crate::error::{Error, Result};
 
 /// A directory changed this shortly before it was read may change again within the same tick of its clock.
 const REST: Duration = Duration::from_secs(3);
+
+/// So many paths are given at once.
+const GIVEN: usize = 4096;
+
+/// Takes some paths, sorted; what it leaves in the vector is forgotten.
+pub type Take<'t> = dyn FnMut(&mut Vec<String>) -> Result<()> + 't;
 
 /// Lists one root, again and again.
 #[derive(Debug)]
 pub struct Lister {
     root: Root,
     name_filter: Option<Glob>,
+    hidden: Hidden,
     directories: HashMap<PathBuf, Resting>,
 }
 
@@ -36,7 +45,17 @@ struct Resting {
 impl Lister {
     /// `name_filter` is matched against file names only.
     pub fn new(root: Root, name_filter: Option<Glob>) -> Lister {
-        Lister { root, name_filter, directories: HashMap::new() }
+        Lister { root, name_filter, hidden: Hidden::default(), directories: HashMap::new() }
+    }
+
+    /// The same with another rule for hidden names.
+    pub fn hiding(self, hidden: Hidden) -> Lister {
+        Lister { hidden, ..self }
+    }
+
+    /// Which names it passes over.
+    pub fn hidden(&self) -> &Hidden {
+        &self.hidden
     }
 
     /// Where it looks.
@@ -46,45 +65,62 @@ impl Lister {
 
     /// Paths of all files, sorted.
     pub fn all(&mut self) -> Result<Vec<String>> {
-        self.directories.clear();
-        self.recent()
+        let mut paths = Vec::new();
+        self.visit(true, &mut |some| {
+            paths.append(some);
+            Ok(())
+        })?;
+        paths.sort_unstable();
+        Ok(paths)
     }
 
-    /// Paths of all files in directories that may have changed since the last listing, sorted.
-    pub fn recent(&mut self) -> Result<Vec<String>> {
+    /// Gives the paths of all files, or (`all` false) of those in directories that may have changed since the last
+    /// listing.
+    pub fn visit(&mut self, all: bool, take: &mut Take<'_>) -> Result<()> {
         if self.root.target == Target::File {
-            return Ok(vec![text(&self.root.base)?.to_owned()]);
+            return take(&mut vec![text(&self.root.base)?.to_owned()]);
+        }
+        if all {
+            self.directories.clear();
         }
         let base = self.root.base.clone();
         std::fs::metadata(&base).map_err(|e| base_error(&base, &e))?;
-        let mut paths = Vec::new();
-        self.directory(&base, &mut paths)?;
-        paths.sort();
-        Ok(paths)
+        let mut giver = Giver { paths: Vec::new(), take };
+        self.directory(&base, &mut giver)?;
+        giver.give()
     }
 
-    /// Paths of all files below one directory, sorted; empty when it is gone or not part of the root.
-    pub fn below(&mut self, directory: &Path) -> Result<Vec<String>> {
-        let mut paths = Vec::new();
-        if self
-            .relative(directory)
-            .is_some_and(|relative| relative.is_empty() || !is_hidden_path(relative) && self.root.enters(relative))
-        {
-            self.directories.retain(|known, _| !known.starts_with(directory));
-            self.directory(directory, &mut paths)?;
+    /// Gives the paths of all files below one directory; none when it is gone or not part of the root.
+    pub fn visit_below(&mut self, directory: &Path, take: &mut Take<'_>) -> Result<()> {
+        let counts = self.relative(directory).is_some_and(|relative| {
+            relative.is_empty() || self.hidden.part(relative).is_none() && self.root.enters(relative)
+        });
+        if !counts {
+            return Ok(());
         }
-        paths.sort();
-        Ok(paths)
+        self.directories.retain(|known, _| !known.starts_with(directory));
+        let mut giver = Giver { paths: Vec::new(), take };
+        self.directory(directory, &mut giver)?;
+        giver.give()
     }
 
     /// Whether a path, seen in an event, is one that a listing would give.
     pub fn takes(&self, path: &Path) -> bool {
-        let name = path.file_name().and_then(|name| name.to_str());
-        match (self.relative(path), name) {
-            (Some(relative), Some(name)) => {
-                !is_hidden_path(relative) && self.takes_name(name) && self.root.takes_file(relative)
-            }
-            _ => false,
+        self.relative(path).is_some_and(|relative| self.ignore(relative).is_none())
+    }
+
+    /// Why a listing does not give a file, by its path relative to the base.
+    pub fn ignore(&self, relative: &str) -> Option<Ignored> {
+        if let Some(part) = self.hidden.part(relative) {
+            return Some(Ignored::Hidden(part.to_owned()));
+        }
+        let name = relative.rsplit('/').next().unwrap_or(relative);
+        if let Some(filter) = self.name_filter.as_ref().filter(|filter| !filter.matches(name)) {
+            return Some(Ignored::Name(filter.text().to_owned()));
+        }
+        match &self.root.target {
+            Target::Pattern(glob) if !self.root.takes_file(relative) => Some(Ignored::Pattern(glob.text().to_owned())),
+            _ => None,
         }
     }
 
@@ -96,21 +132,21 @@ impl Lister {
         path.strip_prefix(&self.root.base).ok()?.to_str()
     }
 
-    fn directory(&mut self, directory: &Path, paths: &mut Vec<String>) -> Result<()> {
+    fn directory(&mut self, directory: &Path, giver: &mut Giver<'_, '_>) -> Result<()> {
         let modified = match std::fs::metadata(directory) {
             Ok(metadata) => metadata.modified().map_err(|e| Error::io("list", directory, &e))?,
             Err(e) => return gone_or(directory, &e),
         };
         if let Some(resting) = self.directories.get(directory).filter(|resting| resting.modified == modified) {
             for child in resting.children.clone() {
-                self.directory(&child, paths)?;
+                self.directory(&child, giver)?;
             }
             return Ok(());
         }
         let at_rest = SystemTime::now().duration_since(modified).is_ok_and(|age| age > REST);
-        let children = self.read(directory, paths)?;
+        let children = self.read(directory, giver)?;
         for child in &children {
-            self.directory(child, paths)?;
+            self.directory(child, giver)?;
         }
         if at_rest {
             self.directories.insert(directory.to_owned(), Resting { modified, children });
@@ -120,8 +156,8 @@ impl Lister {
         Ok(())
     }
 
-    /// Adds the files of one directory, in the order of their names, and gives its sub-directories.
-    fn read(&self, directory: &Path, paths: &mut Vec<String>) -> Result<Vec<PathBuf>> {
+    /// Gives the files of one directory, in the order of their names, and returns its sub-directories.
+    fn read(&self, directory: &Path, giver: &mut Giver<'_, '_>) -> Result<Vec<PathBuf>> {
         let failed = |e: std::io::Error| Error::io("list", directory, &e);
         let entries = match std::fs::read_dir(directory) {
             Ok(entries) => entries,
@@ -132,38 +168,96 @@ impl Lister {
             prefix.push('/');
         }
         let base_length = text(&self.root.base)?.trim_end_matches('/').len() + 1;
-        let first = paths.len();
+        let within = prefix.get(base_length..).unwrap_or_default().to_owned();
+        let mut files = Names::default();
         let mut children = Vec::new();
         for entry in entries {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
-            if name.as_encoded_bytes().first().is_some_and(|first| b"._".contains(first))
-                && is_hidden(&name.to_string_lossy())
-            {
+            let Some(name) = name.to_str() else {
+                if self.hidden.hides(&name.to_string_lossy()) {
+                    continue;
+                }
+                return Err(not_text(&entry.path()));
+            };
+            if self.hidden.hides(name) {
                 continue;
             }
             let kind = entry.file_type().map_err(failed)?;
             let is_directory = kind.is_dir() || kind.is_symlink() && entry.path().is_dir();
-            let Some(name) = name.to_str() else {
-                return Err(not_text(&entry.path()));
-            };
-            if is_hidden(name) || !is_directory && !self.takes_name(name) {
+            if !is_directory && !self.takes_name(name) {
                 continue;
             }
-            let path = format!("{prefix}{name}");
-            let relative = path.get(base_length..).unwrap_or_default();
-            if is_directory && self.root.enters(relative) {
+            let relative = format!("{within}{name}");
+            if is_directory && self.root.enters(&relative) {
+                let path = PathBuf::from(format!("{prefix}{name}"));
                 if kind.is_symlink() {
-                    refuse_loop(Path::new(&path), directory)?;
+                    refuse_loop(&path, directory)?;
                 }
-                children.push(PathBuf::from(path));
-            } else if !is_directory && (kind.is_file() || kind.is_symlink()) && self.root.takes_file(relative) {
-                paths.push(path);
+                children.push(path);
+            } else if !is_directory && (kind.is_file() || kind.is_symlink()) && self.root.takes_file(&relative) {
+                files.push(name);
             }
         }
-        paths[first..].sort_unstable();
+        files.sort();
+        for name in files.iter() {
+            giver.push(format!("{prefix}{name}"))?;
+        }
+        children.sort_unstable();
         Ok(children)
     }
+}
+
+/// Collects paths until there are enough to be given.
+struct Giver<'g, 't> {
+    paths: Vec<String>,
+    take: &'g mut Take<'t>,
+}
+
+impl Giver<'_, '_> {
+    fn push(&mut self, path: String) -> Result<()> {
+        self.paths.push(path);
+        if self.paths.len() >= GIVEN { self.give() } else { Ok(()) }
+    }
+
+    fn give(&mut self) -> Result<()> {
+        // Neighbouring directories come one behind the other, and a file may lie between them.
+        self.paths.sort_unstable();
+        let given = (self.take)(&mut self.paths);
+        self.paths.clear();
+        given
+    }
+}
+
+/// Names of one directory, in one piece of memory: there may be a million.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    text: String,
+    spans: Vec<(u32, u32)>,
+}
+
+impl Names {
+    pub(super) fn push(&mut self, name: &str) {
+        let from = self.text.len();
+        self.text.push_str(name);
+        // More than 4 GB of names in one directory is beyond any file system.
+        if let (Ok(from), Ok(to)) = (u32::try_from(from), u32::try_from(self.text.len())) {
+            self.spans.push((from, to));
+        }
+    }
+
+    pub(super) fn sort(&mut self) {
+        let Names { text, spans } = self;
+        spans.sort_unstable_by(|a, b| slice(text, *a).cmp(slice(text, *b)));
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
+        self.spans.iter().map(|span| slice(&self.text, *span))
+    }
+}
+
+fn slice(text: &str, (from, to): (u32, u32)) -> &str {
+    text.get(from as usize..to as usize).unwrap_or_default()
 }
 
 /// Size and modification time of a file; None when it is gone or not a file.
@@ -183,16 +277,6 @@ pub fn stat(path: &str) -> Result<Option<FileEntry>> {
     }
 }
 
-/// Whether names like this are never read.
-pub fn is_hidden(name: &str) -> bool {
-    name.starts_with('.') || name.starts_with('_') && !name.contains('=') || name.ends_with("._COPYING_")
-}
-
-/// Whether a relative path has a hidden part.
-pub fn is_hidden_path(relative: &str) -> bool {
-    relative.split('/').any(is_hidden)
-}
-
 fn text(path: &Path) -> Result<&str> {
     path.to_str().ok_or_else(|| not_text(path))
 }
@@ -207,7 +291,7 @@ fn not_text(path: &Path) -> Error {
 }
 
 /// A link to a directory above itself would give every file under endless names.
-fn refuse_loop(link: &Path, directory: &Path) -> Result<()> {
+pub(super) fn refuse_loop(link: &Path, directory: &Path) -> Result<()> {
     match (std::fs::canonicalize(link), std::fs::canonicalize(directory)) {
         (Ok(to), Ok(from)) if from.starts_with(&to) => {
             Err(Diagnostic::new("PATH_LOOP", format!("`{}` is a link to a directory above itself", link.display()))
@@ -293,10 +377,32 @@ mod tests {
         std::fs::File::open(dir.path().join("old")).unwrap().set_modified(long_ago).unwrap();
         let mut lister = lister(dir.path(), "");
         assert_eq!(names(dir.path(), lister.all().unwrap()), ["old/a.json"]);
-        assert!(lister.recent().unwrap().is_empty());
+        let mut recent = || {
+            let mut paths = Vec::new();
+            lister.visit(false, &mut |some| Ok(paths.append(some))).unwrap();
+            names(dir.path(), paths)
+        };
+        assert!(recent().is_empty());
         touch(dir.path().join("old/b.json"));
-        assert_eq!(names(dir.path(), lister.recent().unwrap()), ["old/a.json", "old/b.json"]);
+        assert_eq!(recent(), ["old/a.json", "old/b.json"]);
         assert_eq!(lister.all().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn many_files_are_given_some_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        for i in 0..GIVEN + 10 {
+            touch(dir.path().join(format!("{}/{i:05}", i % 3)));
+        }
+        let (mut sizes, mut all) = (Vec::new(), Vec::new());
+        lister(dir.path(), "")
+            .visit(true, &mut |some| {
+                assert!(some.is_sorted());
+                sizes.push(some.len());
+                Ok(all.append(some))
+            })
+            .unwrap();
+        assert_eq!((sizes, all.is_sorted(), all.len()), (vec![GIVEN, 10], true, GIVEN + 10));
     }
 
     #[test]
@@ -315,6 +421,6 @@ mod tests {
         touch(inner.join("a.json"));
         let mut lister = lister(&inner, "");
         std::fs::remove_dir_all(&inner).unwrap();
-        assert_eq!(lister.recent().unwrap_err().diagnostic().code, "PATH_NOT_FOUND");
+        assert_eq!(lister.all().unwrap_err().diagnostic().code, "PATH_NOT_FOUND");
     }
 }

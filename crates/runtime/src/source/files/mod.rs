@@ -12,6 +12,7 @@
 //! Known gaps: `key=value` directories do not become columns, and only local file systems are read.
 
 mod bad_records;
+mod clean;
 mod exec;
 mod glob;
 mod hints;
@@ -20,15 +21,19 @@ mod input;
 mod listing;
 mod metadata;
 mod pending;
+mod preview;
 mod provider;
 mod read;
 pub mod resolve;
 mod root;
+mod rules;
+mod selection;
 #[cfg(test)]
 mod tests;
+mod walk;
 mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -39,14 +44,19 @@ use tokio::task::JoinHandle;
 
 pub use exec::FilesExec;
 pub use input::{FileEntry, FilesInput};
-pub use resolve::{ResolvedFiles, WaitingForFiles, resolve, static_provider};
+pub use preview::{PreviewItem, preview};
+pub use resolve::{ResolvedFiles, WaitingForFiles, resolve, selection, static_provider};
+pub use selection::{FileStatus, Selection, statuses};
 
-use crate::checkpoint::Ledger;
+use crate::checkpoint::{Alteration, Ledger};
+use crate::clock::now_ms;
 use crate::error::{Error, Result};
 use crate::source::{Backlog, EpochInput, ReadCounters, Source};
+use clean::Cleaner;
 use listing::Lister;
 use pending::Pending;
 use root::{Root, Target};
+use rules::{Hidden, Times};
 use watch::{Mail, Watch};
 
 /// Most files in one epoch when nothing is said.
@@ -67,6 +77,9 @@ const POLL: Duration = Duration::from_millis(100);
 /// A watch that could not be had is tried again after this.
 const WATCH_RETRY: Duration = Duration::from_secs(30);
 
+/// Old files are forgotten this often, where they are.
+const FORGET: Duration = Duration::from_secs(3600);
+
 /// A directory that appeared is looked at once more after this: its own watch begins a moment after it does.
 const SECOND_LOOK: Duration = Duration::from_millis(100);
 
@@ -75,12 +88,21 @@ pub struct FilesSource {
     spec: Arc<FilesSpec>,
     source_schema: SourceSpec,
     work: Arc<Mutex<Discovery>>,
+    id: String,
+    ledger: Ledger,
     base: PathBuf,
+    hidden: Hidden,
+    times: Times,
+    cleaning: Option<Cleaning>,
+    /// When files too old to count were last forgotten, and the work of it.
+    forgotten: Option<(Instant, JoinHandle<Result<()>>)>,
     backlog: Backlog,
     frozen: bool,
     looks: u64,
     watching: Watching,
     listed: Option<(Instant, Duration)>,
+    /// When everything was last listed.
+    listed_all: Option<Instant>,
     relist: bool,
     second_looks: Vec<(Instant, PathBuf)>,
     /// Files of the last `next`: running them is a first run, anything else is a re-run.
@@ -98,15 +120,37 @@ struct Discovery {
     left_out: bool,
 }
 
+/// The part of a listing that is looked at.
+enum Part<'p> {
+    All,
+    Recent,
+    Below(&'p Path),
+}
+
 impl Discovery {
-    /// Takes a listing in, without the files that are known to be unfinished.
-    fn take(&mut self, paths: &mut Vec<String>, watch: Option<&Watch>) -> Result<()> {
-        self.left_out |= watch.is_some_and(|watch| watch.leave_out_written(paths));
-        self.pending.add(paths)?;
+    /// Lists and takes in what is new, without the files that are known to be unfinished.
+    fn list(&mut self, part: Part<'_>, watch: Option<&Watch>) -> Result<()> {
+        let Discovery { lister, pending, skipped, left_out, .. } = self;
+        let mut take = |paths: &mut Vec<String>| {
+            *left_out |= watch.is_some_and(|watch| watch.leave_out_written(paths));
+            pending.add(paths)
+        };
+        match part {
+            Part::All => lister.visit(true, &mut take)?,
+            Part::Recent => lister.visit(false, &mut take)?,
+            Part::Below(folder) => lister.visit_below(folder, &mut take)?,
+        }
         // Until the first epoch is committed the ledger does not know them.
-        self.pending.forget(&self.skipped);
+        pending.forget(skipped);
         Ok(())
     }
+}
+
+/// Cleaning of files that were read, and when it is due next.
+struct Cleaning {
+    cleaner: Cleaner,
+    due_ms: Option<i64>,
+    running: Option<JoinHandle<Result<Option<i64>>>>,
 }
 
 enum Watching {
@@ -128,18 +172,32 @@ impl FilesSource {
         }
         let skip_existing = first_start && !files.options.include_existing_files;
         let base = lister.root().base.clone();
-        let pending = Pending::new(source_id, ledger);
+        let (hidden, times) = (lister.hidden().clone(), Times::of(&files.options.discovery));
+        let overwrites = files.options.discovery.allow_overwrites;
+        let pending = Pending::new(source_id, ledger.clone(), times, overwrites);
+        let clean = files.options.discovery.clean_source.as_ref();
+        let cleaner = clean.map(|clean| Cleaner::new(source_id, ledger.clone(), lister.root(), clean)).transpose()?;
+        let (at, to, cleans) = (source_id.to_owned(), ledger.clone(), cleaner.is_some());
+        blocking(move || to.set_cleaning(&at, cleans)).await?;
         let work = Discovery { lister, pending, skipped: Vec::new(), skip_existing, left_out: false };
         let mut source = FilesSource {
             spec: files.clone(),
             source_schema: spec.clone(),
             work: Arc::new(Mutex::new(work)),
+            id: source_id.to_owned(),
+            ledger,
             base,
+            hidden,
+            times,
+            // What an earlier run left is due at once.
+            cleaning: cleaner.map(|cleaner| Cleaning { cleaner, due_ms: Some(0), running: None }),
+            forgotten: None,
             backlog: Backlog::default(),
             frozen: false,
             looks: 0,
             watching: Watching::Off { retry: None },
             listed: None,
+            listed_all: None,
             relist: false,
             second_looks: Vec::new(),
             given: Mutex::new(Vec::new()),
@@ -154,6 +212,10 @@ impl FilesSource {
     async fn look(&mut self) -> Result<()> {
         self.looks += 1;
         self.tend_watch().await;
+        self.forget_old().await?;
+        if self.backfill_due() {
+            return self.list(true).await;
+        }
         let Watching::On(watch) = &self.watching else {
             let enough =
                 self.backlog.files > self.files_max() && self.listed.is_some_and(|(at, _)| at.elapsed() < RELIST);
@@ -202,8 +264,7 @@ impl FilesSource {
             discovery.pending.refresh(&files)?;
             discovery.pending.add(&files)?;
             for folder in &folders {
-                let mut paths = discovery.lister.below(folder)?;
-                discovery.take(&mut paths, watch.as_deref())?;
+                discovery.list(Part::Below(folder), watch.as_deref())?;
             }
             Ok(list)
         })
@@ -213,12 +274,13 @@ impl FilesSource {
     /// A listing: of everything, or of what may have changed since the last one.
     async fn list(&mut self, all: bool) -> Result<()> {
         let begun = Instant::now();
-        let first = self.listed.is_none();
+        // A directory does not tell that a file in it was overwritten.
+        let all = all || self.listed.is_none() || self.spec.options.discovery.allow_overwrites;
         let watch = self.watch();
         self.work(move |discovery| {
-            let all = all || first || std::mem::take(&mut discovery.left_out);
-            let mut paths = if all { discovery.lister.all()? } else { discovery.lister.recent()? };
-            discovery.take(&mut paths, watch.as_deref())?;
+            let left_out = std::mem::take(&mut discovery.left_out);
+            let part = if all || left_out { Part::All } else { Part::Recent };
+            discovery.list(part, watch.as_deref())?;
             if std::mem::take(&mut discovery.skip_existing) {
                 discovery.skipped = discovery.pending.take_all();
             }
@@ -227,7 +289,74 @@ impl FilesSource {
         .await?;
         self.listed = Some((Instant::now(), begun.elapsed()));
         self.relist = false;
+        if all {
+            self.listed_all = Some(begun);
+        }
         Ok(())
+    }
+
+    fn backfill_due(&self) -> bool {
+        let interval = self.spec.options.discovery.backfill_interval;
+        interval.zip(self.listed_all).is_some_and(|(interval, at)| at.elapsed() >= interval)
+    }
+
+    /// Heeds statements about single files. Those to be read again are looked for unless nothing new is to be seen.
+    async fn heed_alterations(&mut self) -> Result<()> {
+        let alterations = self.ledger.take_alterations(&self.id);
+        if alterations.is_empty() {
+            return Ok(());
+        }
+        let frozen = self.frozen;
+        self.work(move |discovery| {
+            for alteration in alterations {
+                match alteration {
+                    Alteration::Skipped(path) => discovery.pending.drop_file(&path),
+                    Alteration::Forgotten(path) if !frozen && discovery.lister.takes(Path::new(&path)) => {
+                        discovery.pending.add(&[path])?;
+                    }
+                    Alteration::Forgotten(_) => {}
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Begins to forget files that are too old to count, now and then.
+    async fn forget_old(&mut self) -> Result<()> {
+        let Some(oldest_ms) = self.times.oldest_ms(self.ledger.newest_ms(&self.id)) else { return Ok(()) };
+        if let Some((at, work)) = &mut self.forgotten {
+            if at.elapsed() < FORGET || !work.is_finished() {
+                return Ok(());
+            }
+            work.await.map_err(|e| Error::internal(format!("forgetting old files ended early: {e}")))??;
+        }
+        let (ledger, id) = (self.ledger.clone(), self.id.clone());
+        let work = tokio::task::spawn_blocking(move || ledger.forget_older(&id, oldest_ms).map(|_| ()));
+        self.forgotten = Some((Instant::now(), work));
+        Ok(())
+    }
+
+    /// Takes over what cleaning in the background has come to, and begins it where it is due. With `wait`, until
+    /// nothing is due any more.
+    async fn tend_cleaning(&mut self, wait: bool) -> Result<()> {
+        let Some(cleaning) = &mut self.cleaning else { return Ok(()) };
+        loop {
+            if let Some(running) = cleaning.running.take_if(|running| wait || running.is_finished()) {
+                let ended = running.await.map_err(|e| Error::internal(format!("cleaning ended early: {e}")))?;
+                let next_ms = ended?;
+                cleaning.due_ms = [cleaning.due_ms, next_ms].into_iter().flatten().min();
+            }
+            if cleaning.running.is_some() || cleaning.due_ms.is_none_or(|due| due > now_ms()) {
+                return Ok(());
+            }
+            cleaning.due_ms = None;
+            let cleaner = cleaning.cleaner.clone();
+            cleaning.running = Some(tokio::task::spawn_blocking(move || cleaner.run()));
+            if !wait {
+                return Ok(());
+            }
+        }
     }
 
     /// Starts the watch when looks repeat, and takes it over when it stands. What happened before it stood is found
@@ -235,8 +364,8 @@ impl FilesSource {
     async fn tend_watch(&mut self) {
         match &mut self.watching {
             Watching::Off { retry } if self.looks > 1 && retry.is_none_or(|at| at <= Instant::now()) => {
-                let base = self.base.clone();
-                self.watching = Watching::Starting(tokio::task::spawn_blocking(move || Watch::start(&base)));
+                let (base, hidden) = (self.base.clone(), self.hidden.clone());
+                self.watching = Watching::Starting(tokio::task::spawn_blocking(move || Watch::start(&base, hidden)));
             }
             Watching::Starting(start) if start.is_finished() => {
                 let started = start.await;
@@ -292,6 +421,8 @@ impl Source for FilesSource {
         if !self.frozen {
             self.look().await?;
         }
+        self.heed_alterations().await?;
+        self.tend_cleaning(false).await?;
         let (files_max, bytes_max) = match limited {
             true => (self.files_max(), self.spec.options.max_bytes_per_trigger),
             false => (u64::MAX, None),
@@ -301,8 +432,9 @@ impl Source for FilesSource {
         }
         let input = self
             .work(move |discovery| {
-                let files = discovery.pending.oldest(files_max, bytes_max)?;
-                Ok(FilesInput::new(files).with_skipped(discovery.skipped.clone()))
+                let (files, discovered_ms) = discovery.pending.oldest(files_max, bytes_max)?;
+                let skipped = discovery.skipped.clone();
+                Ok(FilesInput::new(files).with_discovered(discovered_ms).with_skipped(skipped))
             })
             .await?;
         *lock(&self.given) = input.files.clone();
@@ -339,7 +471,16 @@ impl Source for FilesSource {
             }
             Ok(())
         })
-        .await
+        .await?;
+        if let Some(cleaning) = &mut self.cleaning {
+            let due_ms = cleaning.cleaner.due_ms();
+            cleaning.due_ms = Some(cleaning.due_ms.map_or(due_ms, |before| before.min(due_ms)));
+        }
+        self.tend_cleaning(false).await
+    }
+
+    async fn tidy(&mut self) -> Result<()> {
+        self.tend_cleaning(true).await
     }
 
     async fn changed(&mut self) {
@@ -354,6 +495,7 @@ impl Source for FilesSource {
                 let net = second_look.map_or(NET, |wait| wait.min(NET));
                 tokio::select! {
                     () = watch.rung() => {}
+                    () = self.ledger.altered() => {}
                     () = tokio::time::sleep(net) => {}
                 }
             }

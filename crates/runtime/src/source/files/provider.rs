@@ -14,7 +14,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use super::bad_records::Run;
 use super::exec::FilesExec;
 use super::input::FilesInput;
-use super::read::Job;
+use super::read::{Job, Passes};
 use super::{FileEntry, resolve};
 use crate::clock::now_ms;
 use crate::error::Error;
@@ -31,6 +31,7 @@ pub struct FilesTable {
     rerun: Option<FilesInput>,
     /// Some in an epoch; a statement is a run of its own.
     run: Option<Run>,
+    passes: Passes,
 }
 
 /// Which files a scan reads.
@@ -58,6 +59,7 @@ pub fn bound(
         counters,
         rerun: rerun.then(|| input.clone()),
         run: Some(input.run()),
+        passes: passes(spec, Some(input.clone())),
     }))
 }
 
@@ -71,7 +73,14 @@ pub fn listed(source: &SourceSpec, spec: &Arc<FilesSpec>) -> Result<Arc<dyn Tabl
         counters: Arc::default(),
         rerun: None,
         run: None,
+        passes: passes(spec, None),
     }))
+}
+
+/// Which files of a spec's reads are passed over.
+pub fn passes(spec: &FilesSpec, notes: Option<FilesInput>) -> Passes {
+    let options = &spec.options.discovery;
+    Passes { missing: options.ignore_missing_files, corrupt: options.ignore_corrupt_files, notes }
 }
 
 impl FilesTable {
@@ -97,6 +106,7 @@ impl FilesTable {
             counters: self.counters.clone(),
             rerun: self.rerun.clone(),
             run: self.run.unwrap_or_else(|| Run { epoch: 0, started_ms: now_ms() }),
+            passes: self.passes.clone(),
         })
     }
 }

@@ -61,6 +61,38 @@ pub struct Job {
     pub rerun: Option<FilesInput>,
     /// Whose malformed records are written to `badRecordsPath`.
     pub run: Run,
+    /// Which files are passed over instead of failing, and where that is noted for a stream.
+    pub passes: Passes,
+}
+
+/// Files that are passed over.
+#[derive(Debug, Clone, Default)]
+pub struct Passes {
+    /// `ignoreMissingFiles`.
+    pub missing: bool,
+    /// `ignoreCorruptFiles`.
+    pub corrupt: bool,
+    /// The input whose files they are.
+    pub notes: Option<FilesInput>,
+}
+
+impl Passes {
+    /// Whether a damaged file is passed over; it is noted then.
+    pub fn corrupt(&self, path: &str, error: &Error) -> bool {
+        let passes = self.corrupt && error.diagnostic().code == "FILE_CORRUPT";
+        if let Some(notes) = self.notes.as_ref().filter(|_| passes) {
+            notes.note_corrupt(path, error.diagnostic().message);
+        }
+        passes
+    }
+
+    /// Whether a file that is gone is passed over; it is noted then.
+    pub fn missing(&self, path: &str) -> bool {
+        if let Some(notes) = self.notes.as_ref().filter(|_| self.missing) {
+            notes.note_vanished(path);
+        }
+        self.missing
+    }
 }
 
 /// Decodes `units` one after the other into batches of `batch_rows`, until done or until nobody listens.
@@ -175,10 +207,12 @@ impl RowMaker<'_> {
         };
         match read {
             Err(ReadError::Missing) => match &self.job.rerun {
-                Some(input) if !input.all_required() => input.note_vanished(&file.path),
-                _ => return Err(vanished(&file.path)),
+                Some(input) if input.all_required() => return Err(vanished(&file.path)),
+                Some(input) => input.note_vanished(&file.path),
+                None if self.job.passes.missing(&file.path) => {}
+                None => return Err(vanished(&file.path)),
             },
-            Err(ReadError::Corrupt(_)) if self.job.options.ignore_corrupt_files => {
+            Err(ReadError::Corrupt(error)) if self.job.passes.corrupt(&file.path, &error) => {
                 self.job.counters.corrupt_files.fetch_add(1, Ordering::Relaxed);
             }
             Err(ReadError::Corrupt(error) | ReadError::Failed(error)) => return Err(error),

@@ -20,7 +20,10 @@ use super::infer;
 use super::listing::{self, Lister};
 use super::provider::{self, without_metadata};
 use super::root::{Root, Target};
-use super::{FileEntry, blocking, hints, root_of};
+use super::rules::{Hidden, Times};
+use super::selection::Selection;
+use super::watch::Watch;
+use super::{FileEntry, blocking, clean, hints, root_of};
 use crate::error::{Error, Result};
 
 /// A file relation, resolved.
@@ -44,13 +47,30 @@ impl WaitingForFiles {
     /// Returns when there are other files than when the relation was resolved, which is to be done again then.
     /// Cancel-safe.
     pub async fn changed(&self) -> Result<()> {
+        let watch = self.watch().await;
         loop {
-            tokio::time::sleep(super::POLL).await;
             let spec = self.spec.clone();
             if blocking(move || files_of(&spec)).await? != self.seen {
                 return Ok(());
             }
+            match &watch {
+                Some(watch) => tokio::select! {
+                    () = watch.rung() => {}
+                    () = tokio::time::sleep(super::NET) => {}
+                },
+                None => tokio::time::sleep(super::POLL).await,
+            }
         }
+    }
+
+    /// None where there is no watch to be had: looking now and then does it.
+    async fn watch(&self) -> Option<Watch> {
+        let spec = self.spec.clone();
+        let start = move || {
+            let lister = lister(&spec)?;
+            Ok(Watch::start(&lister.root().base, lister.hidden().clone()).ok())
+        };
+        blocking(start).await.ok().flatten()
     }
 }
 
@@ -75,7 +95,7 @@ pub async fn static_provider(relation: &RelationKind, span: Span) -> Result<Arc<
 }
 
 /// A relation with its options parsed and nothing looked up.
-struct Typed {
+pub(super) struct Typed {
     title: String,
     path: Text,
     format: Option<Text>,
@@ -89,7 +109,7 @@ struct Typed {
 }
 
 impl Typed {
-    fn parse(relation: &RelationKind, span: Span) -> Result<Typed> {
+    pub(super) fn parse(relation: &RelationKind, span: Span) -> Result<Typed> {
         let (path, format, entries, streaming, read_files, title) = match relation {
             RelationKind::Files { path, format, options, streaming, read_files } => {
                 let function = if *read_files { "read_files" } else { "cloud_files" };
@@ -110,6 +130,7 @@ impl Typed {
         let path = path.clone();
         let typed = Typed { title, path, format, streaming, strict, by_path, options, format_options, span };
         typed.check_evolution()?;
+        typed.check_discovery()?;
         Ok(typed)
     }
 
@@ -132,7 +153,7 @@ impl Typed {
     /// From the first file whose name tells.
     fn guess_format(&self) -> Result<String> {
         let root = Root::find(&self.path.value, self.strict).map_err(|e| e.at_least(self.path.span))?;
-        let paths = Lister::new(root, self.name_filter()?).all()?;
+        let paths = self.lister(root)?.all()?;
         let of_name = |path: &String| {
             let name = path.rsplit('/').next()?.to_ascii_lowercase();
             let name = [".gz", ".zst", ".bz2", ".xz"]
@@ -162,8 +183,28 @@ impl Typed {
         })
     }
 
-    fn name_filter(&self) -> Result<Option<Glob>> {
-        name_filter(&self.options).map_err(|e| e.at_least(self.span))
+    fn check_discovery(&self) -> Result<()> {
+        if let Some(option) = self.options.discovery.only_of_streams().filter(|_| !self.streaming) {
+            return Err(Diagnostic::new(
+                "INVALID_OPTION",
+                format!("option `{option}` belongs to a stream, and {} reads once", self.title),
+            )
+            .at(self.span)
+            .help("leave it out, or write STREAM before read_files")
+            .into());
+        }
+        hidden(&self.options).map(|_| ()).map_err(|e| e.at_least(self.span))
+    }
+
+    pub(super) fn selection(&self) -> Result<Selection> {
+        let root = Root::find(&self.path.value, self.strict).map_err(|e| e.at_least(self.path.span))?;
+        let discovery = &self.options.discovery;
+        let times = Times::of(discovery);
+        Ok(Selection::new(&self.path.value, self.lister(root)?, times, discovery.allow_overwrites))
+    }
+
+    fn lister(&self, root: Root) -> Result<Lister> {
+        lister_of(root, &self.options).map_err(|e| e.at_least(self.span))
     }
 
     fn check_evolution(&self) -> Result<()> {
@@ -186,13 +227,16 @@ impl Typed {
         !self.options.schema_evolution_mode.as_deref().is_some_and(|mode| mode.eq_ignore_ascii_case("none"))
     }
 
-    fn resolve(self, stored: Option<Schema>) -> Result<ResolvedFiles> {
+    pub(super) fn resolve(self, stored: Option<Schema>) -> Result<ResolvedFiles> {
         let root = Root::find(&self.path.value, self.strict).map_err(|e| e.at_least(self.path.span))?;
         if self.streaming && root.target == Target::File {
             return Err(one_file(&self.path.value).at_least(self.path.span));
         }
         if root.target == Target::Directory && root.base.join("_delta_log").is_dir() {
             return Err(delta_table(&self.path.value).at(self.path.span).into());
+        }
+        if let Some(clean_source) = &self.options.discovery.clean_source {
+            clean::destination(&root, clean_source).map_err(|e| e.at_least(self.span))?;
         }
         let format = self.format()?;
         let given = match &self.options.schema {
@@ -219,7 +263,7 @@ impl Typed {
             Some(columns) => columns,
             None => {
                 let files = files_of(&spec)?;
-                match infer::infer(&files, &options)? {
+                match infer::infer(&files, &options, &provider::passes(&spec, None))? {
                     Some(learnt) => match &self.options.schema_hints {
                         Some(hints) => hints::apply(learnt, hints).map_err(|e| e.at_least(self.span))?,
                         None => learnt,
@@ -251,14 +295,30 @@ impl Typed {
     }
 }
 
+/// What a file relation selects; nothing is read.
+pub fn selection(relation: &RelationKind, span: Span) -> Result<Selection> {
+    Typed::parse(relation, span)?.selection()
+}
+
 /// Lists a spec's files.
 pub fn lister(spec: &FilesSpec) -> Result<Lister> {
-    Ok(Lister::new(root_of(spec)?, name_filter(&spec.options)?))
+    lister_of(root_of(spec)?, &spec.options)
+}
+
+fn lister_of(root: Root, options: &FilesOptions) -> Result<Lister> {
+    Ok(Lister::new(root, name_filter(options)?).hiding(hidden(options)?))
+}
+
+fn hidden(options: &FilesOptions) -> Result<Hidden> {
+    Hidden::new(options.discovery.ignored_path_segment_regex.as_deref())
 }
 
 /// A spec's files as they are now, oldest first.
 pub fn files_of(spec: &FilesSpec) -> Result<Vec<FileEntry>> {
-    entries(&mut lister(spec)?)
+    let mut files = entries(&mut lister(spec)?)?;
+    let times = Times::of(&spec.options.discovery);
+    files.retain(|file| times.ignore(file.modified_ms, None).is_none());
+    Ok(files)
 }
 
 /// What a lister finds now, oldest first.

@@ -84,7 +84,7 @@ async fn commit_input(source: &mut FilesSource, checkpoint: &Checkpoint, epoch: 
         })
         .unwrap();
     let record = EpochRecord { epoch, ..EpochRecord::default() };
-    let ledger = files.ledger_entries("0", epoch, 0);
+    let ledger = files.ledger_entries("0", epoch, 0, 0);
     checkpoint.commit(EpochCommit { record, inputs, ledger, positions: Vec::new(), state: Vec::new() }).unwrap();
     source.committed(&input).await.unwrap();
 }
@@ -404,7 +404,8 @@ async fn a_torn_archive_stops_the_run_and_can_be_replaced_or_removed() {
     let (provider, _) = bound(&rerun, &input).await;
     assert_eq!(number(provider, "SELECT sum(a) FROM t").await, 40);
     let EpochInput::Files(files) = &input else { panic!() };
-    assert_eq!(files.ledger_entries("0", 0, 0).len(), 1, "its name may come again");
+    let kept = files.ledger_entries("0", 0, 0, 0).into_iter().filter(|entry| !entry.state.comes_again());
+    assert_eq!(kept.count(), 1, "its name may come again");
     files.require_all();
     let (provider, _) = bound(&rerun, &input).await;
     assert_eq!(rows(provider, "SELECT sum(a) FROM t").await.unwrap_err().diagnostic().code, "FILE_VANISHED");

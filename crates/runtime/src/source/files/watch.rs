@@ -14,7 +14,7 @@ use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RemoveKind, 
 use notify::{Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
-use super::listing::is_hidden_path;
+use super::rules::Hidden;
 
 /// More events than this between two looks are cheaper to list.
 const EVENTS_MAX: usize = 50_000;
@@ -63,11 +63,11 @@ struct Inside {
 }
 
 impl Watch {
-    /// Watches `base` and everything below it. Walks the tree: call it where blocking is allowed.
-    pub fn start(base: &Path) -> notify::Result<Watch> {
+    /// Watches `base` and everything below it but for hidden names. Walks the tree: call it where blocking is allowed.
+    pub fn start(base: &Path, hidden: Hidden) -> notify::Result<Watch> {
         let mailbox = Arc::new(Mailbox::default());
         let (post, root) = (mailbox.clone(), base.to_owned());
-        let mut watcher = RecommendedWatcher::new(move |event| post.receive(&root, event), Config::default())?;
+        let mut watcher = RecommendedWatcher::new(move |event| post.receive(&root, &hidden, event), Config::default())?;
         watcher.watch(base, RecursiveMode::Recursive)?;
         Ok(Watch { base: base.to_owned(), watcher: Mutex::new(watcher), mailbox })
     }
@@ -124,9 +124,9 @@ impl Mailbox {
     }
 
     /// On the watcher's thread.
-    fn receive(&self, root: &Path, event: notify::Result<Event>) {
+    fn receive(&self, root: &Path, hidden: &Hidden, event: notify::Result<Event>) {
         let rings = match event {
-            Ok(event) => self.sort(root, &event),
+            Ok(event) => self.sort(root, hidden, &event),
             Err(_) => {
                 let mut inside = self.lock();
                 inside.mail.relist = true;
@@ -140,7 +140,7 @@ impl Mailbox {
     }
 
     /// Files the event away; true when somebody should look.
-    fn sort(&self, root: &Path, event: &Event) -> bool {
+    fn sort(&self, root: &Path, hidden: &Hidden, event: &Event) -> bool {
         if event.need_rescan() {
             self.lock().mail.relist = true;
             return true;
@@ -160,8 +160,9 @@ impl Mailbox {
             }
             return gone;
         }
-        let hidden = path.strip_prefix(root).ok().and_then(Path::to_str).is_some_and(is_hidden_path);
-        !hidden && self.sort_below(path, event.kind)
+        let below = path.strip_prefix(root).ok().and_then(Path::to_str);
+        let is_hidden = below.is_some_and(|below| hidden.part(below).is_some());
+        !is_hidden && self.sort_below(path, event.kind)
     }
 
     fn sort_below(&self, path: &Path, kind: EventKind) -> bool {

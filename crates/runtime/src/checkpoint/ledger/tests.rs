@@ -1,0 +1,167 @@
+//! The ledger's bytes, and what statements and cleaning change in it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use super::*;
+use crate::checkpoint::{Altering, Checkpoint, EpochCommit, Intent};
+use crate::metrics::EpochRecord;
+use crate::source::EpochInput;
+use crate::source::files::{FileEntry, FilesInput};
+use crate::state::MemoryStore;
+
+fn entry(path: &str, state: FileState) -> LedgerEntry {
+    LedgerEntry {
+        source: "0".into(),
+        path: path.into(),
+        state,
+        size: 10,
+        modified_ms: 5,
+        epoch: Some(3),
+        discovered_ms: 6,
+        processed_ms: Some(7),
+        committed_ms: 8,
+        rows: None,
+        archived: None,
+        reason: None,
+    }
+}
+
+/// Commits an epoch that reads files of these names, all of the same time.
+fn read(checkpoint: &Checkpoint, epoch: u64, names: &[&str], modified_ms: i64, now_ms: i64) {
+    let files = names.iter().map(|name| FileEntry { path: name.to_string(), size: 1, modified_ms }).collect();
+    let inputs = vec![("0".to_owned(), EpochInput::Files(FilesInput::new(files)))];
+    let intent = Intent { epoch, timestamp_ms: 0, inputs: inputs.clone(), fingerprint: String::new(), statics: BTreeMap::new() };
+    assert!(checkpoint.begin(&intent, checkpoint.ledger().alterations()).unwrap());
+    let EpochInput::Files(input) = &inputs[0].1 else { panic!() };
+    let ledger = input.ledger_entries("0", epoch, 0, now_ms);
+    let record = EpochRecord { epoch, ..EpochRecord::default() };
+    checkpoint.commit(EpochCommit { record, inputs, ledger, positions: Vec::new(), state: Vec::new() }).unwrap();
+}
+
+fn paths(entries: impl Iterator<Item = Result<LedgerEntry>>) -> Vec<String> {
+    entries.map(|entry| entry.unwrap().path).collect()
+}
+
+#[test]
+fn entries_come_back_as_they_were_written() {
+    for (at, state) in
+        [FileState::Ingested, FileState::SkippedExisting, FileState::Skipped, FileState::Corrupt, FileState::Vanished]
+            .into_iter()
+            .enumerate()
+    {
+        let mut one = entry("/a/ä.json", state);
+        one.epoch = (at % 2 == 0).then_some(9);
+        one.processed_ms = (at % 2 == 1).then_some(-9);
+        one.rows = (at > 1).then_some(0);
+        one.archived = [
+            None,
+            Some(Archived { at_ms: 4, moved_to: None }),
+            Some(Archived { at_ms: 5, moved_to: Some("/b/ä.json".into()) }),
+        ]
+        .into_iter()
+        .nth(at % 3)
+        .unwrap();
+        one.reason = (at > 2).then(|| "because".into());
+        assert_eq!(entry::decode("0", one.path.clone(), &entry::encode(&one)), Some(one));
+    }
+    let bytes = entry::encode(&entry("a", FileState::Corrupt));
+    for length in 0..bytes.len() {
+        assert_eq!(entry::decode("0", "a".into(), &bytes[..length]), None, "{length}");
+    }
+}
+
+#[test]
+fn entries_of_version_1_are_read() {
+    // Written by the first release: size 10, time 5, epoch 3, discovery 6, commit 8, rows not counted.
+    let numbers = |epoch: u64| [10, 5, epoch, 6, 8, u64::MAX].map(u64::to_le_bytes).concat();
+    let old = |epoch| entry::decode("0", "a".into(), &[&[1], &numbers(epoch)[..]].concat()).unwrap();
+    assert_eq!(old(3), LedgerEntry { processed_ms: None, ..entry("a", FileState::Ingested) });
+    let skipped = LedgerEntry { epoch: None, processed_ms: None, ..entry("a", FileState::SkippedExisting) };
+    assert_eq!(old(u64::MAX), skipped);
+    assert_eq!(entry::decode("0", "a".into(), &[3, 0, 0]), None);
+}
+
+#[test]
+fn files_are_forgotten_and_kept_out() {
+    let store: Arc<dyn StateStore> = Arc::new(MemoryStore::default());
+    let open = || Checkpoint::on(store.clone(), "q".into(), "here").unwrap();
+    let checkpoint = open();
+    read(&checkpoint, 0, &["a", "b"], 5, 8);
+    let ledger = checkpoint.ledger();
+    let sources = ["0".to_owned()];
+    assert!(matches!(checkpoint.forget_file(&sources, "c"), Ok(0)));
+    assert!(matches!(checkpoint.forget_file(&sources, "a"), Ok(1)));
+    assert!(matches!(checkpoint.skip_file(&[entry("b", FileState::Skipped)]), Err(Altering::Read(0))));
+    let unseen = LedgerEntry { epoch: None, ..entry("c", FileState::Skipped) };
+    assert!(checkpoint.skip_file(std::slice::from_ref(&unseen)).is_ok());
+    assert_eq!(
+        ledger.take_alterations("0"),
+        [Alteration::Forgotten("a".into()), Alteration::Skipped("c".into())]
+    );
+    assert_eq!((ledger.alterations(), ledger.take_alterations("0")), (2, Vec::new()));
+    let again = open();
+    assert_eq!((paths(again.ledger().iter("0")), again.ledger().len("0")), (vec!["b".to_owned(), "c".into()], 2));
+    assert_eq!(again.ledger().entry("0", "c").unwrap(), Some(unseen));
+}
+
+#[test]
+fn a_file_that_an_epoch_reads_is_not_altered_and_an_altered_choice_is_made_again() {
+    let checkpoint = Checkpoint::in_memory().unwrap();
+    let files = vec![FileEntry { path: "a".into(), size: 1, modified_ms: 1 }];
+    let inputs = vec![("0".to_owned(), EpochInput::Files(FilesInput::new(files)))];
+    let intent = Intent { epoch: 0, timestamp_ms: 0, inputs, fingerprint: String::new(), statics: BTreeMap::new() };
+    let before = checkpoint.ledger().alterations();
+    assert!(checkpoint.skip_file(&[entry("x", FileState::Skipped)]).is_ok());
+    assert!(!checkpoint.begin(&intent, before).unwrap(), "something was altered since the choice");
+    assert!(checkpoint.begin(&intent, checkpoint.ledger().alterations()).unwrap());
+    assert!(matches!(checkpoint.skip_file(&[entry("a", FileState::Skipped)]), Err(Altering::Running(0))));
+    assert!(matches!(checkpoint.forget_file(&["0".into()], "a"), Err(Altering::Running(0))));
+}
+
+#[test]
+fn vanished_files_are_remarks_until_they_are_read() {
+    let checkpoint = Checkpoint::in_memory().unwrap();
+    let ledger = checkpoint.ledger();
+    let mut batch = Batch::default();
+    let counted = ledger.write_into(&[entry("a", FileState::Vanished), entry("b", FileState::Ingested)], &mut batch);
+    ledger.store.write(batch, true).unwrap();
+    ledger.apply(counted.unwrap());
+    assert_eq!((paths(ledger.iter("0")), paths(ledger.remarks("0"))), (vec!["b".to_owned()], vec!["a".to_owned()]));
+    assert_eq!(ledger.contains_sorted("0", &["a", "b"]).unwrap(), [false, true]);
+    read(&checkpoint, 0, &["a"], 5, 8);
+    assert_eq!((ledger.len("0"), ledger.remarks("0").count()), (2, 0));
+}
+
+#[test]
+fn the_time_of_the_newest_file_is_kept_and_older_files_are_forgotten() {
+    let store: Arc<dyn StateStore> = Arc::new(MemoryStore::default());
+    let checkpoint = Checkpoint::on(store.clone(), "q".into(), "here").unwrap();
+    read(&checkpoint, 0, &["a", "b"], 100, 0);
+    read(&checkpoint, 1, &["c"], 50, 0);
+    assert!(checkpoint.skip_file(&[LedgerEntry { modified_ms: 1, ..entry("s", FileState::Skipped) }]).is_ok());
+    let ledger = Checkpoint::on(store, "q".into(), "here").unwrap().ledger();
+    assert_eq!(ledger.newest_ms("0"), Some(100));
+    assert_eq!(ledger.forget_older("0", 60).unwrap(), 1);
+    assert_eq!((paths(ledger.iter("0")), ledger.len("0")), (vec!["a".to_owned(), "b".into(), "s".into()], 3));
+}
+
+#[test]
+fn files_wait_to_be_cleaned_in_the_order_of_their_commits() {
+    let checkpoint = Checkpoint::in_memory().unwrap();
+    let ledger = checkpoint.ledger();
+    read(&checkpoint, 0, &["b"], 1, 1000);
+    ledger.set_cleaning("0", true).unwrap();
+    read(&checkpoint, 1, &["a", "c"], 1, 2000);
+    let due = |until| ledger.due("0", until, None, 10).unwrap().into_iter().map(|(_, path)| path).collect::<Vec<_>>();
+    assert_eq!((due(999).len(), due(1000), due(2000)), (0, vec!["b".to_owned()], vec!["b".into(), "a".into(), "c".into()]));
+    assert_eq!(ledger.due("0", 2000, Some(&(2000, "a".into())), 10).unwrap(), [(2000, "c".to_owned())]);
+    let archived = Archived { at_ms: 3000, moved_to: Some("/x".into()) };
+    let left = Err("changed".to_owned());
+    ledger.cleaned("0", vec![((1000, "b".into()), Ok(archived.clone())), ((2000, "a".into()), left)]).unwrap();
+    assert_eq!(ledger.entry("0", "b").unwrap().unwrap().archived, Some(archived));
+    assert_eq!(ledger.entry("0", "a").unwrap().unwrap().reason.as_deref(), Some("changed"));
+    assert_eq!((due(2000), ledger.first_to_clean("0").unwrap()), (vec!["c".to_owned()], Some(2000)));
+    ledger.set_cleaning("0", false).unwrap();
+    assert_eq!(ledger.first_to_clean("0").unwrap(), None);
+    ledger.set_cleaning("0", true).unwrap();
+    assert_eq!(due(2000), ["a", "c"], "what was not cleaned waits again");
+}

@@ -1,0 +1,164 @@
+//! `cleanSource`: what becomes of files once they were read.
+//!
+//! Only files of committed epochs are touched, and only as they were when they were read: one that has changed since is
+//! left alone for good. Deleting or moving comes first and is noted after; a crash in between does it again, which
+//! changes nothing. Errors hold nothing up: they are noted where DESCRIBE STREAM finds them, and tried again later.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use alluvium_parser::Diagnostic;
+use alluvium_planner::options::CleanSource;
+
+use super::root::{Root, local_path};
+use super::{FileEntry, listing};
+use crate::checkpoint::{Archived, FileState, Ledger, LedgerEntry};
+use crate::clock::now_ms;
+use crate::error::{Error, Result};
+
+/// So many files are cleaned between two notes in the ledger.
+const AT_ONCE: usize = 500;
+
+/// After a failure the next try comes this much later.
+const RETRY: Duration = Duration::from_secs(60);
+
+/// Cleans the files of one source.
+#[derive(Clone)]
+pub struct Cleaner {
+    source: String,
+    ledger: Ledger,
+    base: PathBuf,
+    /// None: files are deleted.
+    destination: Option<PathBuf>,
+    retention_ms: i64,
+}
+
+impl Cleaner {
+    /// A cleaner of what `source` reads below `root`. Errors: those of [`destination`].
+    pub fn new(source: &str, ledger: Ledger, root: &Root, options: &CleanSource) -> Result<Cleaner> {
+        Ok(Cleaner {
+            source: source.to_owned(),
+            ledger,
+            base: root.base.clone(),
+            destination: destination(root, options)?,
+            retention_ms: i64::try_from(options.retention.as_millis()).unwrap_or(i64::MAX),
+        })
+    }
+
+    /// Cleans what is due. When the next file will be due, milliseconds since 1970 UTC; None when none waits.
+    /// Blocks.
+    pub fn run(&self) -> Result<Option<i64>> {
+        let until_ms = now_ms().saturating_sub(self.retention_ms);
+        let mut after: Option<(i64, String)> = None;
+        let mut problem = None;
+        loop {
+            let due = self.ledger.due(&self.source, until_ms, after.as_ref(), AT_ONCE)?;
+            let Some(last) = due.last().cloned() else { break };
+            after = Some(last);
+            let mut done = Vec::new();
+            for (committed_ms, path) in due {
+                let known = self.ledger.entry(&self.source, &path)?;
+                match known.filter(|known| known.committed_ms == committed_ms && known.state == FileState::Ingested) {
+                    // Forgotten, or read again, since: the ledger drops it from the queue and notes nothing.
+                    None => done.push(((committed_ms, path), Err(String::new()))),
+                    Some(known) => match self.clean(&known) {
+                        Ok(outcome) => done.push(((committed_ms, path), outcome)),
+                        Err(error) => problem = Some(error.diagnostic().message),
+                    },
+                }
+            }
+            self.ledger.cleaned(&self.source, done)?;
+        }
+        self.ledger.note_cleaning_problem(&self.source, problem.as_deref())?;
+        if problem.is_some() {
+            return Ok(Some(now_ms() + RETRY.as_millis() as i64));
+        }
+        Ok(self.ledger.first_to_clean(&self.source)?.map(|first| first.saturating_add(self.retention_ms)))
+    }
+
+    /// When a file committed now will be due.
+    pub fn due_ms(&self) -> i64 {
+        now_ms().saturating_add(self.retention_ms)
+    }
+
+    /// Deletes or moves one file; or why it is left alone for good.
+    fn clean(&self, known: &LedgerEntry) -> Result<Result<Archived, String>> {
+        let path = Path::new(&known.path);
+        let now = listing::stat(&known.path)?;
+        if let Some(FileEntry { size, modified_ms, .. }) = now
+            && (size, modified_ms) != (known.size, known.modified_ms)
+        {
+            return Ok(Err("not cleaned: the file has changed since it was read".into()));
+        }
+        let moved_to = match &self.destination {
+            None => {
+                match std::fs::remove_file(path) {
+                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("delete", path, &e)),
+                    _ => {}
+                }
+                None
+            }
+            Some(destination) => {
+                let Ok(relative) = path.strip_prefix(&self.base) else {
+                    return Ok(Err("not cleaned: the file is not below the source's directory any more".into()));
+                };
+                let to = destination.join(relative);
+                match now {
+                    None if to.exists() => Some(to),
+                    None => return Ok(Err("not cleaned: the file is gone".into())),
+                    Some(_) => Some(move_file(path, to, known.modified_ms)?),
+                }
+            }
+        };
+        Ok(Ok(Archived { at_ms: now_ms(), moved_to: moved_to.map(|to| to.display().to_string()) }))
+    }
+}
+
+
+/// Moves a file; one that is there already keeps its place, and this one gets its time into its name.
+fn move_file(from: &Path, to: PathBuf, modified_ms: i64) -> Result<PathBuf> {
+    let to = match to.file_name().and_then(|name| name.to_str()) {
+        Some(name) if to.exists() => to.with_file_name(format!("{name}.{modified_ms}")),
+        _ => to,
+    };
+    if let Some(parent) = to.parent() {
+        std::fs::create_dir_all(parent).map_err(|e| Error::io("create", parent, &e))?;
+    }
+    match std::fs::rename(from, &to) {
+        Ok(()) => Ok(to),
+        Err(e) if e.kind() == std::io::ErrorKind::CrossesDevices => {
+            copy_over(from, &to).map_err(|e| Error::io("move", from, &e))?;
+            Ok(to)
+        }
+        Err(e) => Err(Error::io("move", from, &e)),
+    }
+}
+
+/// Copies a file to another file system, and removes it once the copy is safe.
+fn copy_over(from: &Path, to: &Path) -> std::io::Result<()> {
+    let name = to.file_name().unwrap_or_default().to_string_lossy();
+    let part = to.with_file_name(format!(".{name}.part"));
+    std::fs::copy(from, &part)?;
+    std::fs::File::open(&part)?.sync_all()?;
+    std::fs::rename(&part, to)?;
+    std::fs::remove_file(from)
+}
+
+/// Where MOVE moves to. Errors: CONTRADICTORY_OPTIONS when it lies inside the source, or the source inside it.
+pub fn destination(root: &Root, options: &CleanSource) -> Result<Option<PathBuf>> {
+    let Some(typed) = &options.move_to else { return Ok(None) };
+    let path = local_path(typed)?;
+    let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let (to, base) = (real(&path), real(&root.base));
+    let inside = path.starts_with(&root.base) || to.starts_with(&base);
+    if inside || root.base.starts_with(&path) || base.starts_with(&to) {
+        let relation = if inside { "lies inside the source" } else { "contains the source" };
+        return Err(Diagnostic::new(
+            "CONTRADICTORY_OPTIONS",
+            format!("option `cleanSource.moveDestination`: `{typed}` {relation}, `{}`", root.base.display()),
+        )
+        .help("choose a directory beside the source")
+        .into());
+    }
+    Ok(Some(path))
+}
