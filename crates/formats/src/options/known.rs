@@ -271,7 +271,7 @@ pub const AVRO_OPTIONS: &[OptionDoc] = &[
 pub const ORC_OPTIONS: &[OptionDoc] = &[MERGE_SCHEMA, CASE_SENSITIVE, RESCUED_DATA_COLUMN];
 
 /// Options of whole files.
-pub const BINARY_FILE_OPTIONS: &[OptionDoc] = &[IGNORE_CORRUPT_FILES];
+pub const BINARY_FILE_OPTIONS: &[OptionDoc] = &[];
 
 const BAD_RECORDS_PATH: OptionDoc = option!(
     "badRecordsPath",
