@@ -283,9 +283,7 @@ fn listed(names: &'static [&'static str], name: &str) -> Option<&'static str> {
 fn accepts_default(option: &str, value: &str) -> bool {
     match option {
         "recursiveFileLookup" => value.eq_ignore_ascii_case("true"),
-        "ignoreMissingFiles" | "latestFirst" | "fileNameOnly" => {
-            value.eq_ignore_ascii_case("false")
-        }
+        "ignoreMissingFiles" | "latestFirst" | "fileNameOnly" => value.eq_ignore_ascii_case("false"),
         _ => false,
     }
 }
