@@ -141,12 +141,7 @@ const CASES: &[Case] = &[
         "count(*), sum(array_length(features))",
         "1,1707",
     ),
-    (
-        "log lines",
-        "cloud_files('${D}/apache_access_log', 'text')",
-        "count(*), sum(length(value))",
-        "4525,1044839",
-    ),
+    ("log lines", "cloud_files('${D}/apache_access_log', 'text')", "count(*), sum(length(value))", "4525,1044839"),
     (
         "log files whole",
         "cloud_files('${D}/apache_access_log', 'binaryFile')",
@@ -194,8 +189,8 @@ fn csv_spectrum_value_by_value() {
     for entry in std::fs::read_dir(directory.join("csvs")).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        let wanted = String::from_utf8_lossy(&std::fs::read(directory.join(format!("json/{name}.json"))).unwrap())
-            .into_owned();
+        let wanted =
+            String::from_utf8_lossy(&std::fs::read(directory.join(format!("json/{name}.json"))).unwrap()).into_owned();
         // The one in Latin-1, whose JSON has another phone number than its CSV.
         if name == "location_coordinates" {
             continue;

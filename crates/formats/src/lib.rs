@@ -28,8 +28,8 @@ mod text;
 pub mod typed;
 pub mod xml;
 
+pub use charset::Charset;
 pub use compression::Compression;
 pub use decode::{BadRecord, DecodeCounts, DecodeError, RecordDecoder, decoder, decoder_projected};
-pub use charset::Charset;
 pub use infer::Inferrer;
 pub use options::{CsvOptions, Format, FormatOptions, JsonOptions, Mode, OptionDoc, OptionError, XmlOptions};

@@ -6,8 +6,8 @@
 mod known;
 
 pub use known::{
-    AVRO_OPTIONS, BINARY_FILE_OPTIONS, CSV_OPTIONS, JSON_OPTIONS, ORC_OPTIONS, OptionDoc, PARQUET_OPTIONS, TEXT_OPTIONS,
-    XML_OPTIONS,
+    AVRO_OPTIONS, BINARY_FILE_OPTIONS, CSV_OPTIONS, JSON_OPTIONS, ORC_OPTIONS, OptionDoc, PARQUET_OPTIONS,
+    TEXT_OPTIONS, XML_OPTIONS,
 };
 
 use crate::charset::Charset;
@@ -204,6 +204,8 @@ pub struct CsvOptions {
     pub quote: Option<u8>,
     /// Before a quote that belongs to the value; equal to `quote`: quotes are doubled. None: no escaping.
     pub escape: Option<u8>,
+    /// Before an escape that is meant as it stands; None: the escape itself, unless it is the quote. Some(None): nothing.
+    pub escape_escape: Option<Option<u8>>,
     /// Lines beginning so are comments.
     pub comment: Option<u8>,
     /// Whether the first line of a file names its columns.
@@ -238,6 +240,7 @@ impl Default for CsvOptions {
             sep: b",".to_vec(),
             quote: Some(b'"'),
             escape: Some(b'\\'),
+            escape_escape: None,
             comment: None,
             header: true,
             skip_rows: 0,

@@ -276,9 +276,12 @@ mod tests {
         ] {
             assert_eq!(date(pattern, text), wanted, "{pattern} {text}");
         }
-        for (pattern, text) in
-            [("dd/MM/yyyy", "29-02-2024"), ("dd/MM/yyyy", "30/02/2024"), ("dd/MM/yyyy", "29/02/2024x"), ("yyyyMMdd", "2024229")]
-        {
+        for (pattern, text) in [
+            ("dd/MM/yyyy", "29-02-2024"),
+            ("dd/MM/yyyy", "30/02/2024"),
+            ("dd/MM/yyyy", "29/02/2024x"),
+            ("yyyyMMdd", "2024229"),
+        ] {
             assert_eq!(date(pattern, text), None, "{pattern} {text}");
         }
     }

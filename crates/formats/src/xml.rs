@@ -190,7 +190,14 @@ impl Filler {
     }
 
     /// Appends one value; false, and nothing appended, if it does not fit.
-    fn push(&mut self, column: &mut Column, value: Value<'_>, record: &[u8], path: &str, rescued: &mut Vec<u8>) -> bool {
+    fn push(
+        &mut self,
+        column: &mut Column,
+        value: Value<'_>,
+        record: &[u8],
+        path: &str,
+        rescued: &mut Vec<u8>,
+    ) -> bool {
         match &mut column.data {
             Data::Struct { table, children, len, .. } => {
                 match value {

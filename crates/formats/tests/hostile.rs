@@ -106,7 +106,9 @@ fn json_torture_ends_in_rows() {
     let (rows, _, _, corrupt) = line(br#"{"v":1,"v":2}"#);
     assert_eq!((rows, corrupt), (1, false));
     // Bytes that are not UTF-8.
-    for bytes in [&b"{\"v\":\"\xff\"}"[..], b"{\"v\":\"\xc3\"}", b"{\"v\":\"\xed\xa0\x80\"}", b"\xff\xfe{\0", b"{\"\xf8\":1}"] {
+    for bytes in
+        [&b"{\"v\":\"\xff\"}"[..], b"{\"v\":\"\xc3\"}", b"{\"v\":\"\xed\xa0\x80\"}", b"\xff\xfe{\0", b"{\"\xf8\":1}"]
+    {
         let (rows, _, _, _) = line(bytes);
         assert_eq!(rows, 1);
     }
@@ -140,7 +142,12 @@ fn a_line_of_fifty_megabytes_is_a_row() {
 /// Every twentieth line of ten thousand is broken or has drifted: table + rescued + corrupt = lines.
 #[test]
 fn every_line_of_a_bad_file_is_accounted_for() {
-    let schema = schema(&[("id", DataType::Int64), ("v", DataType::Float64), (RESCUED, DataType::Utf8), (CORRUPT, DataType::Utf8)]);
+    let schema = schema(&[
+        ("id", DataType::Int64),
+        ("v", DataType::Float64),
+        (RESCUED, DataType::Utf8),
+        (CORRUPT, DataType::Utf8),
+    ]);
     let (mut json, mut csv, mut broken, mut drifted) = (String::new(), String::from("id,v\n"), 0, 0);
     for id in 0..10_000_u64 {
         match id % 20 {
@@ -151,12 +158,14 @@ fn every_line_of_a_bad_file_is_accounted_for() {
             }
             7 => {
                 drifted += 1;
-                json.push_str(&[
-                    format!("{{\"id\":\"{id}\",\"v\":1}}"),
-                    format!("{{\"id\":{id},\"v\":\"cheap\"}}"),
-                    format!("{{\"id\":{id},\"w\":[1,2]}}"),
-                    format!("{{\"ID\":{id}}}"),
-                ][(id / 40 % 4) as usize]);
+                json.push_str(
+                    &[
+                        format!("{{\"id\":\"{id}\",\"v\":1}}"),
+                        format!("{{\"id\":{id},\"v\":\"cheap\"}}"),
+                        format!("{{\"id\":{id},\"w\":[1,2]}}"),
+                        format!("{{\"ID\":{id}}}"),
+                    ][(id / 40 % 4) as usize],
+                );
                 csv.push_str([format!("x{id},1"), format!("{id},cheap")][(id / 40 % 2) as usize].as_str());
             }
             _ => {
@@ -171,14 +180,16 @@ fn every_line_of_a_bad_file_is_accounted_for() {
     for (format, text) in [(Format::Json, &json), (Format::Csv, &csv)] {
         for step in [97, 4096, text.len()] {
             let (batches, counts) = decode(&options(format, &[]), &schema, text.as_bytes(), step).unwrap();
-            let cells = |column: usize| batches.iter().map(|b| b.num_rows() - b.column(column).null_count()).sum::<usize>();
+            let cells =
+                |column: usize| batches.iter().map(|b| b.num_rows() - b.column(column).null_count()).sum::<usize>();
             assert_eq!(counts.corrupt_records, 250, "{format:?}");
             assert_eq!(cells(3), 250, "{format:?}: corrupt records keep their text");
             let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
             assert_eq!(rows, 10_000, "{format:?}");
-            let clean = batches.iter().flat_map(|b| (0..b.num_rows()).filter(|&row| {
-                b.column(2).is_null(row) && b.column(3).is_null(row)
-            })).count();
+            let clean = batches
+                .iter()
+                .flat_map(|b| (0..b.num_rows()).filter(|&row| b.column(2).is_null(row) && b.column(3).is_null(row)))
+                .count();
             assert_eq!(clean, 9_500, "{format:?}");
         }
         let mut dropping = options(format, &[("mode", "DROPMALFORMED")]);
@@ -233,7 +244,9 @@ fn mutated(seed: &[u8], random: &mut Random) -> Vec<u8> {
             }
             4 => bytes.truncate(at),
             5 => {
-                let token: &[u8] = [&b"\xed\xa0\x80"[..], b"\\u", b"]]>", b"\"\"", b"1e999", b"null", b"&", b"\xff\xff\xff\xff"][random.next(8)];
+                let token: &[u8] =
+                    [&b"\xed\xa0\x80"[..], b"\\u", b"]]>", b"\"\"", b"1e999", b"null", b"&", b"\xff\xff\xff\xff"]
+                        [random.next(8)];
                 bytes.splice(at..at, token.iter().copied());
             }
             _ => {
@@ -348,7 +361,13 @@ fn mutated_input_never_panics() {
     while seconds.map_or(rounds < 200, |seconds| begun.elapsed() < Duration::from_secs(seconds)) {
         fuzz_records(Format::Json, JSON, &[], &records, &mut random);
         fuzz_records(Format::Json, JSON, &[("multiLine", "true")], &records, &mut random);
-        fuzz_records(Format::Json, JSON, &[("allowComments", "true"), ("allowUnquotedFieldNames", "true")], &records, &mut random);
+        fuzz_records(
+            Format::Json,
+            JSON,
+            &[("allowComments", "true"), ("allowUnquotedFieldNames", "true")],
+            &records,
+            &mut random,
+        );
         fuzz_records(Format::Csv, CSV, &[("escape", "\"")], &flat, &mut random);
         fuzz_records(Format::Csv, CSV, &[("multiLine", "true"), ("comment", "#")], &flat, &mut random);
         fuzz_records(Format::Csv, CSV, &[("sep", ",\\\""), ("ignoreLeadingWhiteSpace", "true")], &flat, &mut random);

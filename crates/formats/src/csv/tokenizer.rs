@@ -12,6 +12,8 @@ pub(crate) struct Dialect {
     sep: Vec<u8>,
     quote: Option<u8>,
     escape: Option<u8>,
+    /// Before an escape that is meant as it stands.
+    escape_escape: Option<u8>,
     comment: Option<u8>,
     /// The bytes of which each ends a line.
     ends: [u8; 2],
@@ -119,6 +121,7 @@ impl Dialect {
             sep: csv.sep.clone(),
             quote: csv.quote,
             escape: csv.escape,
+            escape_escape: csv.escape_escape.unwrap_or(csv.escape.filter(|_| csv.escape != csv.quote)),
             comment: csv.comment,
             ends: single_end.map_or([b'\n', b'\r'], |end| [end, end]),
             any_end: single_end.is_none(),
@@ -251,6 +254,7 @@ impl Dialect {
     /// A value whose opening quote is at `open`.
     fn quoted(&self, input: &[u8], open: usize, quote: u8, eof: bool, row: &mut Row) -> Option<(Value, After)> {
         let escape = self.escape.unwrap_or(quote);
+        let twice = self.escape_escape.unwrap_or(quote);
         // A quote doubles itself only if it is the escape character.
         let doubled = self.escape == Some(quote);
         let copy_start = row.scratch.len();
@@ -258,9 +262,9 @@ impl Dialect {
         let mut at = open + 1;
         loop {
             at = if self.multi_line {
-                find(input, at, [quote, escape], &mut row.high_bits)
+                find(input, at, [quote, escape, twice], &mut row.high_bits)
             } else {
-                find(input, at, [quote, escape, self.ends[0], self.ends[1]], &mut row.high_bits)
+                find(input, at, [quote, escape, twice, self.ends[0], self.ends[1]], &mut row.high_bits)
             };
             let Some(&byte) = input.get(at) else {
                 return if eof { self.torn(input, open, at, row) } else { None };
@@ -271,7 +275,8 @@ impl Dialect {
             }
             let escaped = match next {
                 Some(next) if byte == quote && doubled => next == quote,
-                Some(next) if byte == escape && byte != quote => next == quote || next == escape,
+                Some(next) if byte == escape && byte != quote => next == quote || byte == twice && next == escape,
+                Some(next) if byte == twice && byte != quote => next == escape,
                 _ => false,
             };
             if escaped {
@@ -285,7 +290,7 @@ impl Dialect {
                     break;
                 }
                 at += 1;
-            } else if byte == escape {
+            } else if byte == escape || byte == twice {
                 at += 1;
             } else {
                 return self.torn(input, open, at, row);

@@ -18,8 +18,13 @@ pub(crate) struct FieldTable {
 impl FieldTable {
     /// A table of `names`; the place of a name is its index. Of equal names the first wins.
     pub fn new<'n>(names: impl Iterator<Item = &'n str>, case_sensitive: bool) -> FieldTable {
-        let mut table =
-            FieldTable { names: Vec::new(), quoted: Vec::new(), next: Vec::new(), by_name: HashMap::default(), case_sensitive };
+        let mut table = FieldTable {
+            names: Vec::new(),
+            quoted: Vec::new(),
+            next: Vec::new(),
+            by_name: HashMap::default(),
+            case_sensitive,
+        };
         for (place, name) in names.enumerate() {
             table.names.push(name.into());
             let plain = !name.bytes().any(|b| b == b'"' || b == b'\\' || b < 0x20);

@@ -5,9 +5,9 @@
 use crate::column::{Column, Data, Texts};
 use crate::json::cursor::{Cursor, Syntax, Text, unescape};
 use crate::json::fields::FieldTable;
+use crate::pattern::DatePattern;
 use crate::rescue::{RescueObject, write_string};
 use crate::row::UnmatchedNames;
-use crate::pattern::DatePattern;
 use crate::scalar;
 
 /// How a value and its column went together.
@@ -73,12 +73,7 @@ pub(crate) struct Assembler<'a> {
 }
 
 impl<'a> Assembler<'a> {
-    pub fn new(
-        cursor: Cursor<'a>,
-        scratch: &'a mut Scratch,
-        rescues: bool,
-        formats: &'a Formats,
-    ) -> Assembler<'a> {
+    pub fn new(cursor: Cursor<'a>, scratch: &'a mut Scratch, rescues: bool, formats: &'a Formats) -> Assembler<'a> {
         scratch.path.clear();
         scratch.misfits.clear();
         scratch.paths.clear();

@@ -117,12 +117,16 @@ pub const JSON_OPTIONS: &[OptionDoc] = &[
 /// Options of CSV files.
 pub const CSV_OPTIONS: &[OptionDoc] = &[
     BAD_RECORDS_PATH,
-    not_carried_out!(
-        "charToEscapeQuoteEscaping",
-        "`escape`, or none if it equals `quote`",
-        "escapes the escape before a quote",
-        ["", "\\0"]
-    ),
+    OptionDoc {
+        name: "charToEscapeQuoteEscaping",
+        default: "`escape`, or none if that is `quote`",
+        meaning: "stands before an `escape` that is meant as it stands; '' for none",
+        carried_out: true,
+        set: |options, key, value| {
+            options.csv.escape_escape = Some(character(key, value)?);
+            Ok(())
+        },
+    },
     CORRUPT_COLUMN,
     option!("comment", "", "lines that begin with this character are left out", character, csv.comment),
     DATE_FORMAT,

@@ -101,8 +101,7 @@ pub(super) fn fit_fields(have: &Fields, want: &Fields, case_sensitive: bool) -> 
     for wanted in want {
         let same = |place: &usize, exact: bool| {
             let name = have[*place].name();
-            !used[*place]
-                && (name == wanted.name() || !exact && name.to_lowercase() == wanted.name().to_lowercase())
+            !used[*place] && (name == wanted.name() || !exact && name.to_lowercase() == wanted.name().to_lowercase())
         };
         let exact = (0..have.len()).find(|place| same(place, true));
         let found = exact.or_else(|| (0..have.len()).find(|place| !case_sensitive && same(place, false)));

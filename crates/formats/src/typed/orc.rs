@@ -57,9 +57,8 @@ pub(super) fn open(content: Content) -> Result<Box<dyn TypedFile>, String> {
     let root = footer.types.first();
     let schema = match root {
         Some(root) if root.kind == proto::Kind::Struct => {
-            let field = |(name, &child): (&String, &usize)| {
-                Ok(Field::new(name, data_type(&footer.types, child)?, true))
-            };
+            let field =
+                |(name, &child): (&String, &usize)| Ok(Field::new(name, data_type(&footer.types, child)?, true));
             let fields = root.names.iter().zip(&root.children).map(field);
             Schema::new(fields.collect::<Result<Vec<_>, String>>()?)
         }

@@ -90,9 +90,7 @@ fn plain_fields(fields: &Fields) -> Fields {
 
 /// The type with STRING in place of the type of nothing, which no table has.
 pub(super) fn without_null(data_type: &DataType) -> DataType {
-    let inner = |field: &FieldRef| {
-        Arc::new(field.as_ref().clone().with_data_type(without_null(field.data_type())))
-    };
+    let inner = |field: &FieldRef| Arc::new(field.as_ref().clone().with_data_type(without_null(field.data_type())));
     match data_type {
         DataType::Null => DataType::Utf8,
         DataType::List(item) => DataType::List(inner(item)),

@@ -106,8 +106,10 @@ fn types_of_several_files_widen() {
         Schema::new(fields.iter().map(|(name, t)| Field::new(*name, t.clone(), true)).collect::<Vec<_>>())
     };
     use DataType as T;
-    let a = schema(&[("a", T::Int32), ("b", T::Date32), ("c", T::Float32), ("d", T::Decimal128(5, 2)), ("e", T::Boolean)]);
-    let b = schema(&[("a", T::Int64), ("c", T::Int64), ("d", T::Int32), ("e", T::Int8), ("A", T::Int8), ("z", T::Binary)]);
+    let a =
+        schema(&[("a", T::Int32), ("b", T::Date32), ("c", T::Float32), ("d", T::Decimal128(5, 2)), ("e", T::Boolean)]);
+    let b =
+        schema(&[("a", T::Int64), ("c", T::Int64), ("d", T::Int32), ("e", T::Int8), ("A", T::Int8), ("z", T::Binary)]);
     let widest = widest_schema(&a, &b);
     let wanted = schema(&[
         ("a", T::Int64),

@@ -54,7 +54,11 @@ fn widest_type(a: &DataType, b: &DataType) -> DataType {
         (T::Timestamp(_, _), T::Date32) => a.clone(),
         (T::Timestamp(unit, _), T::Timestamp(_, _)) => T::Timestamp(*unit, Some("UTC".into())),
         _ if is_integer(a) && is_integer(b) => {
-            if a.primitive_width() > b.primitive_width() { a.clone() } else { b.clone() }
+            if a.primitive_width() > b.primitive_width() {
+                a.clone()
+            } else {
+                b.clone()
+            }
         }
         (T::Float32 | T::Float64, other) | (other, T::Float32 | T::Float64)
             if matches!(other, T::Float32 | T::Float64) || digits(other).is_some() =>

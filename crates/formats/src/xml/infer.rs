@@ -68,7 +68,8 @@ impl XmlInferrer {
                 Frame::Record { range, torn } => {
                     pos = range.end;
                     corrupt.record += 1;
-                    let read = if torn { Err("it has no end".to_owned()) } else { tree::read(&input[range], &self.options) };
+                    let read =
+                        if torn { Err("it has no end".to_owned()) } else { tree::read(&input[range], &self.options) };
                     match read {
                         Ok(node) => {
                             corrupt.sound();

@@ -166,9 +166,7 @@ fn values(stripe: &mut Stripe<'_>, id: usize, count: usize) -> Result<ArrayRef, 
     let types = stripe.types;
     let found = types.get(id).ok_or_else(|| format!("there is no column {id}"))?;
     Ok(match found.kind {
-        Kind::Boolean => {
-            Arc::new(BooleanArray::from(rle::bits(&stripe.needed(id, Stream::DATA)?, count)?))
-        }
+        Kind::Boolean => Arc::new(BooleanArray::from(rle::bits(&stripe.needed(id, Stream::DATA)?, count)?)),
         Kind::Byte => {
             let bytes = rle::bytes(&stripe.needed(id, Stream::DATA)?, count)?;
             Arc::new(Int8Array::from_iter_values(bytes.into_iter().map(|byte| byte as i8)))

@@ -590,9 +590,12 @@ pub fn decode_error(error: &DecodeError) -> Error {
         DecodeError::Malformed { .. } => {
             diagnostic.help("mode PERMISSIVE keeps the row and counts it, DROPMALFORMED drops it")
         }
-        DecodeError::Corrupt { .. } => diagnostic.help(CORRUPT_HELP).help("or leave such files out: ignoreCorruptFiles"),
-        DecodeError::TypeMismatch { .. } => diagnostic
-            .help("give the column a type that holds both; or let such values be rescued: rescuedDataColumn"),
+        DecodeError::Corrupt { .. } => {
+            diagnostic.help(CORRUPT_HELP).help("or leave such files out: ignoreCorruptFiles")
+        }
+        DecodeError::TypeMismatch { .. } => {
+            diagnostic.help("give the column a type that holds both; or let such values be rescued: rescuedDataColumn")
+        }
         _ => diagnostic,
     })
 }
