@@ -9,6 +9,7 @@ mod describe;
 mod live;
 mod outcome;
 mod resolve;
+mod secrets;
 mod select;
 mod show;
 mod streaming_table;

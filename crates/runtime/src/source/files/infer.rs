@@ -10,6 +10,7 @@ use arrow::datatypes::Schema;
 
 use super::FileEntry;
 use super::read::{FileReader, ReadError, decode_error, whole_max};
+use super::store::{Inputs, Place};
 use crate::error::{Error, Result};
 
 /// Most files in a sample.
@@ -19,11 +20,12 @@ pub const FILES_MAX: usize = 1000;
 pub const BYTES_MAX: u64 = 32 << 20;
 
 /// What the sample told; None when it has no records.
-pub fn infer(files: &[FileEntry], options: &FormatOptions) -> Result<Option<Schema>> {
+pub fn infer(files: &[FileEntry], options: &FormatOptions, place: &Place) -> Result<Option<Schema>> {
     let mut inferrer = Inferrer::new(options);
-    let mut reader = FileReader::default();
+    let files = sample(files);
+    let mut reader = FileReader::new(Inputs::of(place, files.iter().map(|file| (file, 0))));
     let mut left = BYTES_MAX;
-    for file in sample(files) {
+    for file in files {
         inferrer.start_file(&file.path);
         let read = reader.read(file, None, whole_max(options), &mut |bytes, eof| {
             let used = inferrer.sample(bytes, eof).map_err(|e| decode_error(&e))?;

@@ -9,7 +9,9 @@
 //! replaced or removed between a failed run and the next (a torn archive, say), the re-run reads the replacement, or
 //! goes on without the file and leaves it out of the ledger, so that the same name can be delivered again.
 //!
-//! Known gaps: `key=value` directories do not become columns, and only local file systems are read.
+//! Files in object stores are [`store`]'s.
+//!
+//! Known gap: `key=value` directories do not become columns.
 
 mod exec;
 mod glob;
@@ -24,6 +26,7 @@ mod read;
 pub mod resolve;
 mod root;
 mod static_files;
+mod store;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -40,6 +43,7 @@ use tokio::task::JoinHandle;
 pub use exec::FilesExec;
 pub use input::{FileEntry, FilesInput};
 pub use resolve::{ResolvedFiles, WaitingForFiles, resolve, static_provider};
+pub use store::{ObjectsSource, is_remote};
 
 use crate::checkpoint::Ledger;
 use crate::error::{Error, Result};
@@ -325,7 +329,8 @@ impl Source for FilesSource {
             return Err(Error::internal(format!("{} was given another source's input", self.source_schema.title)));
         };
         let first_run = !input.files.is_empty() && *lock(&self.given) == input.files;
-        provider::bound(&self.source_schema, &self.spec, input, !first_run, counters)
+        let place = store::Place::Local;
+        provider::bound(&self.source_schema, &self.spec, input, !first_run, counters, place)
     }
 
     async fn committed(&mut self, input: &EpochInput) -> Result<()> {

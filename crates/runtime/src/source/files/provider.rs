@@ -14,6 +14,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use super::exec::FilesExec;
 use super::input::FilesInput;
 use super::read::Job;
+use super::store::Place;
 use super::{FileEntry, resolve};
 use crate::error::Error;
 use crate::source::ReadCounters;
@@ -24,6 +25,7 @@ pub struct FilesTable {
     schema: SchemaRef,
     data_schema: SchemaRef,
     options: FormatOptions,
+    place: Place,
     files: Files,
     counters: Arc<ReadCounters>,
     rerun: Option<FilesInput>,
@@ -38,18 +40,20 @@ pub enum Files {
     Listed(Arc<FilesSpec>),
 }
 
-/// The rows of `input`. In a `rerun` missing files are passed over.
+/// The rows of `input`, whose files are in `place`. In a `rerun` missing files are passed over.
 pub fn bound(
     source: &SourceSpec,
     spec: &FilesSpec,
     input: &FilesInput,
     rerun: bool,
     counters: Arc<ReadCounters>,
+    place: Place,
 ) -> Result<Arc<dyn TableProvider>, Error> {
     Ok(Arc::new(FilesTable {
         schema: source.schema.clone(),
         data_schema: spec.data_schema.clone(),
         options: resolve::format_options(spec).map_err(|e| e.at_least(source.span))?,
+        place,
         files: Files::Fixed(input.files.clone().into()),
         counters,
         rerun: rerun.then(|| input.clone()),
@@ -62,6 +66,7 @@ pub fn listed(source: &SourceSpec, spec: &Arc<FilesSpec>) -> Result<Arc<dyn Tabl
         schema: source.schema.clone(),
         data_schema: spec.data_schema.clone(),
         options: resolve::format_options(spec).map_err(|e| e.at_least(source.span))?,
+        place: Place::of(spec).map_err(|e| e.at_least(source.span))?,
         files: Files::Listed(spec.clone()),
         counters: Arc::default(),
         rerun: None,
@@ -77,12 +82,13 @@ impl FilesTable {
         let files = match &self.files {
             Files::Fixed(files) => files.clone(),
             Files::Listed(spec) => {
-                let spec = spec.clone();
-                super::blocking(move || resolve::files_of(&spec)).await?.into()
+                let (spec, place) = (spec.clone(), self.place.clone());
+                super::blocking(move || resolve::files_of(&spec, &place)).await?.into()
             }
         };
         Ok(Job {
             files,
+            place: self.place.clone(),
             options: self.options.clone(),
             data_schema: self.data_schema.clone(),
             columns: wanted.iter().copied().filter(|column| *column < data_columns).collect(),

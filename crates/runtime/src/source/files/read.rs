@@ -2,8 +2,7 @@
 //!
 //! Errors name the file. A file that is not there is an error in a first run; in a re-run it is noted and passed over.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,6 +19,7 @@ use tokio::sync::mpsc::Sender;
 use super::FileEntry;
 use super::input::FilesInput;
 use super::metadata::metadata_array;
+use super::store::{Input, Inputs, Place};
 use crate::error::{Error, Result};
 use crate::source::ReadCounters;
 
@@ -43,6 +43,8 @@ pub struct Unit {
 pub struct Job {
     /// The files, in order.
     pub files: Arc<[FileEntry]>,
+    /// Where they are.
+    pub place: Place,
     /// How to decode them.
     pub options: FormatOptions,
     /// All data columns.
@@ -79,7 +81,9 @@ pub fn run(
         limit,
         out,
     };
-    let mut reader = FileReader::default();
+    let begins = |unit: &Unit| unit.lines.map_or(0, |(from, _)| from.saturating_sub(1));
+    let wanted = units.iter().filter_map(|unit| Some((job.files.get(unit.file)?, begins(unit))));
+    let mut reader = FileReader::new(Inputs::of(&job.place, wanted));
     for unit in units {
         if !rows.wanted() {
             break;
@@ -203,8 +207,9 @@ pub fn whole_max(options: &FormatOptions) -> usize {
 }
 
 /// Brings the bytes of files, uncompressed, through one buffer.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct FileReader {
+    inputs: Inputs,
     buffer: Vec<u8>,
 }
 
@@ -236,6 +241,11 @@ impl From<Error> for ReadError {
 }
 
 impl FileReader {
+    /// Reads files from `inputs`.
+    pub fn new(inputs: Inputs) -> FileReader {
+        FileReader { inputs, buffer: Vec::new() }
+    }
+
     /// Brings a file, or some of its lines, to `take`, ending with `eof`. `whole_max`: a file up to this size comes in
     /// one piece.
     pub fn read(
@@ -248,32 +258,29 @@ impl FileReader {
         let path = Path::new(&file.path);
         let compression = Compression::from_file_name(&file.path)
             .map_err(|e| Error::from(Diagnostic::new("UNSUPPORTED_COMPRESSION", e.to_string())))?;
-        let open = || match File::open(path) {
-            Ok(file) => Ok(file),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(ReadError::Missing),
-            Err(e) => Err(ReadError::Failed(Error::io("read", path, &e))),
-        };
         let failed = |e: std::io::Error| ReadError::Failed(read_error(path, compression, &e));
         let size = usize::try_from(file.size).unwrap_or(usize::MAX);
         let one_piece = size < CHUNK || size < whole_max;
         match (compression, lines) {
             (Compression::None, None) => {
                 let wanted = if one_piece { size.saturating_add(1).min(RECORD_MAX) } else { CHUNK };
-                self.pump(path, &mut open()?, wanted, failed, take)
+                let mut input = self.inputs.open(file, 0)?;
+                self.pump(path, &mut input, wanted, failed, take)
             }
             (Compression::None, Some(part)) => {
                 if let Some(separator) = part.header_separator.filter(|_| part.from > 0) {
-                    let header = header_line(&mut open()?, separator).map_err(failed)?;
+                    let header = header_line(&mut self.inputs.open(file, 0)?, separator).map_err(failed)?;
                     if take(&header, false)?.is_none() {
                         return Ok(());
                     }
                 }
-                let mut lines = Lines::new(open()?, part.from, part.to).map_err(failed)?;
+                let input = self.inputs.open(file, part.from.saturating_sub(1))?;
+                let mut lines = Lines::new(input, part.from, part.to);
                 self.pump(path, &mut lines, CHUNK, failed, take)
             }
             (_, _) => {
-                let input = open()?;
-                if size == 0 && input.metadata().is_ok_and(|now| now.len() == 0) {
+                let input = self.inputs.open(file, 0)?;
+                if size == 0 && input.is_empty() {
                     return Ok(());
                 }
                 let mut reader = compression.reader(input).map_err(failed)?;
@@ -328,7 +335,7 @@ impl FileReader {
 
 /// The lines of a file that begin in a byte range.
 struct Lines {
-    file: File,
+    file: Input,
     /// Position of the next byte.
     at: u64,
     /// Skipping to behind the first line break.
@@ -339,10 +346,10 @@ struct Lines {
 }
 
 impl Lines {
-    fn new(mut file: File, from: u64, to: u64) -> std::io::Result<Lines> {
+    /// `file` stands at the byte before `from`, or at the beginning.
+    fn new(file: Input, from: u64, to: u64) -> Lines {
         let at = from.saturating_sub(1);
-        file.seek(SeekFrom::Start(at))?;
-        Ok(Lines { file, at, skipping: from > 0, last: to.saturating_sub(1), done: to <= from })
+        Lines { file, at, skipping: from > 0, last: to.saturating_sub(1), done: to <= from }
     }
 }
 
@@ -384,7 +391,7 @@ impl Read for Lines {
 }
 
 /// A file's header line, ended by a line feed whatever ends it in the file, and what is blank before it.
-fn header_line(file: &mut File, separator: u8) -> std::io::Result<Vec<u8>> {
+fn header_line(file: &mut Input, separator: u8) -> std::io::Result<Vec<u8>> {
     let mut line = Vec::new();
     let mut piece = [0; 4096];
     loop {
@@ -413,6 +420,9 @@ fn record_too_long(path: &Path) -> Diagnostic {
 
 /// A failure while reading: of the disk, or of the compressed data.
 fn read_error(path: &Path, compression: Compression, error: &std::io::Error) -> Error {
+    if let Some(ours) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        return ours.clone();
+    }
     use std::io::ErrorKind as Kind;
     let of_the_data =
         matches!(error.kind(), Kind::UnexpectedEof | Kind::InvalidData | Kind::InvalidInput | Kind::Other);

@@ -20,6 +20,7 @@ use super::infer;
 use super::listing::{self, Lister};
 use super::provider::{self, without_metadata};
 use super::root::{Root, Target};
+use super::store::{self, Place};
 use super::{FileEntry, blocking, hints, root_of, static_files};
 use crate::error::{Error, Result};
 
@@ -37,6 +38,7 @@ pub struct WaitingForFiles {
     /// How messages name the relation.
     pub title: String,
     spec: Arc<FilesSpec>,
+    place: Place,
     seen: Vec<FileEntry>,
 }
 
@@ -45,9 +47,9 @@ impl WaitingForFiles {
     /// Cancel-safe.
     pub async fn changed(&self) -> Result<()> {
         loop {
-            tokio::time::sleep(super::POLL).await;
-            let spec = self.spec.clone();
-            if blocking(move || files_of(&spec)).await? != self.seen {
+            tokio::time::sleep(if self.place.remote().is_some() { super::store::POLL } else { super::POLL }).await;
+            let (spec, place) = (self.spec.clone(), self.place.clone());
+            if blocking(move || files_of(&spec, &place)).await? != self.seen {
                 return Ok(());
             }
         }
@@ -65,7 +67,7 @@ pub async fn resolve(relation: &RelationKind, span: Span, stored_schema: Option<
 /// All files of a relation, as of each scan.
 pub async fn static_provider(relation: &RelationKind, span: Span) -> Result<Arc<dyn TableProvider>> {
     let typed = Typed::parse(relation, span)?;
-    if typed.format()? == Format::Parquet {
+    if typed.format()? == Format::Parquet && !store::is_remote(&typed.path.value) {
         return static_files::parquet(typed.path.value.clone(), typed.strict).await.map_err(|e| e.at_least(span));
     }
     match blocking(move || typed.resolve(None)).await.map_err(|e| e.at_least(span))? {
@@ -125,7 +127,8 @@ impl Typed {
                 .help(nearest)
                 .into());
         };
-        let read_here = format.carried_out() || format == Format::Parquet && !self.streaming;
+        let local = !store::is_remote(&self.path.value);
+        let read_here = format.carried_out() || format == Format::Parquet && !self.streaming && local;
         if !read_here {
             return Err(Diagnostic::new(
                 "UNSUPPORTED_FORMAT",
@@ -144,8 +147,13 @@ impl Typed {
 
     /// From the first file whose name tells.
     fn guess_format(&self) -> Result<String> {
-        let root = Root::find(&self.path.value, self.strict).map_err(|e| e.at_least(self.path.span))?;
-        let paths = Lister::new(root, self.name_filter()?).all()?;
+        let paths: Vec<String> = match self.place()?.remote() {
+            Some(remote) => store::wait(remote.files())?.into_iter().map(|file| file.path).collect(),
+            None => {
+                let root = Root::find(&self.path.value, self.strict).map_err(|e| e.at_least(self.path.span))?;
+                Lister::new(root, self.name_filter()?).all()?
+            }
+        };
         let of_name = |path: &String| {
             let name = path.rsplit('/').next()?.to_ascii_lowercase();
             let name = [".gz", ".zst", ".bz2", ".xz"]
@@ -199,7 +207,21 @@ impl Typed {
         !self.options.schema_evolution_mode.as_deref().is_some_and(|mode| mode.eq_ignore_ascii_case("none"))
     }
 
-    fn resolve(self, stored: Option<Schema>) -> Result<ResolvedFiles> {
+    fn place(&self) -> Result<Place> {
+        let named = name_filter(&self.options)?;
+        Place::find(&self.path.value, self.strict, &self.options.store, named).map_err(|e| e.at_least(self.path.span))
+    }
+
+    /// Refuses paths that are something else than what is to be read.
+    fn check_place(&self, place: &Place, known: bool) -> Result<()> {
+        if let Some(remote) = place.remote() {
+            // Asking costs listings: not of a stream that ran before, nor of one that is told of its files.
+            if known || self.options.store.use_notifications {
+                return Ok(());
+            }
+            return store::check_relation(remote, &self.path.value, self.streaming)
+                .map_err(|e| e.at_least(self.path.span));
+        }
         let root = Root::find(&self.path.value, self.strict).map_err(|e| e.at_least(self.path.span))?;
         if self.streaming && root.target == Target::File {
             return Err(one_file(&self.path.value).at_least(self.path.span));
@@ -207,6 +229,12 @@ impl Typed {
         if root.target == Target::Directory && root.base.join("_delta_log").is_dir() {
             return Err(delta_table(&self.path.value).at(self.path.span).into());
         }
+        Ok(())
+    }
+
+    fn resolve(self, stored: Option<Schema>) -> Result<ResolvedFiles> {
+        let place = self.place()?;
+        self.check_place(&place, stored.is_some())?;
         let format = self.format()?;
         let given = match &self.options.schema {
             Some(ddl) => Some(nullable(&parse_ddl(ddl).map_err(|e| Error::from(e.at_least(self.span)))?)),
@@ -226,8 +254,8 @@ impl Typed {
         let columns = match given.or(stored) {
             Some(columns) => columns,
             None => {
-                let files = files_of(&spec)?;
-                match infer::infer(&files, &options)? {
+                let files = files_of(&spec, &place)?;
+                match infer::infer(&files, &options, &place)? {
                     Some(learnt) => match &self.options.schema_hints {
                         Some(hints) => hints::apply(learnt, hints).map_err(|e| e.at_least(self.span))?,
                         None => learnt,
@@ -236,6 +264,7 @@ impl Typed {
                         return Ok(ResolvedFiles::Waiting(WaitingForFiles {
                             title: self.title,
                             spec: Arc::new(spec),
+                            place,
                             seen: files,
                         }));
                     }
@@ -265,8 +294,11 @@ pub fn lister(spec: &FilesSpec) -> Result<Lister> {
 }
 
 /// A spec's files as they are now, oldest first.
-pub fn files_of(spec: &FilesSpec) -> Result<Vec<FileEntry>> {
-    entries(&mut lister(spec)?)
+pub fn files_of(spec: &FilesSpec, place: &Place) -> Result<Vec<FileEntry>> {
+    match place.remote() {
+        Some(remote) => store::wait(remote.files()),
+        None => entries(&mut lister(spec)?),
+    }
 }
 
 /// What a lister finds now, oldest first.
@@ -332,7 +364,7 @@ fn delta_table(path: &str) -> Diagnostic {
         .help(format!("read it as a stream: STREAM delta.`{path}`; or once: delta.`{path}`"))
 }
 
-fn name_filter(options: &FilesOptions) -> Result<Option<Glob>> {
+pub(super) fn name_filter(options: &FilesOptions) -> Result<Option<Glob>> {
     let Some(text) = &options.path_glob_filter else { return Ok(None) };
     Glob::new(text, true)
         .map(Some)
