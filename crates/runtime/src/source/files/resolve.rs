@@ -67,7 +67,7 @@ pub async fn resolve(relation: &RelationKind, span: Span, stored_schema: Option<
 /// All files of a relation, as of each scan.
 pub async fn static_provider(relation: &RelationKind, span: Span) -> Result<Arc<dyn TableProvider>> {
     let typed = Typed::parse(relation, span)?;
-    if typed.format()? == Format::Parquet && !store::is_remote(&typed.path.value) {
+    if !store::is_remote(&typed.path.value) && typed.format()? == Format::Parquet {
         return static_files::parquet(typed.path.value.clone(), typed.strict).await.map_err(|e| e.at_least(span));
     }
     match blocking(move || typed.resolve(None)).await.map_err(|e| e.at_least(span))? {
