@@ -21,5 +21,6 @@ pub mod plan;
 pub mod relation;
 mod scope;
 pub mod settings;
+pub mod store_options;
 pub mod streaming;
 mod strict;

@@ -9,6 +9,7 @@ use alluvium_parser::{Diagnostic, OptionEntry};
 
 use crate::ddl;
 use crate::near::nearest;
+use crate::store_options::{STORE_OPTIONS, StoreOptions};
 
 pub use discovery::{CleanSource, DiscoveryOptions};
 
@@ -33,6 +34,8 @@ pub struct FilesOptions {
     pub schema_evolution_mode: Option<String>,
     /// Which files count, and what becomes of them.
     pub discovery: DiscoveryOptions,
+    /// Where and as whom an object store is reached, and how it tells of new objects.
+    pub store: StoreOptions,
 }
 
 /// Options of `STREAM t WITH (…)`.
@@ -70,7 +73,7 @@ pub struct OptionDoc {
     pub meaning: &'static str,
 }
 
-const fn doc(name: &'static str, default: &'static str, meaning: &'static str) -> OptionDoc {
+pub(crate) const fn doc(name: &'static str, default: &'static str, meaning: &'static str) -> OptionDoc {
     OptionDoc { name, default, meaning }
 }
 
@@ -115,27 +118,14 @@ pub const TABLE_STREAM_OPTIONS: &[OptionDoc] = &[
 const FILES_NOT_YET: &[&str] = &[
     "partitionColumns",
     "schemaLocation",
-    "useIncrementalListing",
-    "useNotifications",
     "useManagedFileEvents",
     "listOnStart",
-    "fetchParallelism",
-    "pathRewrites",
-    "region",
-    "queueUrl",
     "roleArn",
     "resourceGroup",
     "subscriptionId",
-    "tenantId",
-    "clientId",
-    "clientSecret",
-    "connectionString",
     "queueName",
     "projectId",
     "client",
-    "clientEmail",
-    "privateKey",
-    "privateKeyId",
     "subscription",
 ];
 
@@ -179,6 +169,7 @@ impl FilesOptions {
             schema_hints: None,
             schema_evolution_mode: None,
             discovery: DiscoveryOptions::default(),
+            store: StoreOptions::default(),
         };
         let mut rest = Vec::new();
         let mut seen = Vec::new();
@@ -189,10 +180,14 @@ impl FilesOptions {
                 once(entry, name, &mut seen)?;
                 options.set(name, entry)?;
                 options.discovery.set(name, entry)?;
+            } else if let Some(option) = STORE_OPTIONS.iter().find(|option| option.name.eq_ignore_ascii_case(name)) {
+                once(entry, name, &mut seen)?;
+                options.store.set(option.name, entry)?;
             } else if let Some(option) = listed(FILES_NOT_YET, name) {
                 return Err(not_carried_out(option, entry));
             } else if prefixed {
-                let names = FILES_OPTIONS.iter().map(|option| option.name).chain(FILES_NOT_YET.iter().copied());
+                let carried_out = FILES_OPTIONS.iter().chain(STORE_OPTIONS).map(|option| option.name);
+                let names = carried_out.chain(FILES_NOT_YET.iter().copied());
                 return Err(unknown(entry, name, names));
             } else if let Some(option) = listed(GENERIC_NOT_YET, name) {
                 if accepts_default(option, &entry.value.value) {
@@ -204,6 +199,7 @@ impl FilesOptions {
             }
         }
         options.discovery.finish(entries)?;
+        options.store.backfill_interval = options.discovery.backfill_interval;
         Ok((options, rest))
     }
 
@@ -324,7 +320,7 @@ fn not_carried_out(option: &str, entry: &OptionEntry) -> Diagnostic {
     )
 }
 
-fn invalid(entry: &OptionEntry, accepted: &str) -> Diagnostic {
+pub(crate) fn invalid(entry: &OptionEntry, accepted: &str) -> Diagnostic {
     Diagnostic::new(
         "INVALID_OPTION",
         format!("option `{}`: `{}` is not {accepted}", entry.key.value, entry.value.value),
@@ -332,7 +328,7 @@ fn invalid(entry: &OptionEntry, accepted: &str) -> Diagnostic {
     .at(entry.value.span)
 }
 
-fn flag(entry: &OptionEntry) -> Result<bool, Diagnostic> {
+pub(crate) fn flag(entry: &OptionEntry) -> Result<bool, Diagnostic> {
     match entry.value.value.trim().to_lowercase().as_str() {
         "true" => Ok(true),
         "false" => Ok(false),
@@ -340,7 +336,7 @@ fn flag(entry: &OptionEntry) -> Result<bool, Diagnostic> {
     }
 }
 
-fn count(entry: &OptionEntry) -> Result<u64, Diagnostic> {
+pub(crate) fn count(entry: &OptionEntry) -> Result<u64, Diagnostic> {
     match entry.value.value.trim().parse::<u64>() {
         Ok(number) if number > 0 => Ok(number),
         _ => Err(invalid(entry, "a whole number from 1")),

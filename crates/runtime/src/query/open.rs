@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::metrics::EpochRecord;
 use crate::sink::Sink;
 use crate::source::Source;
-use crate::source::files::FilesSource;
+use crate::source::files::{FilesSource, ObjectsSource, is_remote};
 use crate::source::table::TableSource;
 
 /// Checkpoint entry: which source has which id.
@@ -168,6 +168,9 @@ async fn open_sources(
         let id = at.to_string();
         let fresh = first_start || at >= before;
         let source: Box<dyn Source> = match &spec.kind {
+            SourceKind::Files(files) if is_remote(&files.path) => {
+                Box::new(ObjectsSource::open(&id, spec, checkpoint.clone(), fresh).await?)
+            }
             SourceKind::Files(_) => Box::new(FilesSource::open(&id, spec, checkpoint.ledger(), fresh).await?),
             SourceKind::Table(_) => Box::new(open_table(spec, checkpoint, &id).await?),
         };

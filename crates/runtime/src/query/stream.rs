@@ -65,6 +65,8 @@ pub struct StreamStatus {
     pub rows_per_s: f64,
     /// What waits.
     pub backlog: Backlog,
+    /// What the sources tell beside: (name, text).
+    pub facts: Vec<(String, String)>,
     /// Looks that found nothing, answered up to this request.
     idle_at: u64,
 }
@@ -107,6 +109,7 @@ impl StreamHandle {
             rows_out: 0,
             rows_per_s: 0.0,
             backlog: Backlog::default(),
+            facts: Vec::new(),
             idle_at: 0,
         };
         let (sender, receiver) = watch::channel(status);
@@ -242,7 +245,9 @@ async fn read_available(shared: &Shared, pipeline: &mut Pipeline, limited: bool)
             break;
         }
     }
-    tidy(pipeline).await
+    tidy(pipeline).await?;
+    shared.status.send_modify(|status| status.facts = facts(pipeline));
+    Ok(())
 }
 
 async fn tidy(pipeline: &mut Pipeline) -> Result<()> {
@@ -300,8 +305,9 @@ impl Shared {
     }
 
     fn report(&self, pipeline: &mut Pipeline, record: &EpochRecord, took: Duration) {
-        let backlog = backlog(pipeline);
+        let (backlog, facts) = (backlog(pipeline), facts(pipeline));
         self.status.send_modify(|status| {
+            status.facts = facts;
             status.state = StreamState::Running;
             status.rows_in += record.rows_in;
             status.rows_out += record.rows_out;
@@ -315,13 +321,21 @@ impl Shared {
     }
 
     fn idle(&self, pipeline: &Pipeline, asked: u64) {
-        let backlog = backlog(pipeline);
+        let (backlog, facts) = (backlog(pipeline), facts(pipeline));
         self.status.send_modify(|status| {
+            status.facts = facts;
             status.state = StreamState::Idle;
             status.backlog = backlog;
             status.idle_at = asked;
         });
     }
+}
+
+fn facts(pipeline: &Pipeline) -> Vec<(String, String)> {
+    let facts = pipeline.sources.iter().map(|(id, source)| (id, source.facts()));
+    facts
+        .flat_map(|(id, facts)| facts.into_iter().map(move |(name, text)| (format!("source {id} {name}"), text)))
+        .collect()
 }
 
 fn backlog(pipeline: &Pipeline) -> Backlog {

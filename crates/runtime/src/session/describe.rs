@@ -8,6 +8,7 @@ use crate::catalog::{Entry, Object, table_name};
 use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::session::outcome::{Outcome, Rows};
+use crate::session::secrets::masked;
 use crate::session::show::{Table, create_of, mode_sql};
 use crate::table;
 
@@ -89,7 +90,7 @@ impl Session {
                 }
             }
         };
-        Table::new().text("createtab_stmt", [Some(text)]).rows()
+        Table::new().text("createtab_stmt", [Some(masked(&text))]).rows()
     }
 
     async fn create_table_text(&self, entry: &Entry) -> Result<String> {
@@ -146,10 +147,11 @@ impl Session {
             ("output mode".into(), view.mode.into()),
             ("table".into(), stream.location.display().to_string()),
             ("checkpoint".into(), stream.checkpoint.display().to_string()),
-            ("query".into(), create_of(&stream)?.query.text),
+            ("query".into(), masked(&create_of(&stream)?.query.text)),
         ];
         if let Some(status) = &view.status {
             rows.push(("backlog".into(), format!("{} files, {} bytes", status.backlog.files, status.backlog.bytes)));
+            rows.extend(status.facts.iter().cloned());
         }
         let stored = self.with_checkpoint(&entry, &stream, |checkpoint| {
             let mut rows = Vec::new();
@@ -200,9 +202,9 @@ fn details(entry: &Entry) -> Result<Vec<(String, String)>> {
             let mode = create.output_mode.map_or(alluvium_parser::OutputMode::Append, |(mode, _)| mode);
             rows.push(("Output Mode".into(), mode_sql(mode).into()));
             rows.push(("Checkpoint".into(), stream.checkpoint.display().to_string()));
-            rows.push(("Query".into(), create.query.text));
+            rows.push(("Query".into(), masked(&create.query.text)));
         }
-        Object::View(view) => rows.push(("View Text".into(), view.statement.clone())),
+        Object::View(view) => rows.push(("View Text".into(), masked(&view.statement))),
         Object::Table(_) => {}
     }
     Ok(rows)

@@ -10,6 +10,7 @@ mod files;
 mod live;
 mod outcome;
 mod resolve;
+mod secrets;
 mod select;
 mod show;
 mod streaming_table;

@@ -78,6 +78,11 @@ pub trait Source: Send + Sync {
 
     /// What waits, as of the last look.
     fn backlog(&self) -> Backlog;
+
+    /// What DESCRIBE STREAM tells of this run beside that: (name, text).
+    fn facts(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
 }
 
 /// How much an input reads, for metrics.

@@ -13,7 +13,8 @@ use alluvium_parser::Diagnostic;
 use arrow::datatypes::Schema;
 
 use super::FileEntry;
-use super::read::{FileReader, Passes, ReadError, Reading, decode_error, open};
+use super::read::{FileReader, Passes, ReadError, Reading, decode_error};
+use super::store::{Inputs, Place};
 use crate::error::{Error, Result};
 
 /// Most files in a sample.
@@ -23,14 +24,20 @@ pub const FILES_MAX: usize = 1000;
 pub const BYTES_MAX: u64 = 32 << 20;
 
 /// What the sample told; None when it has no records. Damaged files are passed over where `passes` says so.
-pub fn infer(files: &[FileEntry], options: &FormatOptions, passes: &Passes) -> Result<Option<Schema>> {
+pub fn infer(
+    files: &[FileEntry],
+    options: &FormatOptions,
+    place: &Place,
+    passes: &Passes,
+) -> Result<Option<Schema>> {
     if options.format.is_typed() {
-        return typed(files, options, passes);
+        return typed(files, options, place, passes);
     }
     let mut inferrer = Inferrer::new(options);
-    let mut reader = FileReader::default();
+    let files = sample(files);
+    let mut reader = FileReader::new(Inputs::of(place, files.iter().map(|file| (file, 0))));
     let mut left = BYTES_MAX;
-    for file in sample(files) {
+    for file in files {
         inferrer.start_file(&file.path);
         let read = reader.read(file, None, Reading::of(options), &mut |bytes, eof| {
             let used = inferrer.sample(bytes, eof).map_err(|e| decode_error(&e))?;
@@ -53,15 +60,21 @@ pub fn infer(files: &[FileEntry], options: &FormatOptions, passes: &Passes) -> R
 }
 
 /// What the files say themselves: all columns of the newest of them, each with the widest common type.
-fn typed(files: &[FileEntry], options: &FormatOptions, passes: &Passes) -> Result<Option<Schema>> {
+fn typed(
+    files: &[FileEntry],
+    options: &FormatOptions,
+    place: &Place,
+    passes: &Passes,
+) -> Result<Option<Schema>> {
     if options.format == Format::BinaryFile {
         return Ok(Some(binary_file_schema()));
     }
+    let files = &files[files.len().saturating_sub(FILES_MAX)..];
+    let mut reader = FileReader::new(Inputs::of(place, files.iter().map(|file| (file, 0))));
     let mut learnt: Option<Schema> = None;
-    for file in &files[files.len().saturating_sub(FILES_MAX)..] {
+    for file in files {
         let facts = FileFacts { path: &file.path, url: "", size: file.size, modified_us: 0 };
-        let schema = open(Path::new(&file.path))
-            .and_then(|content| Ok(file_schema(options.format, facts, Content::File(content))?));
+        let schema = reader.content(file).and_then(|content| Ok(file_schema(options.format, facts, content)?));
         let schema = match schema {
             Ok(schema) => schema,
             Err(ReadError::Missing) => continue,

@@ -54,8 +54,11 @@ fn repeated(sources: &[(&FileEntry, usize)], text: impl Fn(&FileEntry) -> String
     }
 }
 
-/// Spark's spelling of a local file: a URL with what URLs cannot hold percent-encoded.
+/// Spark's spelling of a file: a URL with what URLs cannot hold percent-encoded.
 pub fn file_url(path: &str) -> String {
+    if let Some(url) = super::store::encoded_url(path) {
+        return url;
+    }
     match url::Url::from_file_path(Path::new(path)) {
         Ok(url) => url.into(),
         Err(()) => path.to_owned(),

@@ -9,7 +9,9 @@
 //! replaced or removed between a failed run and the next (a torn archive, say), the re-run reads the replacement, or
 //! goes on without the file and leaves it out of the ledger, so that the same name can be delivered again.
 //!
-//! Known gaps: `key=value` directories do not become columns, and only local file systems are read.
+//! Files in object stores are [`store`]'s.
+//!
+//! Known gap: `key=value` directories do not become columns.
 
 mod bad_records;
 mod clean;
@@ -28,6 +30,7 @@ pub mod resolve;
 mod root;
 mod rules;
 mod selection;
+mod store;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -47,6 +50,7 @@ pub use input::{FileEntry, FilesInput};
 pub use preview::{PreviewItem, preview};
 pub use resolve::{ResolvedFiles, WaitingForFiles, resolve, selection, static_provider};
 pub use selection::{FileStatus, Selection, statuses};
+pub use store::{ObjectsSource, is_remote};
 
 use crate::checkpoint::{Alteration, Ledger};
 use crate::clock::now_ms;
@@ -457,7 +461,8 @@ impl Source for FilesSource {
             return Err(Error::internal(format!("{} was given another source's input", self.source_schema.title)));
         };
         let first_run = !input.files.is_empty() && *lock(&self.given) == input.files;
-        provider::bound(&self.source_schema, &self.spec, input, !first_run, counters)
+        let place = store::Place::Local;
+        provider::bound(&self.source_schema, &self.spec, input, !first_run, counters, place)
     }
 
     async fn committed(&mut self, input: &EpochInput) -> Result<()> {

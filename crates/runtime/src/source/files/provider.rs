@@ -15,6 +15,7 @@ use super::bad_records::Run;
 use super::exec::FilesExec;
 use super::input::FilesInput;
 use super::read::{Job, Passes};
+use super::store::Place;
 use super::{FileEntry, resolve};
 use crate::clock::now_ms;
 use crate::error::Error;
@@ -26,6 +27,7 @@ pub struct FilesTable {
     schema: SchemaRef,
     data_schema: SchemaRef,
     options: FormatOptions,
+    place: Place,
     files: Files,
     counters: Arc<ReadCounters>,
     rerun: Option<FilesInput>,
@@ -43,18 +45,20 @@ pub enum Files {
     Listed(Arc<FilesSpec>),
 }
 
-/// The rows of `input`. In a `rerun` missing files are passed over.
+/// The rows of `input`, whose files are in `place`. In a `rerun` missing files are passed over.
 pub fn bound(
     source: &SourceSpec,
     spec: &FilesSpec,
     input: &FilesInput,
     rerun: bool,
     counters: Arc<ReadCounters>,
+    place: Place,
 ) -> Result<Arc<dyn TableProvider>, Error> {
     Ok(Arc::new(FilesTable {
         schema: source.schema.clone(),
         data_schema: spec.data_schema.clone(),
         options: resolve::format_options(spec).map_err(|e| e.at_least(source.span))?,
+        place,
         files: Files::Fixed(input.files.clone().into()),
         counters,
         rerun: rerun.then(|| input.clone()),
@@ -69,6 +73,7 @@ pub fn listed(source: &SourceSpec, spec: &Arc<FilesSpec>) -> Result<Arc<dyn Tabl
         schema: source.schema.clone(),
         data_schema: spec.data_schema.clone(),
         options: resolve::format_options(spec).map_err(|e| e.at_least(source.span))?,
+        place: Place::of(spec).map_err(|e| e.at_least(source.span))?,
         files: Files::Listed(spec.clone()),
         counters: Arc::default(),
         rerun: None,
@@ -92,12 +97,13 @@ impl FilesTable {
         let files = match &self.files {
             Files::Fixed(files) => files.clone(),
             Files::Listed(spec) => {
-                let spec = spec.clone();
-                super::blocking(move || resolve::files_of(&spec)).await?.into()
+                let (spec, place) = (spec.clone(), self.place.clone());
+                super::blocking(move || resolve::files_of(&spec, &place)).await?.into()
             }
         };
         Ok(Job {
             files,
+            place: self.place.clone(),
             options: self.options.clone(),
             data_schema: self.data_schema.clone(),
             columns: wanted.iter().copied().filter(|column| *column < data_columns).collect(),

@@ -2,8 +2,7 @@
 //!
 //! Errors name the file. A file that is not there is an error in a first run; in a re-run it is noted and passed over.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,11 +21,15 @@ use super::FileEntry;
 use super::bad_records::{BadRecords, Run};
 use super::input::FilesInput;
 use super::metadata::{file_url, metadata_array};
+use super::store::{Input, Inputs, Place};
 use crate::error::{Error, Result};
 use crate::source::ReadCounters;
 
 /// Bytes read at once. Small enough to stay in a core's cache until decoded.
 const CHUNK: usize = 1 << 20;
+
+/// Objects up to this size are held in memory where a format is read here and there.
+const IN_MEMORY_MAX: u64 = 64 << 20;
 
 /// A record longer than this is refused: it would have to be held whole.
 const RECORD_MAX: usize = 1 << 30;
@@ -45,6 +48,8 @@ pub struct Unit {
 pub struct Job {
     /// The files, in order.
     pub files: Arc<[FileEntry]>,
+    /// Where they are.
+    pub place: Place,
     /// How to decode them.
     pub options: FormatOptions,
     /// All data columns.
@@ -120,7 +125,9 @@ pub fn run(
         out,
         bad: options.bad_records_path.as_deref().map(|path| BadRecords::new(path, job.run)),
     };
-    let mut reader = FileReader::default();
+    let begins = |unit: &Unit| unit.lines.map_or(0, |(from, _)| from.saturating_sub(1));
+    let wanted = units.iter().filter_map(|unit| Some((job.files.get(unit.file)?, begins(unit))));
+    let mut reader = FileReader::new(Inputs::of(&job.place, wanted));
     for unit in units {
         if !rows.wanted() {
             break;
@@ -194,7 +201,7 @@ impl RowMaker<'_> {
             bad.start(&file.path, unit)?;
         }
         let read = match &mut self.decoder {
-            Decoder::Files(_) => self.read_typed(unit.file, file),
+            Decoder::Files(_) => self.read_typed(reader, unit.file, file),
             Decoder::Records(decoder) => {
                 decoder.start_file(&file.path);
                 let csv = &self.job.options.csv;
@@ -222,9 +229,9 @@ impl RowMaker<'_> {
     }
 
     /// Decodes a file of a typed format, as long as somebody wants its rows.
-    fn read_typed(&mut self, at: usize, file: &FileEntry) -> Result<(), ReadError> {
+    fn read_typed(&mut self, reader: &mut FileReader, at: usize, file: &FileEntry) -> Result<(), ReadError> {
+        let content = reader.content(file)?;
         let Decoder::Files(decoder) = &mut self.decoder else { return Ok(()) };
-        let content = Content::File(open(Path::new(&file.path))?);
         let url = file_url(&file.path);
         let modified_us = file.modified_ms.saturating_mul(1000);
         decoder.start_file(FileFacts { path: &file.path, url: &url, size: file.size, modified_us }, content)?;
@@ -332,18 +339,10 @@ impl Reading {
     }
 }
 
-/// Opens a local file.
-pub fn open(path: &Path) -> Result<File, ReadError> {
-    match File::open(path) {
-        Ok(file) => Ok(file),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(ReadError::Missing),
-        Err(e) => Err(ReadError::Failed(Error::io("read", path, &e))),
-    }
-}
-
 /// Brings the bytes of files, uncompressed, through one buffer.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct FileReader {
+    inputs: Inputs,
     buffer: Vec<u8>,
 }
 
@@ -386,6 +385,31 @@ impl From<Error> for ReadError {
 }
 
 impl FileReader {
+    /// Reads files from `inputs`.
+    pub fn new(inputs: Inputs) -> FileReader {
+        FileReader { inputs, buffer: Vec::new() }
+    }
+
+    /// The content of a file whose format is read where it is needed: a local file itself; an object in memory, or in
+    /// a temporary file when it is large.
+    pub fn content(&mut self, file: &FileEntry) -> Result<Content, ReadError> {
+        let path = Path::new(&file.path);
+        let failed = |e: std::io::Error| read_error(path, Compression::None, &e);
+        let mut object = match self.inputs.open(file, 0)? {
+            Input::File(file) => return Ok(Content::File(file)),
+            object @ Input::Object(_) => object,
+        };
+        if file.size <= IN_MEMORY_MAX {
+            let mut bytes = Vec::with_capacity(usize::try_from(file.size).unwrap_or(0));
+            object.read_to_end(&mut bytes).map_err(failed)?;
+            return Ok(Content::Bytes(bytes.into()));
+        }
+        let mut spooled = tempfile::tempfile().map_err(failed)?;
+        std::io::copy(&mut object, &mut spooled).map_err(failed)?;
+        spooled.seek(SeekFrom::Start(0)).map_err(failed)?;
+        Ok(Content::File(spooled))
+    }
+
     /// Brings a file, or some of its lines, to `take`, ending with `eof`.
     pub fn read(
         &mut self,
@@ -403,21 +427,23 @@ impl FileReader {
         match (compression, lines) {
             (Compression::None, None) if how.charset.is_none() => {
                 let wanted = if one_piece { size.saturating_add(1).min(RECORD_MAX) } else { CHUNK };
-                self.pump(path, &mut open(path)?, wanted, failed, take)
+                let mut input = self.inputs.open(file, 0)?;
+                self.pump(path, &mut input, wanted, failed, take)
             }
             (Compression::None, Some(part)) => {
                 if let Some(separator) = part.header_separator.filter(|_| part.from > 0) {
-                    let header = header_line(&mut open(path)?, separator).map_err(failed)?;
+                    let header = header_line(&mut self.inputs.open(file, 0)?, separator).map_err(failed)?;
                     if take(&header, false)?.is_none() {
                         return Ok(());
                     }
                 }
-                let mut lines = Lines::new(open(path)?, part.from, part.to).map_err(failed)?;
+                let input = self.inputs.open(file, part.from.saturating_sub(1))?;
+                let mut lines = Lines::new(input, part.from, part.to);
                 self.pump(path, &mut lines, CHUNK, failed, take)
             }
             (_, _) => {
-                let input = open(path)?;
-                if size == 0 && input.metadata().is_ok_and(|now| now.len() == 0) {
+                let input = self.inputs.open(file, 0)?;
+                if size == 0 && input.is_empty() {
                     return Ok(());
                 }
                 let mut reader = compression.reader(input).map_err(failed)?;
@@ -475,7 +501,7 @@ impl FileReader {
 
 /// The lines of a file that begin in a byte range.
 struct Lines {
-    file: File,
+    file: Input,
     /// Position of the next byte.
     at: u64,
     /// Skipping to behind the first line break.
@@ -486,10 +512,10 @@ struct Lines {
 }
 
 impl Lines {
-    fn new(mut file: File, from: u64, to: u64) -> std::io::Result<Lines> {
+    /// `file` stands at the byte before `from`, or at the beginning.
+    fn new(file: Input, from: u64, to: u64) -> Lines {
         let at = from.saturating_sub(1);
-        file.seek(SeekFrom::Start(at))?;
-        Ok(Lines { file, at, skipping: from > 0, last: to.saturating_sub(1), done: to <= from })
+        Lines { file, at, skipping: from > 0, last: to.saturating_sub(1), done: to <= from }
     }
 }
 
@@ -531,7 +557,7 @@ impl Read for Lines {
 }
 
 /// A file's header line, ended by a line feed whatever ends it in the file, and what is blank before it.
-fn header_line(file: &mut File, separator: u8) -> std::io::Result<Vec<u8>> {
+fn header_line(file: &mut Input, separator: u8) -> std::io::Result<Vec<u8>> {
     let mut line = Vec::new();
     let mut piece = [0; 4096];
     loop {
@@ -560,6 +586,9 @@ fn record_too_long(path: &Path) -> Diagnostic {
 
 /// A failure while reading: of the disk, or of the compressed data.
 fn read_error(path: &Path, compression: Compression, error: &std::io::Error) -> ReadError {
+    if let Some(ours) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        return ReadError::Failed(ours.clone());
+    }
     use std::io::ErrorKind as Kind;
     let of_the_data =
         matches!(error.kind(), Kind::UnexpectedEof | Kind::InvalidData | Kind::InvalidInput | Kind::Other);

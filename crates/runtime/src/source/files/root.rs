@@ -101,7 +101,7 @@ pub fn local_path(typed: &str) -> Result<PathBuf> {
                 "NOT_SUPPORTED_YET",
                 format!("`{typed}`: reading from `{other}:` is not supported yet"),
             )
-            .help("use a local path or a file:// URL")
+            .help("paths are local, or begin with file://, s3://, gs://, abfss:// or az://")
             .into());
         }
     };

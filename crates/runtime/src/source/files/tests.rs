@@ -437,7 +437,7 @@ async fn what_cannot_work_is_refused_when_planned() {
         (here.to_owned(), "json", vec![("format", "csv")], "INVALID_OPTION"),
         (here.to_owned(), "json", vec![("pathGlobFilter", "[")], "INVALID_OPTION"),
         (here.join("[z-a]"), "json", vec![], "INVALID_PATH"),
-        ("s3://bucket/x".into(), "json", vec![], "NOT_SUPPORTED_YET"),
+        ("ftp://bucket/x".into(), "json", vec![], "NOT_SUPPORTED_YET"),
     ] {
         assert_eq!(refusal(&path, format, &options).await, code, "{} {format} {options:?}", path.display());
     }
