@@ -68,6 +68,7 @@ impl Reporter {
     /// An error, with its place in `source`.
     pub fn error(&self, diagnostic: &Diagnostic, source: &SourceText) {
         let mut inner = self.inner();
+        let source = &SourceText { text: alluvium_runtime::session::veiled(&source.text), ..source.clone() };
         let text = if inner.json { as_json(diagnostic, source) } else { diagnostic.render(source) };
         inner.say(&text);
     }

@@ -11,7 +11,7 @@ mod store;
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use engine::{Ended, Engine, Log};
@@ -305,6 +305,47 @@ fn files_in_a_bucket_are_files() {
     assert_eq!(rows.last().unwrap()["n"], 2);
     let shown = Value::from(rows).to_string();
     assert!(shown.contains("awsSecretKey") && !shown.contains("hunter2") && !shown.contains("AKIA1"), "{shown}");
+}
+
+#[test]
+fn azure_is_read_like_the_others() {
+    let Some(azurite) = std::env::var_os("ALLUVIUM_AZURITE") else {
+        eprintln!("skipped: ALLUVIUM_AZURITE does not name azurite-blob");
+        return;
+    };
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut service = Command::new(azurite)
+        .args(["--inMemoryPersistence", "--silent", "--disableTelemetry", "--skipApiVersionCheck", "--blobPort"])
+        .arg(port.to_string())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(begun.elapsed() < PATIENCE, "azurite does not answer");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let endpoint = format!("http://127.0.0.1:{port}");
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/object_stores/azure.py");
+    let mut put = Command::new("python3").arg(script).args([&endpoint, "lake"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = put.stdin.take().unwrap();
+    (0..25).for_each(|i| {
+        writeln!(input, "{}", serde_json::json!([format!("in/a {i}.json"), format!("{{\"id\":{i}}}")])).unwrap()
+    });
+    drop(input);
+    assert!(put.wait().unwrap().success());
+    // The emulator's well-known key.
+    let key = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+    let connection = format!("AccountName=devstoreaccount1;AccountKey={key};BlobEndpoint={endpoint}/devstoreaccount1;");
+    let engine = Engine::new();
+    let create = format!(
+        "CREATE OR REFRESH STREAMING TABLE t AS SELECT id, _metadata.file_path AS p FROM \
+         cloud_files('az://lake/in', 'json', map('connectionString', '{connection}', 'maxFilesPerTrigger', '10'));"
+    );
+    let rows = engine.ask(&format!("{create} {create} SELECT count(*) AS n, sum(id) AS s, min(p) AS p FROM t"));
+    assert_eq!(rows, [serde_json::json!({"n": 25, "s": "300", "p": "az://lake/in/a%200.json"})]);
+    service.kill().unwrap();
+    service.wait().unwrap();
 }
 
 #[test]

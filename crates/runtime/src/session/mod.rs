@@ -16,6 +16,7 @@ mod show;
 mod streaming_table;
 
 pub use outcome::{Completions, Live, LiveUpdate, Notice, Outcome, Rows};
+pub use secrets::veiled;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -7,6 +7,15 @@ use alluvium_planner::store_options::{MASK, SECRET_OPTIONS};
 
 /// `text` with the string behind each secret option's name replaced.
 pub(super) fn masked(text: &str) -> String {
+    replaced(text, |_| MASK.to_owned())
+}
+
+/// The same with every character in its place, for pictures of errors.
+pub fn veiled(text: &str) -> String {
+    replaced(text, |inner| inner.chars().map(|c| if c == '\n' { c } else { '*' }).collect())
+}
+
+fn replaced(text: &str, by: impl Fn(&str) -> String) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     let mut secret_follows = false;
@@ -22,7 +31,12 @@ pub(super) fn masked(text: &str) -> String {
         rest = behind;
         match first {
             '\'' | '"' if secret_follows => {
-                out.push_str(&format!("{first}{MASK}{first}"));
+                let inner = token.strip_prefix(first).unwrap_or(token);
+                let (inner, end) = match inner.strip_suffix(first) {
+                    Some(inner) => (inner, first.to_string()),
+                    None => (inner, String::new()),
+                };
+                out.push_str(&format!("{first}{}{end}", by(inner)));
                 secret_follows = false;
                 continue;
             }
@@ -86,9 +100,11 @@ mod tests {
                 "SELECT 'it\\'s', awssecretkey FROM t WHERE x = 'y'",
                 "SELECT 'it\\'s', awssecretkey FROM t WHERE x = 'y'",
             ),
-            ("'connectionString', 'open", "'connectionString', '********'"),
+            ("'connectionString', 'open", "'connectionString', '********"),
         ] {
             assert_eq!(masked(text), shown);
+            assert_eq!(veiled(text).chars().count(), text.chars().count());
         }
+        assert_eq!(veiled("'privateKey', 'ab\ncd' x"), "'privateKey', '**\n**' x");
     }
 }

@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use alluvium_parser::Diagnostic;
 
 use super::glob::Glob;
+use super::store::is_remote;
 use crate::error::{Error, Result};
 
 /// A place to list.
@@ -96,6 +97,14 @@ pub fn local_path(typed: &str) -> Result<PathBuf> {
     let path = match scheme(typed) {
         None => PathBuf::from(typed),
         Some("file") => file_url(typed)?,
+        Some(_) if is_remote(typed) => {
+            return Err(Diagnostic::new(
+                "NOT_SUPPORTED_YET",
+                format!("`{typed}`: this is not supported yet for files in object stores"),
+            )
+            .help("it is for local paths")
+            .into());
+        }
         Some(other) => {
             return Err(Diagnostic::new(
                 "NOT_SUPPORTED_YET",

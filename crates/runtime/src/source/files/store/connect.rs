@@ -13,7 +13,7 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, AwsCr
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::list::PaginatedListStore;
-use object_store::{ClientOptions, ObjectStore, RetryConfig, StaticCredentialProvider};
+use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig, StaticCredentialProvider};
 
 use super::address::{Address, Service};
 use super::failure::misconfigured;
@@ -22,8 +22,8 @@ use crate::error::{Error, Result};
 /// How long one request is repeated before its failure is told.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// How often at most.
-const RETRIES: usize = 8;
+/// How often at most; the time ends it before.
+const RETRIES: usize = 60;
 
 /// A bucket that requests can be sent to.
 pub struct Connection {
@@ -77,6 +77,9 @@ fn check(service: Service, options: &StoreOptions) -> Result<()> {
         Service::Google => ("Google Cloud Storage", &["clientEmail", "privateKey", "privateKeyId"]),
         Service::Azure => ("Azure", &["connectionString", "tenantId", "clientId", "clientSecret"]),
     };
+    if service == Service::S3 && options.use_notifications && options.queue_url.is_none() {
+        return Err(queue_required(options));
+    }
     for (name, span) in &options.given {
         if *name == "useNotifications" && service != Service::S3 {
             if !options.use_notifications {
@@ -97,6 +100,17 @@ fn check(service: Service, options: &StoreOptions) -> Result<()> {
     Ok(())
 }
 
+/// Notifications without a queue.
+pub fn queue_required(options: &StoreOptions) -> Error {
+    let place =
+        options.given.iter().find(|(name, _)| *name == "useNotifications").map_or(Span::UNKNOWN, |(_, span)| *span);
+    Diagnostic::new("QUEUE_REQUIRED", "useNotifications needs a queue, and none is created here")
+        .at(place)
+        .help("make an SQS queue, let the bucket send its ObjectCreated events to it, and give its URL: queueUrl")
+        .help("or leave useNotifications out: new objects are found by listing")
+        .into()
+}
+
 /// An option that does not belong to the place read.
 pub fn not_for(name: &str, title: &str, span: Span) -> Error {
     Diagnostic::new("INVALID_OPTION", format!("option `{name}` means nothing for {title}"))
@@ -106,7 +120,8 @@ pub fn not_for(name: &str, title: &str, span: Span) -> Error {
 }
 
 fn retry() -> RetryConfig {
-    RetryConfig { max_retries: RETRIES, retry_timeout: RETRY, ..RetryConfig::default() }
+    let backoff = BackoffConfig { max_backoff: Duration::from_secs(5), ..BackoffConfig::default() };
+    RetryConfig { backoff, max_retries: RETRIES, retry_timeout: RETRY }
 }
 
 fn reveal(secret: &Option<Secret>) -> Option<&str> {

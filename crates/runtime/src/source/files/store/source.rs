@@ -11,13 +11,13 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use alluvium_parser::Diagnostic;
 use alluvium_planner::relation::{FilesSpec, SourceKind, SourceSpec};
 use alluvium_planner::store_options::IncrementalListing;
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use serde::{Deserialize, Serialize};
 
+use super::connect::queue_required;
 use super::inbox::{Delivery, Inbox};
 use super::queue::Queue;
 use super::waiting::{FoundBy, Waiting};
@@ -302,14 +302,7 @@ fn inbox(spec: &FilesSpec, remote: &Arc<Remote>) -> Result<Option<Inbox>> {
     if !options.use_notifications {
         return Ok(None);
     }
-    let Some(url) = &options.queue_url else {
-        let place = options.given.iter().find(|(name, _)| *name == "useNotifications").map(|(_, span)| *span);
-        return Err(Diagnostic::new("QUEUE_REQUIRED", "useNotifications needs a queue, and none is created here")
-            .at(place.unwrap_or(alluvium_parser::Span::UNKNOWN))
-            .help("make an SQS queue, let the bucket send its ObjectCreated events to it, and give its URL: 'cloudFiles.queueUrl'")
-            .help("or leave useNotifications out: new objects are found by listing")
-            .into());
-    };
+    let Some(url) = &options.queue_url else { return Err(queue_required(options)) };
     let Some(aws) = remote.aws.clone() else {
         return Err(Error::internal("a store without queues was asked for one"));
     };
