@@ -35,8 +35,15 @@ const NEVER: &[(&str, &[&str])] = &[
 ];
 
 /// Lists of options and settings, and the file in which they stand; each entry must be on the language page.
-const DOCUMENTED_LISTS: &[&str] =
-    &["FILES_OPTIONS", "STORE_OPTIONS", "TABLE_STREAM_OPTIONS", "SETTINGS", "JSON_OPTIONS", "CSV_OPTIONS", "XML_OPTIONS"];
+const DOCUMENTED_LISTS: &[&str] = &[
+    "FILES_OPTIONS",
+    "STORE_OPTIONS",
+    "TABLE_STREAM_OPTIONS",
+    "SETTINGS",
+    "JSON_OPTIONS",
+    "CSV_OPTIONS",
+    "XML_OPTIONS",
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()

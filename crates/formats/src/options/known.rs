@@ -210,12 +210,8 @@ pub const CSV_OPTIONS: &[OptionDoc] = &[
 ];
 
 /// Options of text files.
-pub const TEXT_OPTIONS: &[OptionDoc] = &[
-    CHARSET,
-    ENCODING,
-    LINE_SEP,
-    option!("wholeText", "false", "a file is one row", flag, multi_line),
-];
+pub const TEXT_OPTIONS: &[OptionDoc] =
+    &[CHARSET, ENCODING, LINE_SEP, option!("wholeText", "false", "a file is one row", flag, multi_line)];
 
 /// Options of XML files.
 pub const XML_OPTIONS: &[OptionDoc] = &[

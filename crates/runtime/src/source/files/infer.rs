@@ -4,10 +4,8 @@
 //! five times), read oldest first, so that columns come in the order in which they appeared. Of the file that
 //! crosses the limit only whole records up to the limit are looked at.
 
-use std::path::Path;
-
 use alluvium_formats::compression::Compression;
-use alluvium_formats::typed::{Content, FileFacts, binary_file_schema, file_schema, widest_schema};
+use alluvium_formats::typed::{FileFacts, binary_file_schema, file_schema, widest_schema};
 use alluvium_formats::{Format, FormatOptions, Inferrer};
 use alluvium_parser::Diagnostic;
 use arrow::datatypes::Schema;
@@ -24,12 +22,7 @@ pub const FILES_MAX: usize = 1000;
 pub const BYTES_MAX: u64 = 32 << 20;
 
 /// What the sample told; None when it has no records. Damaged files are passed over where `passes` says so.
-pub fn infer(
-    files: &[FileEntry],
-    options: &FormatOptions,
-    place: &Place,
-    passes: &Passes,
-) -> Result<Option<Schema>> {
+pub fn infer(files: &[FileEntry], options: &FormatOptions, place: &Place, passes: &Passes) -> Result<Option<Schema>> {
     if options.format.is_typed() {
         return typed(files, options, place, passes);
     }
@@ -60,12 +53,7 @@ pub fn infer(
 }
 
 /// What the files say themselves: all columns of the newest of them, each with the widest common type.
-fn typed(
-    files: &[FileEntry],
-    options: &FormatOptions,
-    place: &Place,
-    passes: &Passes,
-) -> Result<Option<Schema>> {
+fn typed(files: &[FileEntry], options: &FormatOptions, place: &Place, passes: &Passes) -> Result<Option<Schema>> {
     if options.format == Format::BinaryFile {
         return Ok(Some(binary_file_schema()));
     }

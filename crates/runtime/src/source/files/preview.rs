@@ -19,6 +19,7 @@ use datafusion::prelude::SessionContext;
 
 use super::input::FilesInput;
 use super::resolve::{self, ResolvedFiles, Typed};
+use super::store::{self, Place};
 use super::{FileEntry, blocking, infer, provider};
 use crate::error::{Error, Result};
 use crate::source::ReadCounters;
@@ -51,9 +52,15 @@ fn item(item: &'static str, value: impl ToString, detail: impl Into<String>) -> 
 pub async fn preview(relation: &RelationKind, span: Span, state: &SessionState) -> Result<Vec<PreviewItem>> {
     let typed = Typed::parse(relation, span)?;
     let (mut items, sample, resolved) = blocking(move || {
-        let selection = typed.selection()?;
         let mut items = Vec::new();
-        let files = count(&selection, &mut items)?;
+        let files = match typed.place()?.remote() {
+            Some(remote) => store::wait(remote.files())?,
+            None => count(&typed.selection()?)?,
+        };
+        describe(&files, &mut items);
+        if typed.place()?.remote().is_none() {
+            ignored(&typed.selection()?, &mut items)?;
+        }
         let sample = sample(&files);
         Ok((items, sample, typed.resolve(None)?))
     })
@@ -72,8 +79,8 @@ pub async fn preview(relation: &RelationKind, span: Span, state: &SessionState) 
     Ok(items)
 }
 
-/// All files that count, oldest first; what there is to say about them and the others.
-fn count(selection: &super::Selection, items: &mut Vec<PreviewItem>) -> Result<Vec<FileEntry>> {
+/// All files that count, oldest first.
+fn count(selection: &super::Selection) -> Result<Vec<FileEntry>> {
     let mut files = Vec::new();
     selection.each(None, &mut |path, file, ignored| {
         if ignored.is_none() {
@@ -85,16 +92,23 @@ fn count(selection: &super::Selection, items: &mut Vec<PreviewItem>) -> Result<V
         Ok(true)
     })?;
     files.sort_by(|a, b| (a.modified_ms, &a.path).cmp(&(b.modified_ms, &b.path)));
+    Ok(files)
+}
+
+fn describe(files: &[FileEntry], items: &mut Vec<PreviewItem>) {
     items.push(item("waiting files", files.len(), ""));
     items.push(item("waiting bytes", files.iter().map(|file| file.size).sum::<u64>(), ""));
     if let (Some(oldest), Some(newest)) = (files.first(), files.last()) {
         items.push(item("oldest file", time(oldest.modified_ms), &oldest.path));
         items.push(item("newest file", time(newest.modified_ms), &newest.path));
     }
+}
+
+fn ignored(selection: &super::Selection, items: &mut Vec<PreviewItem>) -> Result<()> {
     for (reason, ignored) in selection.ignored(None)? {
         items.push(item("ignored files", ignored.files, format!("{reason}; the first: {}", ignored.example)));
     }
-    Ok(files)
+    Ok(())
 }
 
 fn time(ms: i64) -> String {
@@ -126,12 +140,12 @@ fn columns(spec: &FilesSpec, sample: &[FileEntry]) -> Result<Vec<PreviewItem>> {
     let mut options = resolve::format_options(spec)?;
     // Types drift whether or not they are inferred for the stream.
     options.infer_column_types = true;
-    let passes = provider::passes(spec, None);
+    let (place, passes) = (Place::of(spec)?, provider::passes(spec, None));
     let mut seen: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
     let mut first: BTreeMap<String, &str> = BTreeMap::new();
     let (mut order, mut looked_at) = (Vec::new(), 0);
     for file in sample {
-        let Some(schema) = infer::infer(std::slice::from_ref(file), &options, &passes)? else { continue };
+        let Some(schema) = infer::infer(std::slice::from_ref(file), &options, &place, &passes)? else { continue };
         looked_at += 1;
         for field in schema.fields() {
             let types = seen.entry(field.name().clone()).or_insert_with(|| {
@@ -193,7 +207,8 @@ async fn rescued(
     };
     let source = SourceSpec { kind: SourceKind::Files(spec.clone()), schema, ..source.clone() };
     let (files, counters) = (sample.len(), Arc::new(ReadCounters::default()));
-    let table = provider::bound(&source, &spec, &FilesInput::new(sample), true, counters.clone())?;
+    let place = Place::of(&spec)?;
+    let table = provider::bound(&source, &spec, &FilesInput::new(sample), true, counters.clone(), place)?;
     let rows = SessionContext::new_with_state(state.clone()).read_table(table)?.limit(0, Some(SAMPLE_ROWS))?;
     let corrupt_column = resolve::format_options(&spec)?.corrupt_column;
     let (mut total, mut with_rescue, mut reasons) = (0_usize, 0_usize, BTreeMap::new());

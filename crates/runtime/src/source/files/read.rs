@@ -2,7 +2,7 @@
 //!
 //! Errors name the file. A file that is not there is an error in a first run; in a re-run it is noted and passed over.
 
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

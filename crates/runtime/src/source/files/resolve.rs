@@ -238,7 +238,7 @@ impl Typed {
         !self.options.schema_evolution_mode.as_deref().is_some_and(|mode| mode.eq_ignore_ascii_case("none"))
     }
 
-    fn place(&self) -> Result<Place> {
+    pub(super) fn place(&self) -> Result<Place> {
         let named = name_filter(&self.options)?;
         Place::find(&self.path.value, self.strict, &self.options.store, named).map_err(|e| e.at_least(self.path.span))
     }
@@ -275,6 +275,14 @@ impl Typed {
         Ok(())
     }
 
+    /// Whether the path names a directory, in whose files others may lie.
+    fn is_directory(&self, place: &Place) -> bool {
+        match place.remote() {
+            Some(remote) => remote.address().pattern.is_none() && !self.path.value.ends_with(".parquet"),
+            None => Root::find(&self.path.value, self.strict).is_ok_and(|root| root.target == Target::Directory),
+        }
+    }
+
     pub(super) fn resolve(self, stored: Option<Schema>) -> Result<ResolvedFiles> {
         let place = self.place()?;
         self.check_place(&place, stored.is_some())?;
@@ -286,7 +294,7 @@ impl Typed {
         // What is named by its path alone is what the files say, and nothing else.
         let inferred = given.is_none() && !(self.by_path && format.is_typed());
         let mut relation = self.options.clone();
-        if self.by_path && format == Format::Parquet && root.target == Target::Directory {
+        if self.by_path && format == Format::Parquet && self.is_directory(&place) {
             relation.path_glob_filter.get_or_insert_with(|| "*.parquet".to_owned());
         }
         let spec = FilesSpec {

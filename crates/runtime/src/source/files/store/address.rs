@@ -8,7 +8,7 @@ use alluvium_parser::Diagnostic;
 
 use crate::error::Result;
 use crate::source::files::glob::Glob;
-use crate::source::files::listing::is_hidden_path;
+use crate::source::files::rules::Hidden;
 
 /// Who keeps the objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +119,8 @@ impl Address {
         let Some(relative) = key.strip_prefix(&self.base).filter(|relative| !relative.is_empty()) else {
             return false;
         };
-        !is_hidden_path(relative) && self.pattern.as_ref().is_none_or(|glob| glob.matches_or_within(relative))
+        Hidden::Usual.part(relative).is_none()
+            && self.pattern.as_ref().is_none_or(|glob| glob.matches_or_within(relative))
     }
 }
 
