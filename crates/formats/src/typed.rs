@@ -9,6 +9,7 @@
 
 mod avro;
 mod binary;
+mod compression;
 mod decoder;
 mod fit;
 mod json_text;

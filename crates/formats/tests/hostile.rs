@@ -340,6 +340,23 @@ fn parquet_seed() -> Vec<u8> {
 }
 
 #[test]
+fn an_avro_block_with_fewer_records_than_it_holds_is_damaged() {
+    // The number of records stands in front of the only block, two bytes before its size; it is made one.
+    let block = TYPES_AVRO.windows(16).position(|bytes| bytes == b"0123456789abcdef").unwrap() + 16;
+    assert_eq!(TYPES_AVRO[block], 4, "two records, zigzag");
+    for count in [0, 2, 6] {
+        let mut bytes = TYPES_AVRO.to_vec();
+        bytes[block] = count;
+        let facts = FileFacts { path: "f", url: "f", size: 0, modified_us: 0 };
+        let content = || Content::Bytes(bytes::Bytes::from(bytes.clone()));
+        let schema = Arc::new(file_schema(Format::Avro, facts, content()).unwrap());
+        let mut decoder = file_decoder(&FormatOptions::new(Format::Avro, true, true), schema, &[0], 100).unwrap();
+        decoder.start_file(facts, content()).unwrap();
+        assert!(matches!(decoder.advance(), Err(DecodeError::Corrupt { .. })), "{count}");
+    }
+}
+
+#[test]
 fn mutated_input_never_panics() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seconds = number("ALLUVIUM_FUZZ_SECONDS");

@@ -7,7 +7,6 @@
 //! Nothing here trusts a length: streams are cut at their ends, numbers of values are held against what was declared.
 
 mod columns;
-mod compression;
 mod proto;
 mod rle;
 
@@ -20,9 +19,9 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use bytes::Bytes;
 
+use super::compression::Codec;
 use super::{Batches, Content, TypedFile};
 use columns::{Stripe, column, data_type};
-use compression::Codec;
 use proto::{Footer, PostScript, StripeInfo, Type};
 
 /// The end of a file is read in one piece of this size, which usually holds all of the footer.

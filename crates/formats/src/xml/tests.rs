@@ -1,3 +1,4 @@
+//! XML decoding against values written by hand.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;

@@ -17,9 +17,9 @@ use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use chrono::{Offset, TimeZone};
 use chrono_tz::Tz;
 
-use super::compression::Codec;
 use super::proto::{Encoding, Kind, Stream, StripeFooter, Type};
 use super::rle::{self, Reader};
+use crate::typed::compression::Codec;
 
 /// Seconds from 1970 to 2015, from where timestamps count.
 const EPOCH_2015: i64 = 1_420_070_400;

@@ -1,4 +1,4 @@
-//! Streams in blocks, each compressed or as it is.
+//! Streams of ORC in blocks, each compressed or as it is; and raw Snappy and LZ4 blocks.
 
 use std::io::Read;
 
@@ -101,7 +101,7 @@ fn repeat(out: &mut Vec<u8>, base: usize, back: usize, length: usize, limit: usi
 }
 
 /// A raw Snappy block.
-fn snappy(block: &[u8], limit: usize, out: &mut Vec<u8>) -> Option<()> {
+pub(super) fn snappy(block: &[u8], limit: usize, out: &mut Vec<u8>) -> Option<()> {
     let base = out.len();
     let (mut size, mut shift, mut at) = (0_usize, 0, 0);
     loop {

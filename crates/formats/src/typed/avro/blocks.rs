@@ -1,0 +1,177 @@
+//! The blocks of a container: whole, in order, uncompressed, and as many records in each as it says.
+
+use std::io::{self, BufRead, Read};
+
+use arrow_avro::compression::CompressionCodec;
+use flate2::read::DeflateDecoder;
+
+use super::skip::Skipper;
+use crate::typed::compression::snappy;
+
+/// A block may be this large, compressed and uncompressed.
+const BLOCK_MAX: usize = 256 << 20;
+
+/// How blocks are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Codec(Option<CompressionCodec>);
+
+impl Codec {
+    pub fn new(codec: Option<CompressionCodec>) -> Codec {
+        Codec(codec)
+    }
+
+    fn decompress(self, block: Vec<u8>) -> io::Result<Vec<u8>> {
+        let mut out = Vec::new();
+        let limit = BLOCK_MAX as u64 + 1;
+        match self.0 {
+            None => return Ok(block),
+            Some(CompressionCodec::Deflate) => {
+                DeflateDecoder::new(&block[..]).take(limit).read_to_end(&mut out)?;
+            }
+            Some(CompressionCodec::ZStandard) => {
+                zstd::stream::read::Decoder::with_buffer(&block[..])?.take(limit).read_to_end(&mut out)?;
+            }
+            Some(CompressionCodec::Bzip2) => {
+                bzip2::read::BzDecoder::new(&block[..]).take(limit).read_to_end(&mut out)?;
+            }
+            Some(CompressionCodec::Xz) => {
+                liblzma::read::XzDecoder::new(&block[..]).take(limit).read_to_end(&mut out)?;
+            }
+            Some(CompressionCodec::Snappy) => {
+                // Four bytes of checksum follow.
+                let (block, checksum) =
+                    block.split_last_chunk::<4>().ok_or_else(|| damaged("a block has no checksum"))?;
+                snappy(block, BLOCK_MAX, &mut out).ok_or_else(|| damaged("a block is damaged (snappy)"))?;
+                let mut crc = flate2::Crc::new();
+                crc.update(&out);
+                if crc.sum().to_be_bytes() != *checksum {
+                    return Err(damaged("a block does not have its checksum"));
+                }
+            }
+        }
+        if out.len() > BLOCK_MAX { Err(damaged("a block is too large")) } else { Ok(out) }
+    }
+}
+
+fn damaged(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// An uncompressed container over the blocks of another.
+pub(super) struct Blocks<R> {
+    input: R,
+    sync: [u8; 16],
+    codec: Codec,
+    skipper: Skipper,
+    out: Vec<u8>,
+    at: usize,
+}
+
+impl<R: Read> Blocks<R> {
+    /// `input` stands behind the header.
+    pub fn new(input: R, schema: &str, sync: [u8; 16], codec: Codec, skipper: Skipper) -> Blocks<R> {
+        Blocks { input, sync, codec, skipper, out: Blocks::<&[u8]>::header(schema, sync), at: 0 }
+    }
+
+    /// A number, if the file does not end where it would begin.
+    fn number(&mut self) -> io::Result<Option<i64>> {
+        let mut value = 0_u64;
+        for shift in (0..70).step_by(7) {
+            let mut byte = [0];
+            match self.input.read_exact(&mut byte) {
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof && shift == 0 => return Ok(None),
+                other => other?,
+            }
+            value |= u64::from(byte[0] & 0x7F).checked_shl(shift).unwrap_or(0);
+            if byte[0] & 0x80 == 0 {
+                return Ok(Some((value >> 1) as i64 ^ -((value & 1) as i64)));
+            }
+        }
+        Err(damaged("a number has no end"))
+    }
+
+    /// Brings the next block that has records into `out`; nothing at the end of the file.
+    fn next(&mut self) -> io::Result<()> {
+        self.out.clear();
+        self.at = 0;
+        while let Some(count) = self.number()? {
+            let block = self.block()?;
+            if count == 0 && block.is_empty() {
+                continue;
+            }
+            if block.is_empty() || !self.skipper.fills(&block, count) {
+                return Err(damaged("a block does not hold as many records as it says"));
+            }
+            put_number(count, &mut self.out);
+            put_number(block.len() as i64, &mut self.out);
+            self.out.extend_from_slice(&block);
+            self.out.extend_from_slice(&self.sync);
+            break;
+        }
+        Ok(())
+    }
+
+    /// The rest of a block behind its number of records.
+    fn block(&mut self) -> io::Result<Vec<u8>> {
+        let size = self.number()?.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+        let size = usize::try_from(size).ok().filter(|size| *size <= BLOCK_MAX);
+        let size = size.ok_or_else(|| damaged("a block is too large"))?;
+        let mut block = Vec::new();
+        self.input.by_ref().take(size as u64).read_to_end(&mut block)?;
+        let mut sync = [0; 16];
+        self.input.read_exact(&mut sync)?;
+        if block.len() < size || sync != self.sync {
+            return Err(damaged("a block does not end as it should"));
+        }
+        self.codec.decompress(block)
+    }
+}
+
+impl Blocks<&[u8]> {
+    /// The header of an uncompressed container.
+    pub fn header(schema: &str, sync: [u8; 16]) -> Vec<u8> {
+        let mut out = b"Obj\x01".to_vec();
+        put_number(2, &mut out);
+        for (key, value) in [("avro.schema", schema), ("avro.codec", "null")] {
+            for text in [key, value] {
+                put_number(text.len() as i64, &mut out);
+                out.extend_from_slice(text.as_bytes());
+            }
+        }
+        out.push(0);
+        out.extend_from_slice(&sync);
+        out
+    }
+}
+
+fn put_number(number: i64, out: &mut Vec<u8>) {
+    let mut rest = (number << 1 ^ number >> 63) as u64;
+    while rest >= 0x80 {
+        out.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
+}
+
+impl<R: Read> Read for Blocks<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let filled = self.fill_buf()?;
+        let count = filled.len().min(out.len());
+        out[..count].copy_from_slice(&filled[..count]);
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+impl<R: Read> BufRead for Blocks<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.at == self.out.len() {
+            self.next()?;
+        }
+        Ok(&self.out[self.at..])
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.at = (self.at + count).min(self.out.len());
+    }
+}
