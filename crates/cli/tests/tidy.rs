@@ -257,7 +257,9 @@ fn codes_in_code() -> BTreeMap<String, String> {
         // Functions that make refusals take the code first too: `refuse("STREAMING_SORT", …)`.
         for (at, _) in text.match_indices('(') {
             let called = text[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || c == '_');
-            let is_code = |code: &&str| called && code.contains('_') && !code.starts_with("ALLUVIUM_");
+            let is_code = |code: &&str| {
+                called && code.contains('_') && !["ALLUVIUM_", "AWS_"].iter().any(|own| code.starts_with(own))
+            };
             if let Some(code) = code_literal(&text[at + 1..]).filter(is_code).filter(|code| !NOT_CODES.contains(code)) {
                 codes.entry(code.to_string()).or_insert_with(|| file.clone());
             }
