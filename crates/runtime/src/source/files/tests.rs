@@ -16,7 +16,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::{FilesSource, ResolvedFiles, resolve, static_provider};
-use crate::checkpoint::{Checkpoint, EpochCommit, Intent};
+use crate::checkpoint::{Checkpoint, EpochCommit, FileState, Intent, LedgerEntry};
 use crate::error::{Error, Result};
 use crate::metrics::EpochRecord;
 use crate::source::{EpochInput, ReadCounters, Source};
@@ -545,4 +545,134 @@ async fn small_files_measured() {
     let begun = Instant::now();
     assert!(source.next(true).await.unwrap().is_none());
     println!("poll over known files {:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn overwritten_files_are_new_work_where_that_is_allowed() {
+    let dir = tempfile::tempdir().unwrap();
+    put(dir.path(), "a.json", "{}", 1);
+    put(dir.path(), "b.json", "{}", 1);
+    let checkpoint = Checkpoint::in_memory().unwrap();
+    let spec = json(dir.path(), &[("allowOverwrites", "true")]).await;
+    let mut source = FilesSource::open("0", &spec, checkpoint.ledger(), true).await.unwrap();
+    commit(&mut source, &checkpoint, 0).await;
+    assert!(next(&mut source, true).await.is_empty());
+    put(dir.path(), "a.json", "{\"a\":1}", 2);
+    put(dir.path(), "b.json", "{\"a\":1}", 0);
+    assert_eq!(next(&mut source, true).await, ["a.json"], "an older file is not new");
+
+    // Overwritten again between the choice and the commit: its new content still waits.
+    let Some(input) = source.next(true).await.unwrap() else { panic!() };
+    put(dir.path(), "a.json", "{\"a\":2}", 3);
+    source.freeze().await.unwrap();
+    source.unfreeze();
+    commit_input(&mut source, &checkpoint, 1, input).await;
+    commit(&mut source, &checkpoint, 2).await;
+    assert!(next(&mut source, true).await.is_empty());
+    assert_eq!(checkpoint.ledger().len("0"), 2, "a path is counted once");
+}
+
+#[tokio::test]
+async fn times_of_files_rule_them_out() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, seconds) in [("a.json", 0), ("b.json", 10), ("c.json", 20)] {
+        put(dir.path(), name, "{}", seconds);
+    }
+    let checkpoint = Checkpoint::in_memory().unwrap();
+    // 1_700_000_000 is 2023-11-14 22:13:20 UTC.
+    let bounds = [("modifiedAfter", "2023-11-14 22:13:20"), ("modifiedBefore", "2023-11-14T23:13:40+01:00")];
+    let mut source =
+        FilesSource::open("0", &json(dir.path(), &bounds).await, checkpoint.ledger(), true).await.unwrap();
+    assert_eq!(next(&mut source, true).await, ["b.json"]);
+
+    let aged = json(dir.path(), &[("maxFileAge", "14 days"), ("maxFilesPerTrigger", "1")]).await;
+    put(dir.path(), "new.json", "{}", 40 * 86_400);
+    let mut source = FilesSource::open("1", &aged, checkpoint.ledger(), true).await.unwrap();
+    assert_eq!(next(&mut source, false).await.len(), 4, "nothing was read: everything counts");
+    assert_eq!(next(&mut source, true).await, ["a.json"], "oldest first, so that nothing is lost");
+}
+
+#[tokio::test]
+async fn statements_about_files_reach_a_source_that_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    put(dir.path(), "a.json", "{}", 0);
+    let checkpoint = Checkpoint::in_memory().unwrap();
+    let mut source = FilesSource::open("0", &json(dir.path(), &[]).await, checkpoint.ledger(), true).await.unwrap();
+    commit(&mut source, &checkpoint, 0).await;
+    put(dir.path(), "b.json", "{}", 0);
+    assert_eq!(next(&mut source, true).await, ["b.json"]);
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let skipped = LedgerEntry {
+        path: path("b.json"),
+        state: FileState::Skipped,
+        ..checkpoint.ledger().entry("0", &path("a.json")).unwrap().unwrap()
+    };
+    assert!(checkpoint.skip_file(&[skipped]).is_ok());
+    assert!(next(&mut source, true).await.is_empty());
+    assert!(matches!(checkpoint.forget_file(&["0".to_owned()], &path("a.json")), Ok(1)));
+    tokio::time::timeout(Duration::from_secs(20), source.changed()).await.unwrap();
+    assert_eq!(next(&mut source, true).await, ["a.json"]);
+}
+
+#[tokio::test]
+async fn files_that_were_read_are_moved_once_and_changed_ones_are_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (from, to) = (dir.path().join("in"), dir.path().join("done"));
+    put(&from, "x/a.json", "{}", 0);
+    put(&from, "b.json", "{}", 1);
+    let options = [
+        ("cleanSource", "MOVE"),
+        ("cleanSource.moveDestination", to.to_str().unwrap()),
+        ("cleanSource.retentionDuration", "0 seconds"),
+    ];
+    let checkpoint = Checkpoint::in_memory().unwrap();
+    let spec = json(&from, &options).await;
+    let mut source = FilesSource::open("0", &spec, checkpoint.ledger(), true).await.unwrap();
+    let Some(input) = source.next(true).await.unwrap() else { panic!() };
+    source.tidy().await.unwrap();
+    assert!(from.join("x/a.json").exists(), "nothing is committed");
+    put(&from, "b.json", "{\"a\":1}", 5);
+    commit_input(&mut source, &checkpoint, 0, input).await;
+    source.tidy().await.unwrap();
+    assert!(!from.join("x/a.json").exists() && to.join("x/a.json").exists());
+    assert!(from.join("b.json").exists(), "nobody has read what it holds now");
+    let entry = |name: &str| checkpoint.ledger().entry("0", from.join(name).to_str().unwrap()).unwrap().unwrap();
+    let moved_to = entry("x/a.json").archived.unwrap().moved_to.unwrap();
+    assert_eq!(Path::new(&moved_to), to.join("x/a.json"));
+    assert!(entry("b.json").reason.unwrap().contains("changed"));
+    assert_eq!(checkpoint.ledger().first_to_clean("0").unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_could_not_be_read_is_passed_over_and_remembered_where_that_is_allowed() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["gone.json", "a.json"] {
+        put(dir.path(), name, "{\"a\":1}\n", 0);
+    }
+    put(dir.path(), "torn.json.gz", "no gzip", 0);
+    let checkpoint = Checkpoint::in_memory().unwrap();
+    let spec = json(dir.path(), &[("ignoreMissingFiles", "true"), ("ignoreCorruptFiles", "true")]).await;
+    let mut source = FilesSource::open("0", &spec, checkpoint.ledger(), true).await.unwrap();
+    let Some(input) = source.next(true).await.unwrap() else { panic!() };
+    std::fs::remove_file(dir.path().join("gone.json")).unwrap();
+    let (table, _) = bound(&source, &input).await;
+    assert_eq!(number(table, "SELECT count(*) FROM t").await, 1);
+    commit_input(&mut source, &checkpoint, 0, input).await;
+    let selection = super::selection(&relation(dir.path(), "json", &[], true), Span::UNKNOWN).unwrap();
+    let states = || {
+        let mut states = Vec::new();
+        super::statuses("0", Some(&checkpoint.ledger()), Some(&selection), &Default::default(), &mut |status| {
+            states.push((status.path.rsplit('/').next().unwrap().to_owned(), status.state));
+            Ok(true)
+        })
+        .unwrap();
+        states
+    };
+    let state = |name: &str, state| (name.to_owned(), state);
+    let (a, torn) = (state("a.json", "ingested"), state("torn.json.gz", "corrupt"));
+    assert_eq!(states(), [a.clone(), state("gone.json", "vanished"), torn.clone()]);
+    put(dir.path(), "gone.json", "{}", 9);
+    put(dir.path(), "_b.json", "{}", 9);
+    assert_eq!(states(), [state("_b.json", "hidden"), a, state("gone.json", "waiting"), torn]);
+    assert_eq!(next(&mut source, true).await, ["gone.json"]);
 }
