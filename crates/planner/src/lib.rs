@@ -12,6 +12,7 @@ mod explain;
 #[cfg(test)]
 mod fixtures;
 pub mod functions;
+mod joins;
 mod names;
 pub mod near;
 pub mod node;
@@ -23,3 +24,5 @@ mod scope;
 pub mod settings;
 pub mod streaming;
 mod strict;
+
+pub use names::shown_name;

@@ -6,6 +6,8 @@ use sqlparser::ast::{self, Ident};
 
 /// Spark's name, and DataFusion's for the same thing.
 const RENAMED: &[(&str, &str)] = &[
+    ("array_agg", "collect_list"),
+    ("array_remove", "array_remove_all"),
     ("endswith", "ends_with"),
     ("every", "bool_and"),
     ("explode", "unnest"),
@@ -59,6 +61,22 @@ pub(crate) fn respelled(function: &ast::Function) -> Option<ast::Expr> {
             };
             Some(ast::Expr::Function(called(function, "count", vec![case])))
         }
+        "array_sort" => {
+            let text = |text: &str| ast::Expr::Value(ast::Value::SingleQuotedString(text.into()).with_empty_span());
+            Some(ast::Expr::Function(called(function, "array_sort", vec![argument?, text("ASC"), text("NULLS LAST")])))
+        }
+        "struct" => Some(struct_call(&arguments(function)?)),
+        "try_divide" => match arguments(function)?.as_slice() {
+            [left, right] => {
+                let zero = ast::Expr::Value(ast::Value::Number("0".to_string(), false).with_empty_span());
+                Some(ast::Expr::Nested(Box::new(ast::Expr::BinaryOp {
+                    left: Box::new(ast::Expr::Nested(Box::new(left.clone()))),
+                    op: ast::BinaryOperator::Divide,
+                    right: Box::new(call("nullif", vec![right.clone(), zero])),
+                })))
+            }
+            _ => None,
+        },
         "isnull" => Some(ast::Expr::IsNull(Box::new(argument?))),
         "isnotnull" => Some(ast::Expr::IsNotNull(Box::new(argument?))),
         _ => Some(cast(argument?, cast_target(&name)?)),
@@ -85,22 +103,44 @@ pub(crate) fn json_access(value: &ast::Expr, path: &ast::JsonPath) -> Option<ast
             _ => return None,
         }
     }
-    let argument = |expr| ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr));
     let path = ast::Expr::Value(ast::Value::SingleQuotedString(text).with_empty_span());
-    Some(ast::Expr::Function(ast::Function {
-        name: ast::ObjectName::from(vec![Ident::new("get_json_object")]),
+    Some(call("get_json_object", vec![value.clone(), path]))
+}
+
+/// `struct(a, b AS c, 1)` as `named_struct('a', a, 'c', b, 'col3', 1)`.
+pub(crate) fn struct_call(values: &[ast::Expr]) -> ast::Expr {
+    let mut args = Vec::new();
+    for (at, value) in values.iter().enumerate() {
+        let (name, value) = match value {
+            ast::Expr::Named { expr, name } => (name.value.clone(), expr.as_ref()),
+            ast::Expr::Identifier(ident) => (ident.value.clone(), value),
+            ast::Expr::CompoundIdentifier(idents) => {
+                (idents.last().map(|ident| ident.value.clone()).unwrap_or_default(), value)
+            }
+            _ => (format!("col{}", at + 1), value),
+        };
+        args.push(ast::Expr::Value(ast::Value::SingleQuotedString(name).with_empty_span()));
+        args.push(value.clone());
+    }
+    call("named_struct", args)
+}
+
+/// A call that nobody typed.
+pub(crate) fn call(name: &str, args: Vec<ast::Expr>) -> ast::Expr {
+    ast::Expr::Function(ast::Function {
+        name: ast::ObjectName::from(vec![Ident::new(name)]),
         uses_odbc_syntax: false,
         parameters: ast::FunctionArguments::None,
         args: ast::FunctionArguments::List(ast::FunctionArgumentList {
             duplicate_treatment: None,
-            args: vec![argument(value.clone()), argument(path)],
+            args: args.into_iter().map(|arg| ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(arg))).collect(),
             clauses: Vec::new(),
         }),
         filter: None,
         null_treatment: None,
         over: None,
         within_group: Vec::new(),
-    }))
+    })
 }
 
 /// `bigint(x)` and its like.
@@ -143,9 +183,18 @@ fn called(function: &ast::Function, to: &str, args: Vec<ast::Expr>) -> ast::Func
 }
 
 fn only_argument(function: &ast::Function) -> Option<ast::Expr> {
-    let ast::FunctionArguments::List(list) = &function.args else { return None };
-    match list.args.as_slice() {
-        [ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr))] => Some(expr.clone()),
+    match arguments(function)?.as_slice() {
+        [one] => Some(one.clone()),
         _ => None,
     }
+}
+
+/// The arguments, if all are plain expressions.
+fn arguments(function: &ast::Function) -> Option<Vec<ast::Expr>> {
+    let ast::FunctionArguments::List(list) = &function.args else { return None };
+    let plain = list.args.iter().map(|arg| match arg {
+        ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+        _ => None,
+    });
+    plain.collect()
 }
