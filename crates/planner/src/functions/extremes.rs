@@ -95,7 +95,7 @@ impl AggregateUDFImpl for Extreme {
     }
 
     fn set_monotonicity(&self, data_type: &DataType) -> SetMonotonicity {
-        self.inner.set_monotonicity(data_type)
+        self.inner.inner().set_monotonicity(data_type)
     }
 
     fn documentation(&self) -> Option<&Documentation> {

@@ -17,6 +17,8 @@ mod lazy;
 mod logarithms;
 mod looser;
 pub(crate) mod spellings;
+mod sum;
+mod text_numbers;
 mod time_parts;
 
 #[cfg(test)]
@@ -62,6 +64,8 @@ fn config(settings: &Settings) -> SessionConfig {
     options.execution.parquet.schema_force_view_types = false;
     // Overflow of round, and indexes beyond an array, are errors.
     options.execution.enable_ansi_mode = true;
+    // As nanoseconds, Spark's INT96 timestamps would wrap around outside 1677 to 2262.
+    options.execution.parquet.coerce_int96 = Some("us".into());
     options.sql_parser.enable_ident_normalization = false;
     options.sql_parser.collect_spans = true;
     options.sql_parser.map_string_types_to_utf8view = false;
@@ -130,10 +134,11 @@ fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
     let mut functions: Vec<Arc<AggregateUDF>> = datafusion_spark::all_default_aggregate_functions();
     functions.retain(|function| !LEFT_OUT.contains(&function.name()));
     functions.extend(extremes::functions());
+    functions.push(sum::udaf());
     for function in SessionStateDefaults::default_aggregate_functions() {
         if !functions.iter().any(|known| known.name() == function.name()) {
             functions.push(function);
         }
     }
-    functions
+    functions.into_iter().map(text_numbers::with_texts).collect()
 }

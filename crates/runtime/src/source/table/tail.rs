@@ -54,13 +54,24 @@ pub struct Tail {
     /// Why `scanned` cannot be passed; told once all before it is read.
     failure: Option<Error>,
     looked: Instant,
+    identity: Option<table::Identity>,
 }
 
 impl Tail {
     /// Nothing waits yet; the next commit to be read is `version`.
     pub fn at(terms: Terms, version: u64) -> Self {
         let log = Log::of(&terms.path);
-        Tail { terms, log, scanned: version, waiting: VecDeque::new(), bytes: 0, failure: None, looked: Instant::now() }
+        let identity = log.identity();
+        Tail {
+            identity,
+            terms,
+            log,
+            scanned: version,
+            waiting: VecDeque::new(),
+            bytes: 0,
+            failure: None,
+            looked: Instant::now(),
+        }
     }
 
     /// Starts over at `version`, with these files of the table before it.
@@ -113,6 +124,10 @@ impl Tail {
                 break;
             };
             self.looked = Instant::now();
+            if self.log.identity() != self.identity {
+                self.failure = Some(replaced(&self.terms));
+                break;
+            }
             match admit(&self.terms, version, actions) {
                 Ok(adds) => {
                     for (index, add) in adds.into_iter().enumerate() {
@@ -270,6 +285,17 @@ fn schema_changed(terms: &Terms, version: u64, what: &str) -> Error {
             format!("the schema of the table at `{place}` changed with version {version}: {what}"),
         )
         .help("run CREATE OR REFRESH again, or start the stream again: it then reads on with the new schema"),
+    )
+}
+
+/// The log was taken away and made again while the stream was running.
+fn replaced(terms: &Terms) -> Error {
+    Error::statement(
+        Diagnostic::new(
+            "DIFFERENT_DELTA_TABLE_READ_BY_STREAMING_SOURCE",
+            format!("the table at `{}` was dropped and created while the stream was reading it", terms.path.display()),
+        )
+        .help("a new table has a history of its own; start over with REFRESH TABLE … FULL"),
     )
 }
 
