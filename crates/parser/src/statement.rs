@@ -61,7 +61,14 @@ pub enum StatementKind {
     /// `SHOW EPOCHS FROM t [LIMIT n]`
     ShowEpochs { name: Name, limit: Option<u64> },
     /// `SHOW TABLES`, `SHOW VIEWS`
-    ShowRelations { views: bool },
+    ShowRelations {
+        /// Views only.
+        views: bool,
+        /// Of this schema.
+        schema: Option<Name>,
+        /// Whose names are like this; `*` is any text, `|` separates patterns.
+        pattern: Option<Text>,
+    },
     /// `SHOW COLUMNS IN t`
     ShowColumns { name: Name },
     /// `SHOW CREATE TABLE t`

@@ -13,8 +13,8 @@ use sqlparser::ast::{self, Ident, Spanned, VisitMut, VisitorMut};
 
 use crate::bind::{key_of, parts_of};
 use crate::functions::spellings;
-use crate::relation::METADATA_COLUMN;
 use crate::joins::{KeptSide, expand_merged, merge_natural, merge_using};
+use crate::relation::METADATA_COLUMN;
 use crate::scope::{InScope, Scope, plain_column, same, spelled};
 use crate::strict::not_yet;
 
@@ -108,9 +108,7 @@ impl Names {
         for item in std::mem::take(&mut select.projection) {
             let named = matches!(item, ast::SelectItem::ExprWithAlias { .. });
             self.item(item, &scope, &mut outputs, &mut select.projection)?;
-            if named
-                && let Some(ast::SelectItem::ExprWithAlias { expr, alias }) = select.projection.last()
-            {
+            if named && let Some(ast::SelectItem::ExprWithAlias { expr, alias }) = select.projection.last() {
                 scope.laterals.push((alias.value.clone(), expr.clone()));
             }
         }
@@ -534,6 +532,11 @@ impl Rewriter<'_, '_, '_> {
                     self.parameters.extend(many.iter().map(|parameter| parameter.name.value.clone()));
                 }
             },
+            ast::Expr::RLike { .. } | ast::Expr::UnaryOp { .. } | ast::Expr::Like { .. } => {
+                if let Some(call) = spellings::operator(expr) {
+                    *expr = call;
+                }
+            }
             ast::Expr::Struct { values, fields } if fields.is_empty() => *expr = spellings::struct_call(values),
             ast::Expr::CompoundFieldAccess { root, access_chain } => plain_fields(root, access_chain),
             ast::Expr::JsonAccess { value, path } => {

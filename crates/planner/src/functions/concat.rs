@@ -40,11 +40,19 @@ impl ScalarUDFImpl for Concat {
     }
 
     fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
-        if arg_types.iter().any(is_list) { self.arrays.coerce_types(arg_types) } else { self.texts.coerce_types(arg_types) }
+        if arg_types.iter().any(is_list) {
+            self.arrays.coerce_types(arg_types)
+        } else {
+            self.texts.coerce_types(arg_types)
+        }
     }
 
     fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
-        if arg_types.iter().any(is_list) { self.arrays.return_type(arg_types) } else { self.texts.return_type(arg_types) }
+        if arg_types.iter().any(is_list) {
+            self.arrays.return_type(arg_types)
+        } else {
+            self.texts.return_type(arg_types)
+        }
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {

@@ -1,5 +1,5 @@
-//! Expressions whose meaning in Spark differs from DataFusion's: struct fields without case, `/` of whole numbers,
-//! `a[0]`, `element_at`.
+//! Expressions whose meaning in Spark differs from DataFusion's: struct fields without case, `/` and DIV of whole
+//! numbers, texts and dates in arithmetic, `a[0]`, `element_at`.
 
 use std::sync::Arc;
 
@@ -26,6 +26,14 @@ pub(crate) struct SparkExpressions;
 impl ExprPlanner for SparkExpressions {
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
         let RawBinaryExpr { op, left, right } = expr;
+        if op == BinaryOperator::MyIntegerDivide {
+            let whole = |expr: &Expr| expr.get_type(schema).is_ok_and(|t| t.is_integer());
+            let quotient = match whole(&left) && whole(&right) {
+                true => cast(left, DataType::Int64) / cast(right, DataType::Int64),
+                false => cast(left / right, DataType::Int64),
+            };
+            return Ok(PlannerResult::Planned(quotient));
+        }
         if op == BinaryOperator::Divide
             && left.get_type(schema).is_ok_and(|t| t.is_integer())
             && right.get_type(schema).is_ok_and(|t| t.is_integer())

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -34,7 +35,7 @@ impl PhysicalOptimizerRule for LazyConditions {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         plan.transform_up(|node| {
             if let Some(filter) = node.downcast_ref::<FilterExec>() {
-                let lazy = lazy(filter.predicate())?;
+                let lazy = lazy(filter.predicate(), &filter.input().schema())?;
                 if lazy.transformed {
                     let filter = FilterExecBuilder::from(filter).with_predicate(lazy.data).build()?;
                     return Ok(Transformed::yes(Arc::new(filter)));
@@ -44,7 +45,7 @@ impl PhysicalOptimizerRule for LazyConditions {
                 let mut changed = false;
                 let mut exprs = Vec::with_capacity(projection.expr().len());
                 for item in projection.expr() {
-                    let lazy = lazy(&item.expr)?;
+                    let lazy = lazy(&item.expr, &projection.input().schema())?;
                     changed |= lazy.transformed;
                     exprs.push(ProjectionExpr { expr: lazy.data, alias: item.alias.clone() });
                 }
@@ -60,7 +61,7 @@ impl PhysicalOptimizerRule for LazyConditions {
 }
 
 /// Bottom up, so that what is guarded inside stays guarded.
-fn lazy(expr: &Arc<dyn PhysicalExpr>) -> Result<Transformed<Arc<dyn PhysicalExpr>>> {
+fn lazy(expr: &Arc<dyn PhysicalExpr>, input: &Schema) -> Result<Transformed<Arc<dyn PhysicalExpr>>> {
     Arc::clone(expr).transform_up(|expr| {
         let Some(binary) = expr.downcast_ref::<BinaryExpr>() else { return Ok(Transformed::no(expr)) };
         let (left, right) = (Arc::clone(binary.left()), binary.right());
@@ -69,21 +70,28 @@ fn lazy(expr: &Arc<dyn PhysicalExpr>) -> Result<Transformed<Arc<dyn PhysicalExpr
             Operator::Or => (left, lit(true)),
             _ => return Ok(Transformed::no(expr)),
         };
-        if !can_fail(right)? {
+        if !can_fail(right, input)? {
             return Ok(Transformed::no(expr));
         }
         Ok(Transformed::yes(case(None, vec![(decided, answer)], Some(Arc::clone(&expr)))?))
     })
 }
 
+/// Functions whose failures a condition in front is likely to guard against. Sums that overflow are not among them: a
+/// CASE costs more than they are worth.
+const CAN_FAIL: [&str; 6] = ["divide", "remainder", "timestamp", "to_timestamp", "to_date", "unix_timestamp"];
+
 /// Whether evaluating it may end in an error of the user's data.
-fn can_fail(expr: &Arc<dyn PhysicalExpr>) -> Result<bool> {
+fn can_fail(expr: &Arc<dyn PhysicalExpr>, input: &Schema) -> Result<bool> {
     let mut found = false;
     expr.apply(|expr| {
-        found |= match expr.downcast_ref::<BinaryExpr>() {
-            Some(binary) => matches!(binary.op(), Operator::Divide | Operator::Modulo),
-            None => expr.downcast_ref::<ScalarFunctionExpr>().is_some() || expr.downcast_ref::<CastExpr>().is_some(),
-        };
+        if let Some(binary) = expr.downcast_ref::<BinaryExpr>() {
+            found |= matches!(binary.op(), Operator::Divide | Operator::Modulo);
+        } else if let Some(function) = expr.downcast_ref::<ScalarFunctionExpr>() {
+            found |= CAN_FAIL.contains(&function.name());
+        } else if let Some(cast) = expr.downcast_ref::<CastExpr>() {
+            found |= cast.expr().data_type(input)? == DataType::Utf8 && *cast.cast_type() != DataType::Utf8;
+        }
         Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     })?;
     Ok(found)

@@ -50,6 +50,7 @@ pub(crate) fn respelled(function: &ast::Function) -> Option<ast::Expr> {
             let distinct = ast::Expr::Function(renamed(function, "approx_distinct"));
             Some(cast(distinct, ast::DataType::BigInt(None)))
         }
+        "count" => count_of_several(function),
         "count_if" => {
             let one = ast::Expr::Value(ast::Value::Number("1".to_string(), false).with_empty_span());
             let case = ast::Expr::Case {
@@ -81,6 +82,80 @@ pub(crate) fn respelled(function: &ast::Function) -> Option<ast::Expr> {
         "isnotnull" => Some(ast::Expr::IsNotNull(Box::new(argument?))),
         _ => Some(cast(argument?, cast_target(&name)?)),
     }
+}
+
+/// Operators that DataFusion has as functions or not at all: `a RLIKE b`, `~a`, `a LIKE ANY (b, c)`.
+pub(crate) fn operator(expr: &ast::Expr) -> Option<ast::Expr> {
+    match expr {
+        ast::Expr::RLike { negated, expr, pattern, regexp: _ } => {
+            let matches = call("regexp_like", vec![expr.as_ref().clone(), pattern.as_ref().clone()]);
+            Some(negated_if(*negated, matches))
+        }
+        ast::Expr::UnaryOp { op: ast::UnaryOperator::BitwiseNot, expr } => {
+            Some(call("bitwise_not", vec![expr.as_ref().clone()]))
+        }
+        ast::Expr::Like { negated, any: true, expr, pattern, escape_char } => {
+            let patterns = match pattern.as_ref() {
+                ast::Expr::Tuple(patterns) => patterns.clone(),
+                ast::Expr::Nested(one) => vec![one.as_ref().clone()],
+                one => vec![one.clone()],
+            };
+            let one = |pattern: ast::Expr| ast::Expr::Like {
+                negated: false,
+                any: false,
+                expr: expr.clone(),
+                pattern: Box::new(pattern),
+                escape_char: escape_char.clone(),
+            };
+            let any = patterns.into_iter().map(one).reduce(|left, right| ast::Expr::BinaryOp {
+                left: Box::new(left),
+                op: ast::BinaryOperator::Or,
+                right: Box::new(right),
+            })?;
+            Some(negated_if(*negated, ast::Expr::Nested(Box::new(any))))
+        }
+        _ => None,
+    }
+}
+
+fn negated_if(negated: bool, expr: ast::Expr) -> ast::Expr {
+    match negated {
+        true => ast::Expr::Nested(Box::new(ast::Expr::UnaryOp { op: ast::UnaryOperator::Not, expr: Box::new(expr) })),
+        false => expr,
+    }
+}
+
+/// `count(DISTINCT a, b)`: of the rows where none is NULL, as one value.
+fn count_of_several(function: &ast::Function) -> Option<ast::Expr> {
+    let ast::FunctionArguments::List(list) = &function.args else { return None };
+    let distinct = list.duplicate_treatment == Some(ast::DuplicateTreatment::Distinct);
+    let args = arguments(function)?;
+    if !distinct || args.len() < 2 {
+        return None;
+    }
+    let there = args.iter().map(|arg| ast::Expr::IsNotNull(Box::new(ast::Expr::Nested(Box::new(arg.clone())))));
+    let there = there.reduce(|left, right| ast::Expr::BinaryOp {
+        left: Box::new(left),
+        op: ast::BinaryOperator::And,
+        right: Box::new(right),
+    })?;
+    let case = ast::Expr::Case {
+        case_token: ast::helpers::attached_token::AttachedToken::empty(),
+        end_token: ast::helpers::attached_token::AttachedToken::empty(),
+        operand: None,
+        conditions: vec![ast::CaseWhen { condition: there, result: struct_of_places(&args) }],
+        else_result: None,
+    };
+    Some(ast::Expr::Function(called(function, "count", vec![case])))
+}
+
+/// A struct of values with names that cannot clash.
+fn struct_of_places(values: &[ast::Expr]) -> ast::Expr {
+    let named = values
+        .iter()
+        .enumerate()
+        .map(|(at, value)| ast::Expr::Named { expr: Box::new(value.clone()), name: Ident::new(format!("v{at}")) });
+    struct_call(&named.collect::<Vec<_>>())
 }
 
 /// `col:path.to[0].field` as `get_json_object(col, '$.path.to[0].field')`; None for a path that is computed.

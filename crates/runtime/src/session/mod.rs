@@ -4,10 +4,13 @@
 //! exactly-once (the epoch does); it finds what names stand for, and starts, stops and describes.
 
 mod copy;
+mod copy_csv;
+mod copy_json;
 mod ddl;
 mod describe;
 mod live;
 mod outcome;
+mod refresh;
 mod resolve;
 mod select;
 mod show;
@@ -93,7 +96,11 @@ impl Session {
 
     /// Runs one statement. Dropping the future asks whatever it runs to stop after the running epoch; nothing is lost.
     pub async fn execute(&self, statement: &Statement) -> Result<Outcome> {
-        self.dispatch(statement).await.map_err(|error| error.at_least(statement.span))
+        match self.dispatch(statement).await {
+            // Rows come later, and so do the errors of computing them.
+            Ok(Outcome::Rows(rows)) => Ok(Outcome::Rows(rows.of(statement.span))),
+            other => other.map_err(|error| error.at_least(statement.span)),
+        }
     }
 
     async fn dispatch(&self, statement: &Statement) -> Result<Outcome> {
@@ -114,7 +121,9 @@ impl Session {
             K::ShowStreams => self.show_streams(),
             K::DescribeStream { name } => self.describe_stream(name),
             K::ShowEpochs { name, limit } => self.show_epochs(name, *limit),
-            K::ShowRelations { views } => self.show_relations(*views),
+            K::ShowRelations { views, schema, pattern } => {
+                self.show_relations(*views, schema.as_ref(), pattern.as_ref())
+            }
             K::ShowColumns { name } => self.describe_columns(name, true).await,
             K::ShowCreateTable { name } => self.show_create_table(name).await,
             K::ShowTblProperties { name } => self.show_properties(name).await,
