@@ -217,7 +217,7 @@ impl Clauses {
 
     /// `name type [NOT NULL] [COMMENT 's']`
     fn column(&mut self, cursor: &mut Cursor<'_>) -> Result<ColumnDef, Diagnostic> {
-        let name = cursor.simple_name("a column name")?;
+        let name = cursor.column_name()?;
         let end = type_end(cursor);
         if end == cursor.at {
             return Err(cursor.expected(&format!("the type of column `{}`", name.parts.concat())));

@@ -175,6 +175,19 @@ impl<'a> Cursor<'a> {
         Ok(Name { parts, span: self.span_from(first) })
     }
 
+    /// The name of a column that is being declared: any word, since what may follow is a type.
+    pub(crate) fn column_name(&mut self) -> Result<Name, Diagnostic> {
+        match self.peek() {
+            Some(Lexeme { token: Token::Word(word), .. }) if !word.value.is_empty() => {
+                let name = word.value.clone();
+                let first = self.at;
+                self.at += 1;
+                Ok(Name { parts: vec![name], span: self.span_from(first) })
+            }
+            _ => self.simple_name("a column name"),
+        }
+    }
+
     fn name_part(&mut self, what: &str) -> Result<String, Diagnostic> {
         let Some(Lexeme { token: Token::Word(word), .. }) = self.peek() else { return Err(self.expected(what)) };
         let reserved = NEVER_NAMES.iter().any(|never| never.eq_ignore_ascii_case(&word.value));
@@ -198,6 +211,11 @@ impl<'a> Cursor<'a> {
         }
         self.expect_symbol(&Token::RParen)?;
         Ok(names)
+    }
+
+    /// Whether a string literal is next.
+    pub(crate) fn is_string(&self) -> bool {
+        matches!(self.peek(), Some(Lexeme { token: Token::SingleQuotedString(_), .. }))
     }
 
     /// A string literal; neighbours are one string.

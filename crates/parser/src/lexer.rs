@@ -166,18 +166,25 @@ impl Lexer<'_> {
         }
     }
 
+    /// Comments nest, so that code with comments can be commented out.
     fn block_comment(&mut self) -> Result<(), Diagnostic> {
         let from = self.walk.place();
         self.walk.next();
         self.walk.next();
         let span = Span { start: from, end: self.walk.end_place() };
-        while !self.walk.rest().starts_with("*/") {
+        let mut depth = 1;
+        while depth > 0 {
+            let rest = self.walk.rest();
+            let (opens, closes) = (rest.starts_with("/*"), rest.starts_with("*/"));
             if self.walk.next().is_none() {
-                return Err(syntax("this comment has no end", span).help("close it with `*/`"));
+                let help = "close it with `*/`; each `/*` inside needs its own, since comments nest";
+                return Err(syntax("this comment has no end", span).help(help));
+            }
+            if opens || closes {
+                self.walk.next();
+                depth = if opens { depth + 1 } else { depth - 1 };
             }
         }
-        self.walk.next();
-        self.walk.next();
         Ok(())
     }
 

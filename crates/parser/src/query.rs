@@ -203,7 +203,7 @@ fn complain(body: &Cursor<'_>, place: Option<Place>, message: impl Fn(&str) -> S
     let suspects = [Some(index), index.checked_sub(1)].into_iter().flatten();
     let words = suspects.filter_map(|index| body.tokens.get(index)?.bare_word());
     let guess =
-        words.filter(|word| word.len() > 3).find_map(|word| Some((word, near(word, CLAUSE_WORDS.iter().copied())?)));
+        words.filter(|word| word.len() > 2).find_map(|word| Some((word, near(word, CLAUSE_WORDS.iter().copied())?)));
     match guess {
         Some((word, close)) => error.help(format!("did you mean {close} instead of `{word}`?")),
         None if STREAM_WORDS.iter().any(|word| at.is(&[word])) => error

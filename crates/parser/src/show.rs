@@ -19,9 +19,9 @@ pub(crate) fn show(cursor: &mut Cursor<'_>) -> Result<StatementKind, Diagnostic>
         let name = cursor.name("a stream name")?;
         StatementKind::ShowEpochs { name, limit: limit(cursor)? }
     } else if cursor.take(&["TABLES"]) {
-        StatementKind::ShowRelations { views: false }
+        relations(cursor, false)?
     } else if cursor.take(&["VIEWS"]) {
-        StatementKind::ShowRelations { views: true }
+        relations(cursor, true)?
     } else if cursor.take(&["COLUMNS"]) {
         if !cursor.take(&["IN"]) && !cursor.take(&["FROM"]) {
             return Err(cursor.expected_word(&["IN", "FROM"]));
@@ -46,6 +46,20 @@ pub(crate) fn show(cursor: &mut Cursor<'_>) -> Result<StatementKind, Diagnostic>
     };
     cursor.finish(&[])?;
     Ok(kind)
+}
+
+/// `[{IN | FROM} schema] [[LIKE] 'pattern']` behind SHOW TABLES and SHOW VIEWS.
+fn relations(cursor: &mut Cursor<'_>, views: bool) -> Result<StatementKind, Diagnostic> {
+    let schema = match cursor.take(&["IN"]) || cursor.take(&["FROM"]) {
+        true => Some(cursor.simple_name("a schema name")?),
+        false => None,
+    };
+    let like = cursor.take(&["LIKE"]);
+    let pattern = match like || cursor.is_string() {
+        true => Some(cursor.string("a pattern such as 'sales_*'")?),
+        false => None,
+    };
+    Ok(StatementKind::ShowRelations { views, schema, pattern })
 }
 
 /// Behind DESCRIBE.

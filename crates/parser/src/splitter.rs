@@ -29,9 +29,15 @@ impl Piece {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Inside {
     Code,
-    Quotes { quote: char, raw: bool },
+    Quotes {
+        quote: char,
+        raw: bool,
+    },
     LineComment,
-    BlockComment,
+    /// So many comments, one inside the other.
+    BlockComment {
+        depth: usize,
+    },
 }
 
 /// Cuts a growing text into statements: [`Splitter::push`] text, take complete statements as an iterator,
@@ -107,7 +113,7 @@ impl Splitter {
                 Inside::Code => matches!(letter, '-' | '/'),
                 Inside::Quotes { raw, .. } => letter == '\\' && !raw,
                 Inside::LineComment => false,
-                Inside::BlockComment => letter == '*',
+                Inside::BlockComment { .. } => matches!(letter, '*' | '/'),
             };
             if undecided && next.is_none() && !finished {
                 break;
@@ -142,11 +148,18 @@ impl Splitter {
                     self.inside = Inside::Code;
                 }
             }
-            Inside::BlockComment => {
+            Inside::BlockComment { depth } => {
                 self.advance(letter);
-                if letter == '*' && next == Some('/') {
-                    self.advance('/');
-                    self.inside = Inside::Code;
+                match (letter, next) {
+                    ('*', Some('/')) => {
+                        self.advance('/');
+                        self.inside = if depth > 1 { Inside::BlockComment { depth: depth - 1 } } else { Inside::Code };
+                    }
+                    ('/', Some('*')) => {
+                        self.advance('*');
+                        self.inside = Inside::BlockComment { depth: depth + 1 };
+                    }
+                    _ => {}
                 }
             }
         }
@@ -155,7 +168,7 @@ impl Splitter {
     fn step_in_code(&mut self, letter: char, next: Option<char>) {
         match (letter, next) {
             ('-', Some('-')) | ('/', Some('*')) => {
-                self.inside = if letter == '-' { Inside::LineComment } else { Inside::BlockComment };
+                self.inside = if letter == '-' { Inside::LineComment } else { Inside::BlockComment { depth: 1 } };
                 self.before = [' '; 2];
                 self.advance(letter);
                 self.advance(if letter == '-' { '-' } else { '*' });

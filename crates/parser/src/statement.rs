@@ -69,7 +69,14 @@ pub enum StatementKind {
     /// `PREVIEW cloud_files(…)`, `PREVIEW [STREAM] read_files(…)`
     Preview { relation: RelationKind, span: Span },
     /// `SHOW TABLES`, `SHOW VIEWS`
-    ShowRelations { views: bool },
+    ShowRelations {
+        /// Views only.
+        views: bool,
+        /// Of this schema.
+        schema: Option<Name>,
+        /// Whose names are like this; `*` is any text, `|` separates patterns.
+        pattern: Option<Text>,
+    },
     /// `SHOW COLUMNS IN t`
     ShowColumns { name: Name },
     /// `SHOW CREATE TABLE t`

@@ -77,14 +77,21 @@ fn undefined(name: &str, span: Span, vars: &HashMap<String, String>) -> Diagnost
 #[derive(Clone, Copy)]
 enum Inside {
     Code,
-    Quotes { quote: char, escaped: bool },
+    Quotes {
+        quote: char,
+        escaped: bool,
+    },
     LineComment,
-    BlockComment,
+    /// So many comments, one inside the other; `half`: the next character belongs to a `/*` or `*/` already seen.
+    BlockComment {
+        depth: usize,
+        half: bool,
+    },
 }
 
 impl Inside {
     fn is_comment(self) -> bool {
-        matches!(self, Inside::LineComment | Inside::BlockComment)
+        matches!(self, Inside::LineComment | Inside::BlockComment { .. })
     }
 
     /// The state behind the first character of `rest`.
@@ -92,14 +99,21 @@ impl Inside {
         let first = rest.chars().next().unwrap_or(' ');
         match self {
             Inside::Code if rest.starts_with("--") => Inside::LineComment,
-            Inside::Code if rest.starts_with("/*") => Inside::BlockComment,
+            Inside::Code if rest.starts_with("/*") => Inside::BlockComment { depth: 1, half: true },
             Inside::Code if matches!(first, '\'' | '"' | '`') => Inside::Quotes { quote: first, escaped: false },
             Inside::Quotes { quote, escaped: false } if first == quote => Inside::Code,
             Inside::Quotes { quote, escaped } => {
                 Inside::Quotes { quote, escaped: !escaped && first == '\\' && quote != '`' }
             }
             Inside::LineComment if first == '\n' => Inside::Code,
-            Inside::BlockComment if rest.starts_with("*/") => Inside::Code,
+            Inside::BlockComment { depth: 0, half: true } => Inside::Code,
+            Inside::BlockComment { depth, half: true } => Inside::BlockComment { depth, half: false },
+            Inside::BlockComment { depth, half: false } if rest.starts_with("*/") => {
+                Inside::BlockComment { depth: depth - 1, half: true }
+            }
+            Inside::BlockComment { depth, half: false } if rest.starts_with("/*") => {
+                Inside::BlockComment { depth: depth + 1, half: true }
+            }
             other => other,
         }
     }

@@ -164,6 +164,10 @@ pub(crate) fn key_of(parts: &[String]) -> String {
 /// # Errors
 /// What is not carried out yet, names that mean nothing, types that do not fit: each with its place.
 pub fn bind(query: &Query, resolved: &[Resolved], state: &SessionState) -> Result<LogicalPlan, Diagnostic> {
+    bound(query, resolved, state).map_err(strict::with_way_out)
+}
+
+fn bound(query: &Query, resolved: &[Resolved], state: &SessionState) -> Result<LogicalPlan, Diagnostic> {
     refuse_not_yet(query)?;
     strict::check(&query.ast, query.span)?;
     let wanted = wanted(query);

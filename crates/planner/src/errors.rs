@@ -25,8 +25,21 @@ fn root(error: &DataFusionError, query: &Query) -> Diagnostic {
         },
         DataFusionError::SchemaError(schema_error, _) => schema(schema_error),
         DataFusionError::Plan(message) => plan(message),
-        DataFusionError::NotImplemented(message) => not_yet(&readable(message), Span::UNKNOWN),
+        DataFusionError::NotImplemented(message) => not_yet(&form(message), Span::UNKNOWN),
         other => Diagnostic::new("INVALID_QUERY", readable(&other.strip_backtrace())),
+    }
+}
+
+/// What DataFusion does not have, without the dump of its syntax tree.
+fn form(message: &str) -> String {
+    let text = readable(message);
+    match text.split_once("nsupported ast node").map(|(_, dump)| dump.trim_start_matches(" in sqltorel")) {
+        Some(dump) => {
+            let word: String =
+                dump.chars().skip_while(|c| !c.is_alphanumeric()).take_while(|c| c.is_alphanumeric()).collect();
+            format!("this form of expression ({word})")
+        }
+        None => text,
     }
 }
 
@@ -112,6 +125,8 @@ pub(crate) fn readable(message: &str) -> String {
         text = text.strip_prefix(prefix).unwrap_or(text);
     }
     let text = text.split("\n\nbacktrace").next().unwrap_or(text);
+    // DataFusion asks for reports to its own project, which is not the one to ask.
+    let text = text.split("\nThis issue was likely caused").next().unwrap_or(text).trim_end_matches('.');
     without_stand_ins(text)
 }
 

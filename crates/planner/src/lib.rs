@@ -12,6 +12,7 @@ mod explain;
 #[cfg(test)]
 mod fixtures;
 pub mod functions;
+mod joins;
 mod names;
 pub mod near;
 pub mod node;
@@ -24,3 +25,5 @@ pub mod settings;
 pub mod store_options;
 pub mod streaming;
 mod strict;
+
+pub use names::shown_name;

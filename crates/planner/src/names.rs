@@ -13,6 +13,7 @@ use sqlparser::ast::{self, Ident, Spanned, VisitMut, VisitorMut};
 
 use crate::bind::{key_of, parts_of};
 use crate::functions::spellings;
+use crate::joins::{KeptSide, expand_merged, merge_natural, merge_using};
 use crate::relation::METADATA_COLUMN;
 use crate::scope::{InScope, Scope, plain_column, same, spelled};
 use crate::strict::not_yet;
@@ -105,8 +106,15 @@ impl Names {
         }
         let mut outputs = Vec::new();
         for item in std::mem::take(&mut select.projection) {
+            let named = matches!(item, ast::SelectItem::ExprWithAlias { .. });
             self.item(item, &scope, &mut outputs, &mut select.projection)?;
+            if named && let Some(ast::SelectItem::ExprWithAlias { expr, alias }) = select.projection.last() {
+                scope.laterals.push((alias.value.clone(), expr.clone()));
+            }
         }
+        tell_apart(&mut select.projection, &outputs);
+        scope.laterals.clear();
+        let outputs: Vec<String> = outputs.into_iter().map(|output| output.name).collect();
         self.visit(&mut select.selection, &scope)?;
         scope.outputs = outputs.clone();
         self.visit(&mut select.group_by, &scope)?;
@@ -126,24 +134,12 @@ impl Names {
             let before = scope.relations.len();
             let at = Span::from(join.relation.span());
             self.relation(&mut join.relation, scope)?;
+            let kind = KeptSide::of(&join.join_operator);
             match constraint_of(&mut join.join_operator) {
                 Some(ast::JoinConstraint::On(on)) => self.visit(on, scope)?,
-                Some(ast::JoinConstraint::Using(columns)) => merge_using(columns, scope, before),
-                Some(ast::JoinConstraint::Natural) => {
-                    let hidden = |relations: &[InScope]| relations.iter().any(|relation| relation.hidden);
-                    if hidden(&scope.relations[..before]) && hidden(&scope.relations[before..]) {
-                        return Err(
-                            not_yet("NATURAL JOIN of two file relations", at).help("name the columns with USING (…)")
-                        );
-                    }
-                    let (left, right) = scope.relations.split_at(before);
-                    let common: Vec<String> = left
-                        .iter()
-                        .flat_map(|relation| &relation.columns)
-                        .filter(|name| right.iter().any(|relation| spelled(&relation.columns, name).is_some()))
-                        .cloned()
-                        .collect();
-                    scope.merged.extend(common);
+                Some(constraint @ ast::JoinConstraint::Using(_)) => merge_using(constraint, scope, before, kind, at)?,
+                Some(constraint @ ast::JoinConstraint::Natural) => {
+                    merge_natural(constraint, scope, before, kind, at)?;
                 }
                 Some(ast::JoinConstraint::None) | None => {}
             }
@@ -152,6 +148,7 @@ impl Names {
                 Op::Semi(_) | Op::LeftSemi(_) | Op::Anti(_) | Op::LeftAnti(_) => scope.relations.truncate(before),
                 Op::RightSemi(_) | Op::RightAnti(_) => {
                     scope.relations.drain(..before);
+                    scope.merged.clear();
                 }
                 _ => {}
             }
@@ -216,7 +213,7 @@ impl Names {
         &mut self,
         mut item: ast::SelectItem,
         scope: &Scope<'_>,
-        outputs: &mut Vec<String>,
+        outputs: &mut Vec<Output>,
         out: &mut Vec<ast::SelectItem>,
     ) -> Result<(), Diagnostic> {
         match &mut item {
@@ -226,10 +223,11 @@ impl Names {
                 self.visit(expr, scope)?;
                 let name = match (expr as &ast::Expr, is_column) {
                     (ast::Expr::Identifier(ident), true) => ident.value.clone(),
-                    (ast::Expr::CompoundIdentifier(idents), _) if plain_column(idents, scope) => {
+                    (ast::Expr::CompoundIdentifier(idents), _)
+                        if plain_column(idents, scope) && idents.last().is_some_and(|i| same(&i.value, &name)) =>
+                    {
                         idents.last().map(|ident| ident.value.clone()).unwrap_or(name)
                     }
-                    _ if outputs.contains(&name) => String::new(),
                     _ => {
                         let span = expr.span();
                         let alias = Ident { value: name.clone(), quote_style: Some('`'), span };
@@ -237,13 +235,11 @@ impl Names {
                         name
                     }
                 };
-                if !name.is_empty() {
-                    outputs.push(name);
-                }
+                outputs.push(Output { name, item: Some(out.len()) });
             }
             ast::SelectItem::ExprWithAlias { expr, alias } => {
                 self.visit(expr, scope)?;
-                outputs.push(alias.value.clone());
+                outputs.push(Output { name: alias.value.clone(), item: Some(out.len()) });
             }
             ast::SelectItem::QualifiedWildcard(ast::SelectItemQualifiedWildcardKind::ObjectName(name), options) => {
                 let Some(relation) = self.wildcard_relation(name, scope) else {
@@ -254,6 +250,21 @@ impl Names {
                 self.wildcard(options, std::slice::from_ref(&relation), scope, outputs)?;
             }
             ast::SelectItem::Wildcard(options) => {
+                let whole = scope.merged.iter().all(|merged| merged.expr.is_some());
+                if whole && !scope.merged.is_empty() {
+                    let relations = scope.relations.clone();
+                    self.wildcard(options, &relations, scope, &mut Vec::new())?;
+                    for expanded in expand_merged(options, scope) {
+                        let name = match &expanded {
+                            ast::SelectItem::ExprWithAlias { alias, .. } => alias.value.clone(),
+                            ast::SelectItem::UnnamedExpr(expr) => spark_name(expr),
+                            _ => String::new(),
+                        };
+                        outputs.push(Output { name, item: Some(out.len()) });
+                        out.push(expanded);
+                    }
+                    return Ok(());
+                }
                 let hidden = scope.relations.iter().filter(|relation| relation.hidden).count();
                 if hidden > 1 {
                     return self.split_wildcard(options, scope, outputs, out);
@@ -289,7 +300,7 @@ impl Names {
         &mut self,
         options: &ast::WildcardAdditionalOptions,
         scope: &Scope<'_>,
-        outputs: &mut Vec<String>,
+        outputs: &mut Vec<Output>,
         out: &mut Vec<ast::SelectItem>,
     ) -> Result<(), Diagnostic> {
         let at = Span::from(options.span());
@@ -313,7 +324,7 @@ impl Names {
         options: &mut ast::WildcardAdditionalOptions,
         relations: &[InScope],
         scope: &Scope<'_>,
-        outputs: &mut Vec<String>,
+        outputs: &mut Vec<Output>,
     ) -> Result<(), Diagnostic> {
         let spell = |ident: &mut Ident| {
             if let Some(name) = relations.iter().find_map(|relation| spelled(&relation.columns, &ident.value)) {
@@ -357,7 +368,7 @@ impl Names {
         for relation in relations {
             let shown = relation.columns.len() - usize::from(relation.hidden);
             let names = relation.columns[..shown].iter().filter(|name| !without.contains(name));
-            outputs.extend(names.cloned());
+            outputs.extend(names.map(|name| Output { name: name.clone(), item: None }));
         }
         Ok(())
     }
@@ -368,6 +379,42 @@ impl Names {
         match node.visit(&mut rewriter) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(refusal) => Err(refusal),
+        }
+    }
+}
+
+/// A column of a select list.
+struct Output {
+    name: String,
+    /// The item that gives it; None for `*`, which gives several.
+    item: Option<usize>,
+}
+
+/// What stands between a name and the number that tells it from the same name before it.
+const REPEATED: char = '\u{0}';
+
+/// A column's name as it is shown: a repeated one without what tells it apart.
+pub fn shown_name(name: &str) -> &str {
+    name.split(REPEATED).next().unwrap_or(name)
+}
+
+/// `SELECT a, a` is fine in Spark and two columns of one name to DataFusion: each but one gets a name of its own.
+fn tell_apart(items: &mut [ast::SelectItem], outputs: &[Output]) {
+    for (at, output) in outputs.iter().enumerate() {
+        let Some(item) = output.item.and_then(|item| items.get_mut(item)) else { continue };
+        let earlier = outputs[..at].iter().any(|other| other.name == output.name);
+        let in_star = outputs[at..].iter().any(|other| other.item.is_none() && other.name == output.name);
+        if !earlier && !in_star {
+            continue;
+        }
+        let distinct = format!("{}{REPEATED}{at}", output.name);
+        match item {
+            ast::SelectItem::ExprWithAlias { alias, .. } => alias.value = distinct,
+            ast::SelectItem::UnnamedExpr(expr) => {
+                let alias = Ident { value: distinct, quote_style: Some('`'), span: expr.span() };
+                *item = ast::SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+            }
+            _ => {}
         }
     }
 }
@@ -410,19 +457,6 @@ fn constraint_of(operator: &mut ast::JoinOperator) -> Option<&mut ast::JoinConst
         | Op::StraightJoin(c) => Some(c),
         Op::AsOf { constraint, .. } => Some(constraint),
         Op::CrossApply | Op::OuterApply | Op::ArrayJoin | Op::LeftArrayJoin | Op::InnerArrayJoin => None,
-    }
-}
-
-/// Spells the columns of USING as the left side does, and remembers that they are one.
-fn merge_using(columns: &mut [ast::ObjectName], scope: &mut Scope<'_>, before: usize) {
-    for part in columns.iter_mut().flat_map(|name| &mut name.0) {
-        if let ast::ObjectNamePart::Identifier(ident) = part {
-            let left = scope.relations[..before].iter().find_map(|relation| spelled(&relation.columns, &ident.value));
-            if let Some(name) = left {
-                ident.value.clone_from(name);
-            }
-            scope.merged.push(ident.value.clone());
-        }
     }
 }
 
@@ -480,7 +514,12 @@ impl Rewriter<'_, '_, '_> {
     fn expr(&mut self, expr: &mut ast::Expr) -> Result<(), Diagnostic> {
         match expr {
             ast::Expr::Identifier(ident) if !self.parameters.contains(&ident.value) => {
-                self.scope.bare(ident)?;
+                match self.scope.merged(&ident.value) {
+                    Some(merged) => *expr = merged.clone(),
+                    None => {
+                        self.scope.bare(ident)?;
+                    }
+                }
             }
             ast::Expr::CompoundIdentifier(idents)
                 if idents.first().is_none_or(|first| !self.parameters.contains(&first.value)) =>
@@ -493,6 +532,12 @@ impl Rewriter<'_, '_, '_> {
                     self.parameters.extend(many.iter().map(|parameter| parameter.name.value.clone()));
                 }
             },
+            ast::Expr::RLike { .. } | ast::Expr::UnaryOp { .. } | ast::Expr::Like { .. } => {
+                if let Some(call) = spellings::operator(expr) {
+                    *expr = call;
+                }
+            }
+            ast::Expr::Struct { values, fields } if fields.is_empty() => *expr = spellings::struct_call(values),
             ast::Expr::CompoundFieldAccess { root, access_chain } => plain_fields(root, access_chain),
             ast::Expr::JsonAccess { value, path } => {
                 if let Some(call) = spellings::json_access(value, path) {
@@ -542,6 +587,15 @@ impl VisitorMut for Rewriter<'_, '_, '_> {
     }
 
     fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<Diagnostic> {
+        // On the way out, so that what the name stands for is not rewritten a second time.
+        if self.depth == 0
+            && let ast::Expr::Identifier(ident) = expr
+            && !self.parameters.contains(&ident.value)
+            && let Some(lateral) = self.scope.lateral(&ident.value)
+        {
+            *expr = ast::Expr::Nested(Box::new(lateral.clone()));
+            return ControlFlow::Continue(());
+        }
         if self.depth == 0
             && let ast::Expr::Lambda(lambda) = expr
         {

@@ -19,13 +19,26 @@ pub(crate) struct InScope {
     pub hidden: bool,
 }
 
+/// A column that JOIN … USING made of one column of each side.
+#[derive(Debug, Clone)]
+pub(crate) struct Merged {
+    /// Its name, as the left side spells it.
+    pub name: String,
+    /// What it stands for; None where the join itself still has USING.
+    pub expr: Option<ast::Expr>,
+    /// Which of the scope's relations have it.
+    pub members: Vec<usize>,
+}
+
 /// Where names of one query block are looked up.
 #[derive(Debug, Default)]
 pub(crate) struct Scope<'p> {
     /// What FROM names, in order.
     pub relations: Vec<InScope>,
     /// Columns that JOIN … USING made one.
-    pub merged: Vec<String>,
+    pub merged: Vec<Merged>,
+    /// Expressions of the select list that have a name, in order: later items may use it.
+    pub laterals: Vec<(String, ast::Expr)>,
     /// Names given in the select list.
     pub outputs: Vec<String>,
     /// ORDER BY looks at the select list first, GROUP BY and HAVING last.
@@ -52,7 +65,7 @@ impl Scope<'_> {
         }
         let owners: Vec<&InScope> =
             self.relations.iter().filter(|relation| spelled(&relation.columns, &ident.value).is_some()).collect();
-        let merged = self.merged.iter().any(|name| same(name, &ident.value));
+        let merged = self.merged.iter().any(|merged| same(&merged.name, &ident.value));
         if owners.len() > 1 && !merged {
             return Err(self.ambiguous(ident, &owners));
         }
@@ -67,6 +80,38 @@ impl Scope<'_> {
             Some(parent) => parent.bare(ident),
             None => Ok(false),
         }
+    }
+
+    /// What a bare name stands for when it is a column that JOIN … USING merged.
+    pub fn merged(&self, typed: &str) -> Option<&ast::Expr> {
+        if self.outputs_first && spelled(&self.outputs, typed).is_some() {
+            return None;
+        }
+        if let Some(merged) = self.merged.iter().find(|merged| same(&merged.name, typed)) {
+            return merged.expr.as_ref();
+        }
+        let known = self.relations.iter().any(|relation| spelled(&relation.columns, typed).is_some());
+        let known = known || spelled(&self.outputs, typed).is_some();
+        if known { None } else { self.parent.and_then(|parent| parent.merged(typed)) }
+    }
+
+    /// What a bare name stands for when it was given earlier in the same select list and FROM does not have it.
+    pub fn lateral(&self, typed: &str) -> Option<&ast::Expr> {
+        if self.relations.iter().any(|relation| spelled(&relation.columns, typed).is_some()) {
+            return None;
+        }
+        self.laterals.iter().find(|(name, _)| same(name, typed)).map(|(_, expr)| expr)
+    }
+
+    /// Column `name` of one relation, qualified; None when the relation has no name.
+    pub fn column_of(&self, relation: usize, name: &str) -> Option<ast::Expr> {
+        let relation = self.relations.get(relation)?;
+        let column = spelled(&relation.columns, name)?;
+        if relation.qualifier.is_empty() {
+            return None;
+        }
+        let idents = relation.qualifier.iter().chain([column]).map(Ident::new).collect();
+        Some(ast::Expr::CompoundIdentifier(idents))
     }
 
     fn rewrite_output(&self, ident: &mut Ident) -> bool {

@@ -19,7 +19,46 @@ pub(crate) fn check(query: &ast::Query, at: Span) -> Result<(), Diagnostic> {
 
 /// A refusal by name of something the language may have later.
 pub(crate) fn not_yet(what: &str, at: Span) -> Diagnostic {
-    Diagnostic::new("NOT_SUPPORTED_YET", format!("{what} is not carried out yet")).at(at)
+    let refusal = Diagnostic::new("NOT_SUPPORTED_YET", format!("{what} is not carried out yet")).at(at);
+    match WAYS_OUT.iter().find(|(start, _)| what.starts_with(start)) {
+        Some((_, way_out)) => refusal.help(*way_out),
+        None => refusal,
+    }
+}
+
+/// What to write instead, by the beginning of what is refused.
+const WAYS_OUT: &[(&str, &str)] = &[
+    ("LATERAL VIEW", "write SELECT …, explode(col) AS x FROM t"),
+    ("DISTINCT ON", "GROUP BY the columns, with first(…), min(…) or max(…) for the others"),
+    ("PIVOT", "one column each does the same: sum(v) FILTER (WHERE k = 'a') AS a"),
+    ("UNPIVOT", "UNION ALL of one SELECT per column does the same"),
+    ("TABLESAMPLE", "WHERE rand() < 0.1 takes about a tenth"),
+    ("CLUSTER BY", "ORDER BY sorts the whole result"),
+    ("DISTRIBUTE BY", "leave it out: rows are distributed by the engine"),
+    ("SORT BY", "ORDER BY sorts the whole result"),
+    ("FETCH", "write LIMIT n"),
+    ("INTERPOLATE", "leave it out"),
+    ("WITH FILL", "leave it out, and join with the rows that are missing"),
+    ("event-time windows", "group by date_trunc('HOUR', ts) in OUTPUT MODE COMPLETE"),
+    ("time travel in this form", "write t VERSION AS OF n, t TIMESTAMP AS OF 'time' or t@vN"),
+    ("CONNECT BY", "write WITH RECURSIVE"),
+    ("* ILIKE", "name the columns"),
+    ("* RENAME", "name the columns, with AS for the new names"),
+    ("AS STRUCT", "write struct(…)"),
+    ("APPLY", "write a JOIN"),
+    ("ASOF JOIN", "join on an equality, and keep the latest row with a window function"),
+    ("ARRAY JOIN", "write SELECT …, explode(col) AS x FROM t"),
+    ("MATCH_RECOGNIZE", "compare neighbouring rows with lag(…) OVER (…)"),
+    ("EXISTS", "write it in WHERE, or LEFT JOIN and look for NULL"),
+    ("GROUP BY ALL WITH", "write GROUP BY ROLLUP(…) or CUBE(…)"),
+];
+
+/// The same refusal with a way out, if it has none: NOT_SUPPORTED_YET never stands alone.
+pub(crate) fn with_way_out(refusal: Diagnostic) -> Diagnostic {
+    if refusal.code == "NOT_SUPPORTED_YET" && refusal.help.is_empty() {
+        return refusal.help("leave it out or write it another way; docs/sql.md lists what works");
+    }
+    refusal
 }
 
 struct Strict {
@@ -139,6 +178,9 @@ impl Strict {
         }
         for item in projection {
             self.select_item(item)?;
+            if let ControlFlow::Break(at) = item.visit(&mut Existence { depth: 0 }) {
+                self.refuse(true, "EXISTS in the select list", at)?;
+            }
         }
         for join in from.iter().flat_map(|from| &from.joins) {
             let ast::Join { relation: _, global, join_operator } = join;
@@ -285,6 +327,32 @@ impl Strict {
             .at(span)
             .help("use a column of the data, or uuid(), to tell rows apart")),
             _ => Ok(()),
+        }
+    }
+}
+
+/// Looks for EXISTS, but not inside subqueries, whose WHERE may have it.
+struct Existence {
+    depth: usize,
+}
+
+impl Visitor for Existence {
+    type Break = Span;
+
+    fn pre_visit_query(&mut self, _query: &ast::Query) -> ControlFlow<Span> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _query: &ast::Query) -> ControlFlow<Span> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<Span> {
+        match expr {
+            ast::Expr::Exists { .. } if self.depth == 0 => ControlFlow::Break(expr.span().into()),
+            _ => ControlFlow::Continue(()),
         }
     }
 }

@@ -48,7 +48,7 @@ impl Error {
                 ("PERMISSION_DENIED", "give this user the right to it, or choose another place")
             }
             std::io::ErrorKind::StorageFull => ("DISK_FULL", "make room; the stream can then be started again"),
-            _ => ("IO", "the stream can be started again when the cause is gone"),
+            _ => ("IO", "once the cause is gone it can be tried again; nothing was lost"),
         };
         Error::Environment(Box::new(
             Diagnostic::new(code, format!("cannot {doing} `{}`: {source}", path.display())).help(help),
@@ -138,10 +138,46 @@ fn of_arrow(error: &ArrowError) -> Option<Error> {
             Diagnostic::new("ARITHMETIC_OVERFLOW", what)
                 .help("use a wider type, such as CAST(… AS DECIMAL(38, 0)), or try_sum, which gives NULL"),
         )),
+        ArrowError::DivideByZero => Some(Error::statement(
+            Diagnostic::new("DIVIDE_BY_ZERO", "division by zero")
+                .help("try_divide(a, b) gives NULL instead, and so does a / nullif(b, 0)"),
+        )),
+        ArrowError::CastError(what) | ArrowError::ParseError(what) => Some(cast_failed(what)),
         ArrowError::ExternalError(inner) => ours(inner.as_ref()),
         _ => None,
     }
 }
+
+/// A cast of a value that its type does not have, in the language's words instead of Arrow's.
+fn cast_failed(what: &str) -> Error {
+    let mut text = what.to_owned();
+    for (arrows, ours) in ARROW_TYPES {
+        for form in [format!("value of {arrows} type"), format!("{arrows} type"), format!("type {arrows}")] {
+            text = text.replace(&form, ours);
+        }
+    }
+    text = text.replace("Cannot cast string ", "cannot cast ").replace("Can't cast value ", "cannot cast ");
+    text = text.replace("Cannot cast ", "cannot cast ").replace("Error parsing ", "no ");
+    Error::statement(
+        Diagnostic::new("CAST_INVALID_INPUT", text)
+            .help("try_cast(value AS type) gives NULL for what does not fit; a wider type takes larger numbers"),
+    )
+}
+
+/// Arrow's names of types in its messages, and the language's.
+const ARROW_TYPES: [(&str, &str); 11] = [
+    ("Int8", "TINYINT"),
+    ("Int16", "SMALLINT"),
+    ("Int32", "INT"),
+    ("Int64", "BIGINT"),
+    ("Float32", "FLOAT"),
+    ("Float64", "DOUBLE"),
+    ("Boolean", "BOOLEAN"),
+    ("Date32", "DATE"),
+    ("Timestamp(Microsecond, Some(\"UTC\"))", "TIMESTAMP"),
+    ("Timestamp(Microsecond, None)", "TIMESTAMP_NTZ"),
+    ("Utf8", "STRING"),
+];
 
 /// An error of ours, or one that DataFusion knows, inside another library's.
 fn ours(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<Error> {
@@ -150,6 +186,9 @@ fn ours(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<Error
     }
     if let Some(error) = error.downcast_ref::<ArrowError>() {
         return of_arrow(error);
+    }
+    if let Some(diagnostic) = error.downcast_ref::<Diagnostic>() {
+        return Some(Error::statement(diagnostic.clone()));
     }
     error.downcast_ref::<datafusion::error::DataFusionError>().and_then(known)
 }

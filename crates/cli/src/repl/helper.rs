@@ -46,7 +46,10 @@ impl Validator for Helper {
 
 /// Whether Enter ends the input: nothing, a backslash command, or whole statements.
 fn is_whole(input: &str) -> bool {
-    input.trim().is_empty() || meta::parse(input).is_some() || is_complete(input)
+    // A semicolon alone is an empty statement, not the beginning of one.
+    input.trim_matches(|c: char| c.is_whitespace() || c == ';').is_empty()
+        || meta::parse(input).is_some()
+        || is_complete(input)
 }
 
 /// A remark behind the cursor that cannot be accepted as text.
@@ -207,7 +210,7 @@ mod tests {
 
     #[test]
     fn enter_ends_what_is_whole() {
-        for whole in ["", "  ", "\\d", "exit", "quit;", "SELECT 1;", "SELECT 1; -- done"] {
+        for whole in ["", "  ", ";", " ; ;", "\\d", "exit", "quit;", "SELECT 1;", "SELECT 1; -- done"] {
             assert!(is_whole(whole), "{whole}");
         }
         for open in ["SELECT 1", "SELECT ';", "SELECT 1; SELECT 2", "exit_code"] {

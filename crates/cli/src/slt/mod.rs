@@ -187,14 +187,18 @@ async fn compare<M>(
 where
     M: sqllogictest::MakeConnection<Conn = Database>,
 {
+    let mut failures = Vec::new();
     for record in records {
         if matches!(record, Record::Halt { .. }) {
             break;
         }
         let record = sandbox.fill_in(record);
-        runner.run_async(record).await.map_err(|error| sandbox.hide_paths(&error.display(false).to_string()))?;
+        // What fails first is the cause of some that follow, and seldom of all.
+        if let Err(error) = runner.run_async(record).await {
+            failures.push(sandbox.hide_paths(&error.display(false).to_string()));
+        }
     }
-    Ok(())
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
 }
 
 #[cfg(test)]

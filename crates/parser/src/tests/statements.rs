@@ -157,8 +157,8 @@ fn running_and_watching() {
     assert_eq!(timeout, Some(Duration::from_secs(30)));
     assert!(matches!(kind("SHOW STREAMS"), Kind::ShowStreams));
     assert!(matches!(kind("SHOW EPOCHS FROM t LIMIT 5"), Kind::ShowEpochs { limit: Some(5), .. }));
-    assert!(matches!(kind("SHOW TABLES"), Kind::ShowRelations { views: false }));
-    assert!(matches!(kind("SHOW VIEWS"), Kind::ShowRelations { views: true }));
+    assert!(matches!(kind("SHOW TABLES"), Kind::ShowRelations { views: false, schema: None, pattern: None }));
+    assert!(matches!(kind("SHOW VIEWS"), Kind::ShowRelations { views: true, schema: None, pattern: None }));
     assert!(matches!(kind("SHOW COLUMNS IN t"), Kind::ShowColumns { .. }));
     assert!(matches!(kind("SHOW CREATE TABLE t"), Kind::ShowCreateTable { .. }));
     assert!(matches!(kind("SHOW TBLPROPERTIES t"), Kind::ShowTblProperties { .. }));

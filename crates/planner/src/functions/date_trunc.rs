@@ -1,30 +1,28 @@
 //! `date_trunc(unit, time)` with Spark's units, of dates and text as well.
 //!
-//! The work is `datafusion-spark`'s; this only brings the second argument to a TIMESTAMP first.
+//! The work is `datafusion-spark`'s; the second argument is brought to a TIMESTAMP, and to the session's zone, by
+//! [`super::casts`].
 
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Result, exec_err, plan_err};
-use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
-use super::datetime;
 use crate::ddl::{sql_type, timestamp};
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct DateTrunc {
-    timezone: String,
     signature: Signature,
 }
 
 impl DateTrunc {
-    pub fn udf(timezone: &str) -> Arc<ScalarUDF> {
+    pub fn udf() -> Arc<ScalarUDF> {
         let signature = Signature::user_defined(Volatility::Immutable);
-        Arc::new(ScalarUDF::from(DateTrunc { timezone: timezone.to_string(), signature }))
+        Arc::new(ScalarUDF::from(DateTrunc { signature }))
     }
 }
 
@@ -55,15 +53,7 @@ impl ScalarUDFImpl for DateTrunc {
         }
     }
 
-    fn simplify(&self, mut args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
-        if let [_, at] = args.as_mut_slice()
-            && !matches!(at.get_type(info.schema())?, DataType::Timestamp(_, _))
-        {
-            let local = datetime::to_timestamp(&self.timezone);
-            // A date is its midnight in the session's zone, as its text would be read.
-            let text = datafusion::logical_expr::cast(std::mem::take(at), DataType::Utf8);
-            *at = Expr::ScalarFunction(ScalarFunction::new_udf(local, vec![text]));
-        }
+    fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
         datafusion_spark::function::datetime::date_trunc().simplify(args, info)
     }
 

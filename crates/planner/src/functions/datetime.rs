@@ -6,9 +6,10 @@
 
 use std::sync::Arc;
 
+use alluvium_parser::Diagnostic;
 use chrono::{DateTime, NaiveDateTime, TimeZone, Utc};
 use datafusion::arrow::array::timezone::Tz;
-use datafusion::arrow::array::types::TimestampMicrosecondType;
+use datafusion::arrow::array::types::{Decimal128Type, TimestampMicrosecondType};
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, Date32Array, Int64Array, PrimitiveArray, StringArray, StringBuilder,
     TimestampMicrosecondArray,
@@ -42,6 +43,8 @@ enum Kind {
     TimestampText,
     /// Seconds to TIMESTAMP.
     TimestampSeconds,
+    /// CAST(time AS TIMESTAMP_NTZ).
+    LocalTimestamp,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -72,7 +75,7 @@ pub(super) fn functions(timezone: &str) -> Vec<Arc<ScalarUDF>> {
         udf("to_unix_timestamp", Kind::UnixTimestamp, false, timezone),
         to_timestamp(timezone),
         udf("try_to_timestamp", Kind::ToTimestamp, true, timezone),
-        udf("to_date", Kind::ToDate, false, timezone),
+        to_date(timezone),
         udf("try_to_date", Kind::ToDate, true, timezone),
         udf("date_format", Kind::DateFormat, false, timezone),
         timestamp_seconds(),
@@ -89,6 +92,20 @@ pub(super) fn to_timestamp(timezone: &str) -> Arc<ScalarUDF> {
 
 pub(super) fn timestamp_seconds() -> Arc<ScalarUDF> {
     udf("timestamp_seconds", Kind::TimestampSeconds, false, "UTC")
+}
+
+/// CAST(… AS TIMESTAMP), or try_cast.
+pub(super) fn timestamp_of(timezone: &str, lenient: bool) -> Arc<ScalarUDF> {
+    udf(if lenient { "try_timestamp" } else { "timestamp" }, Kind::ToTimestamp, lenient, timezone)
+}
+
+pub(super) fn to_date(timezone: &str) -> Arc<ScalarUDF> {
+    udf("to_date", Kind::ToDate, false, timezone)
+}
+
+/// CAST(… AS TIMESTAMP_NTZ) of a TIMESTAMP: what a clock of the zone shows.
+pub(super) fn local_timestamp(timezone: &str) -> Arc<ScalarUDF> {
+    udf("timestamp_ntz", Kind::LocalTimestamp, false, timezone)
 }
 
 /// The text of a timestamp as Spark's CAST writes it: `2022-07-12 17:13:57.5`.
@@ -111,6 +128,7 @@ impl ScalarUDFImpl for TimeFunction {
             Kind::UnixTimestamp => DataType::Int64,
             Kind::ToTimestamp | Kind::TimestampSeconds => timestamp(),
             Kind::ToDate => DataType::Date32,
+            Kind::LocalTimestamp => ntz(),
         })
     }
 
@@ -149,7 +167,7 @@ fn is_text(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
-fn local_timestamp() -> DataType {
+fn ntz() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, None)
 }
 
@@ -161,10 +179,11 @@ impl TimeFunction {
             given if is_text(given) && self.kind == Kind::FromUnixtime => DataType::Int64,
             given if is_text(given) && !seconds => DataType::Utf8,
             DataType::Timestamp(_, Some(_)) if !seconds => timestamp(),
-            DataType::Timestamp(_, None) | DataType::Date32 | DataType::Date64 if !seconds => local_timestamp(),
+            DataType::Timestamp(_, None) | DataType::Date32 | DataType::Date64 if !seconds => ntz(),
             DataType::Null if seconds => DataType::Int64,
             DataType::Null => DataType::Utf8,
             given if given.is_floating() && self.kind == Kind::TimestampSeconds => DataType::Float64,
+            given @ DataType::Decimal128(_, _) if self.kind == Kind::TimestampSeconds => given.clone(),
             given if given.is_numeric() && seconds => DataType::Int64,
             given if given.is_integer() && self.kind == Kind::ToTimestamp => DataType::Int64,
             other => return plan_err!("{} does not take a {}", self.name, crate::ddl::sql_type(other)),
@@ -186,6 +205,15 @@ impl TimeFunction {
             Kind::DateFormat | Kind::TimestampText => {
                 let (times, instants) = self.times(value, Patterns { given: None, last: None })?;
                 self.format(&times, instants, patterns)
+            }
+            Kind::LocalTimestamp => {
+                let zone = self.zone()?;
+                let (times, instants) = self.times(value, patterns)?;
+                let local = |micros: i64| match instants {
+                    true => local_of(micros, &zone).map(|local| local.and_utc().timestamp_micros()),
+                    false => Some(micros),
+                };
+                Ok(Arc::new(times.unary_opt::<_, TimestampMicrosecondType>(local).with_timezone_opt::<Arc<str>>(None)))
             }
             Kind::ToTimestamp if value.data_type() == &DataType::Int64 => seconds_to_timestamp(value),
             Kind::ToTimestamp => Ok(Arc::new(self.instants(value, patterns)?.with_timezone("UTC"))),
@@ -286,6 +314,11 @@ impl TimeFunction {
             Kind::ToTimestamp => "; try_to_timestamp gives NULL instead",
             _ => "",
         };
+        if self.name == "timestamp" {
+            let refusal = Diagnostic::new("CAST_INVALID_INPUT", format!("`{text}` cannot be cast to TIMESTAMP"))
+                .help("try_cast gives NULL instead; to_timestamp(text, pattern) reads other forms");
+            return DataFusionError::External(Box::new(refusal));
+        }
         exec_datafusion_err!("{}: `{text}` is not a time{pattern}{way_out}", self.name)
     }
 }
@@ -315,7 +348,13 @@ fn seconds_to_timestamp(value: &ArrayRef) -> Result<ArrayRef> {
     let micros: TimestampMicrosecondArray = match value.data_type() {
         DataType::Float64 => value
             .as_primitive::<datafusion::arrow::array::types::Float64Type>()
-            .unary::<_, TimestampMicrosecondType>(|seconds| (seconds * 1e6) as i64),
+            .unary_opt::<_, TimestampMicrosecondType>(|s| s.is_finite().then_some((s * 1e6) as i64)),
+        DataType::Decimal128(_, _) => {
+            let options = CastOptions { safe: false, ..CastOptions::default() };
+            cast_with_options(value, &DataType::Decimal128(38, 6), &options)?
+                .as_primitive::<Decimal128Type>()
+                .unary_opt::<_, TimestampMicrosecondType>(|micros| i64::try_from(micros).ok())
+        }
         _ => {
             let options = CastOptions { safe: false, ..CastOptions::default() };
             cast_with_options(value, &DataType::Int64, &options)?

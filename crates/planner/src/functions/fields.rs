@@ -1,5 +1,5 @@
-//! Expressions whose meaning in Spark differs from DataFusion's: struct fields without case, `/` of whole numbers,
-//! `a[0]`, `element_at`.
+//! Expressions whose meaning in Spark differs from DataFusion's: struct fields without case, `/` and DIV of whole
+//! numbers, texts and dates in arithmetic, `a[0]`, `element_at`.
 
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use datafusion::logical_expr::{
 use datafusion::scalar::ScalarValue;
 use sqlparser::ast::BinaryOperator;
 
+use crate::ddl::timestamp;
 use crate::errors::listed;
 use crate::near::nearest;
 
@@ -25,6 +26,14 @@ pub(crate) struct SparkExpressions;
 impl ExprPlanner for SparkExpressions {
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
         let RawBinaryExpr { op, left, right } = expr;
+        if op == BinaryOperator::MyIntegerDivide {
+            let whole = |expr: &Expr| expr.get_type(schema).is_ok_and(|t| t.is_integer());
+            let quotient = match whole(&left) && whole(&right) {
+                true => cast(left, DataType::Int64) / cast(right, DataType::Int64),
+                false => cast(left / right, DataType::Int64),
+            };
+            return Ok(PlannerResult::Planned(quotient));
+        }
         if op == BinaryOperator::Divide
             && left.get_type(schema).is_ok_and(|t| t.is_integer())
             && right.get_type(schema).is_ok_and(|t| t.is_integer())
@@ -32,7 +41,19 @@ impl ExprPlanner for SparkExpressions {
             let (left, right) = (cast(left, DataType::Float64), cast(right, DataType::Float64));
             return Ok(PlannerResult::Planned(left / right));
         }
+        if let Some(planned) = moved_time(&op, &left, &right, schema) {
+            return Ok(PlannerResult::Planned(planned));
+        }
+        let (left, right) = match number_for(&op, &left, &right, schema) {
+            Some(types) => (in_type(left, types.0), in_type(right, types.1)),
+            None => (left, right),
+        };
         Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }))
+    }
+
+    fn plan_extract(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
+        let part = super::time_parts::date_part();
+        Ok(PlannerResult::Planned(Expr::ScalarFunction(ScalarFunction::new_udf(part, args))))
     }
 
     fn plan_compound_identifier(
@@ -75,7 +96,64 @@ impl ExprPlanner for SparkExpressions {
     }
 }
 
-fn is_list(data_type: &DataType) -> bool {
+/// A time moved by an interval, where DataFusion has another type or none: a DATE moved by hours is a TIMESTAMP, a
+/// text is read as one and stays a text.
+fn moved_time(op: &BinaryOperator, left: &Expr, right: &Expr, schema: &DFSchema) -> Option<Expr> {
+    let forward = match op {
+        BinaryOperator::Plus => true,
+        BinaryOperator::Minus => false,
+        _ => return None,
+    };
+    let (time, time_type, interval) = match (left.get_type(schema).ok()?, right.get_type(schema).ok()?) {
+        (time, DataType::Interval(_)) => (left, time, right),
+        (DataType::Interval(_), time) if forward => (right, time, left),
+        _ => return None,
+    };
+    let hours = match interval {
+        Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) => interval.nanoseconds != 0,
+        _ => false,
+    };
+    let moved = |time: Expr| if forward { time + interval.clone() } else { time - interval.clone() };
+    match time_type {
+        DataType::Date32 if hours => Some(moved(cast(time.clone(), timestamp()))),
+        DataType::Utf8 => Some(cast(moved(cast(time.clone(), timestamp())), DataType::Utf8)),
+        _ => None,
+    }
+}
+
+/// Arithmetic between a text and a number takes the text for a number, as wide as the other side is.
+fn number_for(
+    op: &BinaryOperator,
+    left: &Expr,
+    right: &Expr,
+    schema: &DFSchema,
+) -> Option<(Option<DataType>, Option<DataType>)> {
+    use BinaryOperator::{Divide, Minus, Modulo, Multiply, Plus};
+    if !matches!(op, Plus | Minus | Multiply | Divide | Modulo) {
+        return None;
+    }
+    let wide = |other: &DataType| match other {
+        other if other.is_integer() && *op != Divide => Some(DataType::Int64),
+        other if other.is_numeric() || *other == DataType::Utf8 => Some(DataType::Float64),
+        _ => None,
+    };
+    let (left, right) = (left.get_type(schema).ok()?, right.get_type(schema).ok()?);
+    match (&left, &right) {
+        (DataType::Utf8, DataType::Utf8) => Some((wide(&right), wide(&left))),
+        (DataType::Utf8, other) => Some((Some(wide(other)?), (*op == Divide).then_some(DataType::Float64))),
+        (other, DataType::Utf8) => Some(((*op == Divide).then_some(DataType::Float64), Some(wide(other)?))),
+        _ => None,
+    }
+}
+
+fn in_type(expr: Expr, wanted: Option<DataType>) -> Expr {
+    match wanted {
+        Some(wanted) => cast(expr, wanted),
+        None => expr,
+    }
+}
+
+pub(super) fn is_list(data_type: &DataType) -> bool {
     matches!(data_type, DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(_, _))
 }
 

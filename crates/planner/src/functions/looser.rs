@@ -1,6 +1,7 @@
 //! Functions that take what Spark takes: a library function behind a wider door.
 //!
-//! `date_add`/`date_sub` with days of any integer type and dates as text; `regexp_replace` replaces every match unless
+//! `date_add`, `add_months` and their kin with numbers of any integer type and dates as text, `hour` and its kin of
+//! dates and texts; `regexp_replace` replaces every match unless
 //! flags say otherwise.
 
 use std::sync::Arc;
@@ -12,7 +13,16 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, Sca
 /// The functions of this file.
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     let days = |inner: Arc<ScalarUDF>| Looser::udf(inner, &[DataType::Date32, DataType::Int32], DataType::Date32, &[]);
+    let date = DataType::Date32;
+    let part = |inner: Arc<ScalarUDF>| Looser::udf(inner, &[crate::ddl::timestamp()], DataType::Int32, &[]);
     vec![
+        part(datafusion_spark::function::datetime::hour()),
+        part(datafusion_spark::function::datetime::minute()),
+        part(datafusion_spark::function::datetime::second()),
+        days(datafusion_spark::function::datetime::add_months()),
+        Looser::udf(datafusion_spark::function::datetime::last_day(), &[date.clone()], date.clone(), &[]),
+        Looser::udf(datafusion_spark::function::datetime::next_day(), &[date.clone(), DataType::Utf8], date, &[]),
+        Looser::udf(datafusion_spark::function::math::factorial(), &[DataType::Int32], DataType::Int64, &[]),
         days(datafusion_spark::function::datetime::date_add()),
         days(datafusion_spark::function::datetime::date_sub()),
         Looser::udf(

@@ -3,16 +3,23 @@
 //! Most come from `datafusion-spark`; what it lacks is here, one file per subject. Nothing here reads the clock:
 //! `current_timestamp()` and its kin stay calls until an epoch gives them a value ([`clock`]).
 
+mod arithmetic;
 mod casts;
 pub mod clock;
+mod concat;
 mod date_trunc;
 mod datetime;
+mod extremes;
 mod fields;
 mod java_pattern;
 mod json;
+mod lazy;
+mod logarithms;
 mod looser;
 pub(crate) mod spellings;
 mod sum;
+mod text_numbers;
+mod time_parts;
 
 #[cfg(test)]
 mod tests;
@@ -23,7 +30,6 @@ use datafusion::execution::SessionState;
 use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::planner::ExprPlanner;
-use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::prelude::SessionConfig;
 
@@ -38,15 +44,15 @@ const NOT_SPARK: [&str; 2] = ["current_time", "today"];
 
 /// The state everything is planned and run with: functions, time zone, and what streaming needs of the planner.
 pub fn session_state(settings: &Settings) -> SessionState {
-    let mut state = SessionStateBuilder::new()
+    SessionStateBuilder::new()
         .with_config(config(settings))
         .with_default_features()
         .with_expr_planners(expr_planners())
         .with_scalar_functions(scalar_functions(&settings.timezone))
         .with_aggregate_functions(aggregate_functions())
-        .build();
-    let _ = state.register_function_rewrite(Arc::new(casts::SparkCasts));
-    state
+        .with_analyzer_rule(Arc::new(casts::SparkMeaning::new(&settings.timezone)))
+        .with_physical_optimizer_rule(Arc::new(lazy::LazyConditions))
+        .build()
 }
 
 fn config(settings: &Settings) -> SessionConfig {
@@ -56,6 +62,8 @@ fn config(settings: &Settings) -> SessionConfig {
     // A partial aggregation that gives up would hand every row to the state.
     options.execution.skip_partial_aggregation_probe_ratio_threshold = 1.1;
     options.execution.parquet.schema_force_view_types = false;
+    // Overflow of round, and indexes beyond an array, are errors.
+    options.execution.enable_ansi_mode = true;
     // As nanoseconds, Spark's INT96 timestamps would wrap around outside 1677 to 2262.
     options.execution.parquet.coerce_int96 = Some("us".into());
     options.sql_parser.enable_ident_normalization = false;
@@ -82,7 +90,8 @@ fn scalar_functions(timezone: &str) -> Vec<Arc<ScalarUDF>> {
     let mut functions: Vec<Arc<ScalarUDF>> = Vec::new();
     let ours = datetime::functions(timezone)
         .into_iter()
-        .chain([date_trunc::DateTrunc::udf(timezone), fields::ElementAt::udf()])
+        .chain([date_trunc::DateTrunc::udf(), fields::ElementAt::udf(), concat::udf(), time_parts::date_part()])
+        .chain(logarithms::functions())
         .chain(clock::functions(timezone))
         .chain(json::functions())
         .chain(looser::functions());
@@ -124,11 +133,12 @@ fn goes_by(function: &ScalarUDF, name: &str) -> bool {
 fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
     let mut functions: Vec<Arc<AggregateUDF>> = datafusion_spark::all_default_aggregate_functions();
     functions.retain(|function| !LEFT_OUT.contains(&function.name()));
+    functions.extend(extremes::functions());
     functions.push(sum::udaf());
     for function in SessionStateDefaults::default_aggregate_functions() {
         if !functions.iter().any(|known| known.name() == function.name()) {
             functions.push(function);
         }
     }
-    functions
+    functions.into_iter().map(text_numbers::with_texts).collect()
 }

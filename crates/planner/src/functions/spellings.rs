@@ -6,6 +6,8 @@ use sqlparser::ast::{self, Ident};
 
 /// Spark's name, and DataFusion's for the same thing.
 const RENAMED: &[(&str, &str)] = &[
+    ("array_agg", "collect_list"),
+    ("array_remove", "array_remove_all"),
     ("endswith", "ends_with"),
     ("every", "bool_and"),
     ("explode", "unnest"),
@@ -48,6 +50,7 @@ pub(crate) fn respelled(function: &ast::Function) -> Option<ast::Expr> {
             let distinct = ast::Expr::Function(renamed(function, "approx_distinct"));
             Some(cast(distinct, ast::DataType::BigInt(None)))
         }
+        "count" => count_of_several(function),
         "count_if" => {
             let one = ast::Expr::Value(ast::Value::Number("1".to_string(), false).with_empty_span());
             let case = ast::Expr::Case {
@@ -59,10 +62,100 @@ pub(crate) fn respelled(function: &ast::Function) -> Option<ast::Expr> {
             };
             Some(ast::Expr::Function(called(function, "count", vec![case])))
         }
+        "array_sort" => {
+            let text = |text: &str| ast::Expr::Value(ast::Value::SingleQuotedString(text.into()).with_empty_span());
+            Some(ast::Expr::Function(called(function, "array_sort", vec![argument?, text("ASC"), text("NULLS LAST")])))
+        }
+        "struct" => Some(struct_call(&arguments(function)?)),
+        "try_divide" => match arguments(function)?.as_slice() {
+            [left, right] => {
+                let zero = ast::Expr::Value(ast::Value::Number("0".to_string(), false).with_empty_span());
+                Some(ast::Expr::Nested(Box::new(ast::Expr::BinaryOp {
+                    left: Box::new(ast::Expr::Nested(Box::new(left.clone()))),
+                    op: ast::BinaryOperator::Divide,
+                    right: Box::new(call("nullif", vec![right.clone(), zero])),
+                })))
+            }
+            _ => None,
+        },
         "isnull" => Some(ast::Expr::IsNull(Box::new(argument?))),
         "isnotnull" => Some(ast::Expr::IsNotNull(Box::new(argument?))),
         _ => Some(cast(argument?, cast_target(&name)?)),
     }
+}
+
+/// Operators that DataFusion has as functions or not at all: `a RLIKE b`, `~a`, `a LIKE ANY (b, c)`.
+pub(crate) fn operator(expr: &ast::Expr) -> Option<ast::Expr> {
+    match expr {
+        ast::Expr::RLike { negated, expr, pattern, regexp: _ } => {
+            let matches = call("regexp_like", vec![expr.as_ref().clone(), pattern.as_ref().clone()]);
+            Some(negated_if(*negated, matches))
+        }
+        ast::Expr::UnaryOp { op: ast::UnaryOperator::BitwiseNot, expr } => {
+            Some(call("bitwise_not", vec![expr.as_ref().clone()]))
+        }
+        ast::Expr::Like { negated, any: true, expr, pattern, escape_char } => {
+            let patterns = match pattern.as_ref() {
+                ast::Expr::Tuple(patterns) => patterns.clone(),
+                ast::Expr::Nested(one) => vec![one.as_ref().clone()],
+                one => vec![one.clone()],
+            };
+            let one = |pattern: ast::Expr| ast::Expr::Like {
+                negated: false,
+                any: false,
+                expr: expr.clone(),
+                pattern: Box::new(pattern),
+                escape_char: escape_char.clone(),
+            };
+            let any = patterns.into_iter().map(one).reduce(|left, right| ast::Expr::BinaryOp {
+                left: Box::new(left),
+                op: ast::BinaryOperator::Or,
+                right: Box::new(right),
+            })?;
+            Some(negated_if(*negated, ast::Expr::Nested(Box::new(any))))
+        }
+        _ => None,
+    }
+}
+
+fn negated_if(negated: bool, expr: ast::Expr) -> ast::Expr {
+    match negated {
+        true => ast::Expr::Nested(Box::new(ast::Expr::UnaryOp { op: ast::UnaryOperator::Not, expr: Box::new(expr) })),
+        false => expr,
+    }
+}
+
+/// `count(DISTINCT a, b)`: of the rows where none is NULL, as one value.
+fn count_of_several(function: &ast::Function) -> Option<ast::Expr> {
+    let ast::FunctionArguments::List(list) = &function.args else { return None };
+    let distinct = list.duplicate_treatment == Some(ast::DuplicateTreatment::Distinct);
+    let args = arguments(function)?;
+    if !distinct || args.len() < 2 {
+        return None;
+    }
+    let there = args.iter().map(|arg| ast::Expr::IsNotNull(Box::new(ast::Expr::Nested(Box::new(arg.clone())))));
+    let there = there.reduce(|left, right| ast::Expr::BinaryOp {
+        left: Box::new(left),
+        op: ast::BinaryOperator::And,
+        right: Box::new(right),
+    })?;
+    let case = ast::Expr::Case {
+        case_token: ast::helpers::attached_token::AttachedToken::empty(),
+        end_token: ast::helpers::attached_token::AttachedToken::empty(),
+        operand: None,
+        conditions: vec![ast::CaseWhen { condition: there, result: struct_of_places(&args) }],
+        else_result: None,
+    };
+    Some(ast::Expr::Function(called(function, "count", vec![case])))
+}
+
+/// A struct of values with names that cannot clash.
+fn struct_of_places(values: &[ast::Expr]) -> ast::Expr {
+    let named = values
+        .iter()
+        .enumerate()
+        .map(|(at, value)| ast::Expr::Named { expr: Box::new(value.clone()), name: Ident::new(format!("v{at}")) });
+    struct_call(&named.collect::<Vec<_>>())
 }
 
 /// `col:path.to[0].field` as `get_json_object(col, '$.path.to[0].field')`; None for a path that is computed.
@@ -85,22 +178,44 @@ pub(crate) fn json_access(value: &ast::Expr, path: &ast::JsonPath) -> Option<ast
             _ => return None,
         }
     }
-    let argument = |expr| ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr));
     let path = ast::Expr::Value(ast::Value::SingleQuotedString(text).with_empty_span());
-    Some(ast::Expr::Function(ast::Function {
-        name: ast::ObjectName::from(vec![Ident::new("get_json_object")]),
+    Some(call("get_json_object", vec![value.clone(), path]))
+}
+
+/// `struct(a, b AS c, 1)` as `named_struct('a', a, 'c', b, 'col3', 1)`.
+pub(crate) fn struct_call(values: &[ast::Expr]) -> ast::Expr {
+    let mut args = Vec::new();
+    for (at, value) in values.iter().enumerate() {
+        let (name, value) = match value {
+            ast::Expr::Named { expr, name } => (name.value.clone(), expr.as_ref()),
+            ast::Expr::Identifier(ident) => (ident.value.clone(), value),
+            ast::Expr::CompoundIdentifier(idents) => {
+                (idents.last().map(|ident| ident.value.clone()).unwrap_or_default(), value)
+            }
+            _ => (format!("col{}", at + 1), value),
+        };
+        args.push(ast::Expr::Value(ast::Value::SingleQuotedString(name).with_empty_span()));
+        args.push(value.clone());
+    }
+    call("named_struct", args)
+}
+
+/// A call that nobody typed.
+pub(crate) fn call(name: &str, args: Vec<ast::Expr>) -> ast::Expr {
+    ast::Expr::Function(ast::Function {
+        name: ast::ObjectName::from(vec![Ident::new(name)]),
         uses_odbc_syntax: false,
         parameters: ast::FunctionArguments::None,
         args: ast::FunctionArguments::List(ast::FunctionArgumentList {
             duplicate_treatment: None,
-            args: vec![argument(value.clone()), argument(path)],
+            args: args.into_iter().map(|arg| ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(arg))).collect(),
             clauses: Vec::new(),
         }),
         filter: None,
         null_treatment: None,
         over: None,
         within_group: Vec::new(),
-    }))
+    })
 }
 
 /// `bigint(x)` and its like.
@@ -143,9 +258,18 @@ fn called(function: &ast::Function, to: &str, args: Vec<ast::Expr>) -> ast::Func
 }
 
 fn only_argument(function: &ast::Function) -> Option<ast::Expr> {
-    let ast::FunctionArguments::List(list) = &function.args else { return None };
-    match list.args.as_slice() {
-        [ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr))] => Some(expr.clone()),
+    match arguments(function)?.as_slice() {
+        [one] => Some(one.clone()),
         _ => None,
     }
+}
+
+/// The arguments, if all are plain expressions.
+fn arguments(function: &ast::Function) -> Option<Vec<ast::Expr>> {
+    let ast::FunctionArguments::List(list) = &function.args else { return None };
+    let plain = list.args.iter().map(|arg| match arg {
+        ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+        _ => None,
+    });
+    plain.collect()
 }

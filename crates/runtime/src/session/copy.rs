@@ -6,6 +6,7 @@
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use alluvium_parser::{Diagnostic, OptionEntry, Query, Text};
 use arrow::array::RecordBatch;
@@ -19,6 +20,8 @@ use parquet::file::properties::WriterProperties;
 
 use crate::error::{Error, Result};
 use crate::session::Session;
+use crate::session::copy_csv::CsvWriter;
+use crate::session::copy_json::SparkFloats;
 use crate::session::outcome::Outcome;
 use crate::table;
 
@@ -42,6 +45,7 @@ impl Session {
         let (format, gzip) = file_format(path, format)?;
         let settings = CsvSettings::parse(format, options)?;
         let plan = self.static_plan(query, "COPY").await?;
+        super::ddl::refuse_duplicates(plan.schema().as_arrow(), query.span)?;
         let physical = self.physical(plan).await?;
         let mut stream = execute_stream(physical, self.state().task_ctx())?;
         let mut writer = FileWriter::create(&target, format, gzip, stream.schema(), &settings)?;
@@ -49,7 +53,7 @@ impl Session {
         while let Some(batch) = stream.next().await {
             let batch = batch?;
             rows += batch.num_rows();
-            writer.write(&batch)?;
+            writer.write(&batch, &target)?;
         }
         writer.finish(&target)?;
         Ok(Outcome::Done(format!("{rows} row{} written to `{}`", if rows == 1 { "" } else { "s" }, path.value)))
@@ -119,7 +123,7 @@ impl CsvSettings {
 }
 
 /// Text output, compressed or not.
-enum Output {
+pub(super) enum Output {
     Plain(BufWriter<File>),
     Gzip(Box<GzEncoder<BufWriter<File>>>),
 }
@@ -142,7 +146,7 @@ impl Write for Output {
 
 enum Encoder {
     Json(Output),
-    Csv(Box<arrow_csv::Writer<Output>>),
+    Csv(CsvWriter),
     Parquet(Box<ArrowWriter<BufWriter<File>>>),
 }
 
@@ -170,8 +174,11 @@ impl FileWriter {
         let encoder = match format {
             Format::Json => Encoder::Json(text(file)),
             Format::Csv => {
-                let builder = arrow_csv::WriterBuilder::new().with_header(csv.header).with_delimiter(csv.delimiter);
-                Encoder::Csv(Box::new(builder.build(text(file))))
+                let mut writer = CsvWriter::try_new(text(file), &schema, csv.delimiter)?;
+                if csv.header {
+                    writer.header(&schema).map_err(|e| Error::io("write", target, &e))?;
+                }
+                Encoder::Csv(writer)
             }
             Format::Parquet => {
                 let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
@@ -182,14 +189,15 @@ impl FileWriter {
         Ok(FileWriter { encoder, temporary: guard })
     }
 
-    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+    fn write(&mut self, batch: &RecordBatch, target: &Path) -> Result<()> {
         match &mut self.encoder {
             Encoder::Json(output) => {
-                let mut writer = arrow::json::LineDelimitedWriter::new(output);
+                let builder = arrow::json::WriterBuilder::new().with_encoder_factory(Arc::new(SparkFloats));
+                let mut writer = builder.build::<_, arrow::json::writer::LineDelimited>(output);
                 writer.write(batch)?;
                 writer.finish()?;
             }
-            Encoder::Csv(writer) => writer.write(batch)?,
+            Encoder::Csv(writer) => writer.batch(batch, target)?,
             Encoder::Parquet(writer) => writer.write(batch).map_err(datafusion::error::DataFusionError::from)?,
         }
         Ok(())
@@ -203,7 +211,7 @@ impl FileWriter {
         };
         let file = match self.encoder {
             Encoder::Json(output) => text(output)?,
-            Encoder::Csv(writer) => text(writer.into_inner())?,
+            Encoder::Csv(writer) => text(writer.output)?,
             Encoder::Parquet(writer) => {
                 let file = writer.into_inner().map_err(datafusion::error::DataFusionError::from)?;
                 file.into_inner().map_err(|e| io(e.into_error()))?

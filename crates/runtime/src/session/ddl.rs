@@ -7,8 +7,8 @@ use alluvium_parser::{
     ColumnDef, CreateForm, CreateTable, CreateView, Diagnostic, Dropped, Name, OptionEntry, Query, Span, Statement,
 };
 use alluvium_planner::{ddl, streaming};
-use arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
 
 use crate::catalog::{Entry, Object, TableEntry, ViewEntry, table_name};
 use crate::error::{Error, Result};
@@ -129,7 +129,8 @@ impl Session {
                 .help("write STREAM in front of a table, or leave the word STREAMING out")
                 .into());
             }
-            rename_columns(bound, &create.columns)?;
+            let renamed = rename_columns(bound, &create.columns)?;
+            refuse_duplicates(renamed.schema().as_arrow(), create.query.span)?;
         }
         if create.temporary {
             self.temporary_views().insert(name.to_lowercase(), (statement.text.clone(), name.clone()));
@@ -238,7 +239,7 @@ impl Session {
             .help(format!("the columns are {}", names.join(", ")))
             .into());
         }
-        let plan = rename(plan, &names)?;
+        let plan = assigned(rename(plan, &names)?, &target, query.span)?;
         let operation = if overwrite { Operation::Overwrite } else { Operation::Write };
         let written = table::append(location, self.run_static(plan).await?, operation).await?;
         Ok(Outcome::Done(format!(
@@ -276,6 +277,17 @@ fn insert_columns(target: &Schema, columns: &[Name], table: &str) -> Result<Vec<
         let found = target.fields().iter().find(|field| field.name().eq_ignore_ascii_case(&wanted));
         found.map(|field| field.name().clone()).ok_or_else(|| unknown_column(&wanted, table, target, name.span))
     };
+    for (at, name) in columns.iter().enumerate() {
+        if columns[..at].iter().any(|other| other.parts.join(".").eq_ignore_ascii_case(&name.parts.join("."))) {
+            return Err(Diagnostic::new(
+                "DUPLICATE_COLUMN",
+                format!("column `{}` is named twice", name.parts.join(".")),
+            )
+            .at(name.span)
+            .help("name each column once")
+            .into());
+        }
+    }
     columns.iter().map(find).collect()
 }
 
@@ -302,6 +314,52 @@ fn rename(plan: LogicalPlan, names: &[String]) -> Result<LogicalPlan> {
         .map(|(column, name)| Expr::Column(column).alias(name.clone()))
         .collect();
     Ok(LogicalPlanBuilder::from(plan).project(columns)?.build()?)
+}
+
+/// Values in the types of the columns they are written to, as CAST gives them; what CAST does not do is refused. Columns
+/// are matched by name, nested ones left to the writer, which goes field by field.
+pub(super) fn assigned(plan: LogicalPlan, target: &Schema, at: Span) -> Result<LogicalPlan> {
+    let mut columns = Vec::new();
+    let mut changed = false;
+    for (column, field) in plan.schema().columns().into_iter().zip(plan.schema().fields()) {
+        let name = field.name().clone();
+        let wanted = target.fields().iter().find(|wanted| wanted.name().eq_ignore_ascii_case(&name));
+        let expr = Expr::Column(column);
+        let (from, Some(to)) = (field.data_type(), wanted.map(|wanted| wanted.data_type())) else {
+            columns.push(expr);
+            continue;
+        };
+        if from == to || from.is_nested() || to.is_nested() || *from == DataType::Null {
+            columns.push(expr);
+            continue;
+        }
+        if !assignable(from, to) {
+            return Err(Diagnostic::new(
+                "INCOMPATIBLE_DATA_FOR_TABLE",
+                format!("column `{name}` is {}, and the query gives {}", ddl::sql_type(to), ddl::sql_type(from)),
+            )
+            .at(at)
+            .help("convert it in the query: unix_timestamp(…), timestamp_seconds(…), to_date(…), a comparison, …")
+            .into());
+        }
+        changed = true;
+        columns.push(cast(expr, to.clone()).alias(name));
+    }
+    Ok(if changed { LogicalPlanBuilder::from(plan).project(columns)?.build()? } else { plan })
+}
+
+/// Whether writing a value of one type into a column of the other says what it means: numbers among each other,
+/// times among each other, whole numbers as seconds into TIMESTAMP, anything into STRING, and STRING into anything.
+fn assignable(from: &DataType, to: &DataType) -> bool {
+    let text = |data_type: &DataType| matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    let time = |data_type: &DataType| matches!(data_type, DataType::Date32 | DataType::Timestamp(_, _));
+    let binary = |data_type: &DataType| matches!(data_type, DataType::Binary | DataType::LargeBinary);
+    text(from)
+        || text(to)
+        || binary(from) && binary(to)
+        || from.is_numeric() && to.is_numeric()
+        || time(from) && time(to)
+        || from.is_numeric() && matches!(to, DataType::Timestamp(_, Some(_)))
 }
 
 /// A view's plan under the column names of `CREATE VIEW v (a, b)`.
@@ -339,14 +397,12 @@ pub(super) fn declared_schema(columns: &[ColumnDef]) -> Result<SchemaRef> {
 pub(super) fn refuse_duplicates(schema: &Schema, span: Span) -> Result<()> {
     let mut seen = std::collections::HashSet::new();
     for field in schema.fields() {
-        if !seen.insert(field.name().to_lowercase()) {
-            return Err(Diagnostic::new(
-                "COLUMN_ALREADY_EXISTS",
-                format!("the result has two columns `{}`", field.name()),
-            )
-            .at(span)
-            .help("give one of them another name with AS, or leave it out")
-            .into());
+        let name = alluvium_planner::shown_name(field.name());
+        if !seen.insert(name.to_lowercase()) {
+            return Err(Diagnostic::new("COLUMN_ALREADY_EXISTS", format!("the result has two columns `{name}`"))
+                .at(span)
+                .help("give one of them another name with AS, or leave it out")
+                .into());
         }
     }
     Ok(())

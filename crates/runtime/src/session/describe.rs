@@ -35,6 +35,12 @@ impl Session {
             return self.describe_columns(name, false).await;
         }
         let table = table_name(name)?;
+        let entry = self.inner.catalog.get(&table)?.filter(|_| !self.is_temporary(&table));
+        let location = entry.as_ref().and_then(Entry::location).filter(|location| table::exists(location));
+        let head = match location {
+            Some(location) => Some(table::Head::open(location).await?),
+            None => None,
+        };
         let schema = self.columns_of(&table).await.map_err(|e| e.at_least(name.span))?;
         let mut rows: Vec<(String, String)> = schema
             .fields()
@@ -42,10 +48,26 @@ impl Session {
             .filter(|field| field.name() != METADATA_COLUMN)
             .map(|field| (field.name().clone(), sql_type(field.data_type()).to_lowercase()))
             .collect();
+        if let Some(head) = head.as_ref().filter(|head| !head.partition_columns().is_empty()) {
+            rows.push((String::new(), String::new()));
+            rows.push(("# Partition Information".into(), String::new()));
+            for column in head.partition_columns() {
+                let known = schema.fields().iter().find(|field| field.name() == column);
+                let data_type = known.map(|field| sql_type(field.data_type()).to_lowercase());
+                rows.push((column.clone(), data_type.unwrap_or_default()));
+            }
+        }
         rows.push((String::new(), String::new()));
         rows.push(("# Detailed Table Information".into(), String::new()));
-        if let Some(entry) = self.inner.catalog.get(&table)? {
+        if let Some(entry) = entry {
             rows.extend(details(&entry)?);
+            if let Some(comment) = head.as_ref().and_then(|head| head.comment()) {
+                rows.push(("Comment".into(), comment.to_owned()));
+            }
+            if let Some(properties) = head.as_ref().map(|head| head.properties()).filter(|all| !all.is_empty()) {
+                let all: Vec<String> = properties.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                rows.push(("Table Properties".into(), format!("[{}]", all.join(","))));
+            }
         } else {
             rows.push(("Name".into(), table));
             rows.push(("Type".into(), "TEMP VIEW".into()));
@@ -55,6 +77,10 @@ impl Session {
             .text("data_type", rows.iter().map(|(_, value)| Some(value)))
             .text("comment", rows.iter().map(|_| None::<&str>))
             .rows()
+    }
+
+    fn is_temporary(&self, name: &str) -> bool {
+        self.temporary_views().contains_key(&name.to_lowercase())
     }
 
     pub(super) async fn describe_history(&self, name: &Name, limit: Option<u64>) -> Result<Outcome> {

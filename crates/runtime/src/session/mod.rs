@@ -4,11 +4,14 @@
 //! exactly-once (the epoch does); it finds what names stand for, and starts, stops and describes.
 
 mod copy;
+mod copy_csv;
+mod copy_json;
 mod ddl;
 mod describe;
 mod files;
 mod live;
 mod outcome;
+mod refresh;
 mod resolve;
 mod secrets;
 mod select;
@@ -96,7 +99,11 @@ impl Session {
 
     /// Runs one statement. Dropping the future asks whatever it runs to stop after the running epoch; nothing is lost.
     pub async fn execute(&self, statement: &Statement) -> Result<Outcome> {
-        self.dispatch(statement).await.map_err(|error| error.at_least(statement.span))
+        match self.dispatch(statement).await {
+            // Rows come later, and so do the errors of computing them.
+            Ok(Outcome::Rows(rows)) => Ok(Outcome::Rows(rows.of(statement.span))),
+            other => other.map_err(|error| error.at_least(statement.span)),
+        }
     }
 
     async fn dispatch(&self, statement: &Statement) -> Result<Outcome> {
@@ -121,7 +128,9 @@ impl Session {
             K::AlterFile { name, change, path } => self.alter_file(name, *change, path),
             K::SetTrigger { name, trigger } => self.set_trigger(name, trigger).await,
             K::Preview { relation, span } => self.preview(relation, *span).await,
-            K::ShowRelations { views } => self.show_relations(*views),
+            K::ShowRelations { views, schema, pattern } => {
+                self.show_relations(*views, schema.as_ref(), pattern.as_ref())
+            }
             K::ShowColumns { name } => self.describe_columns(name, true).await,
             K::ShowCreateTable { name } => self.show_create_table(name).await,
             K::ShowTblProperties { name } => self.show_properties(name).await,

@@ -1,15 +1,16 @@
 //! What a statement gives back.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use alluvium_parser::Diagnostic;
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use alluvium_parser::{Diagnostic, Span};
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt;
 use tokio::sync::mpsc;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The result of one statement.
 pub enum Outcome {
@@ -25,6 +26,8 @@ pub enum Outcome {
 pub struct Rows {
     schema: SchemaRef,
     source: RowSource,
+    /// The statement they are of.
+    span: Span,
 }
 
 enum RowSource {
@@ -35,17 +38,22 @@ enum RowSource {
 impl Rows {
     /// Rows as they are computed.
     pub fn stream(stream: SendableRecordBatchStream) -> Self {
-        Rows { schema: stream.schema(), source: RowSource::Stream(stream) }
+        Rows { schema: shown(&stream.schema()), source: RowSource::Stream(stream), span: Span::UNKNOWN }
     }
 
     /// Rows that are there.
     pub fn batch(batch: RecordBatch) -> Self {
-        Rows { schema: batch.schema(), source: RowSource::Batches(VecDeque::from([batch])) }
+        Rows { schema: batch.schema(), source: RowSource::Batches(VecDeque::from([batch])), span: Span::UNKNOWN }
     }
 
     /// Several batches that are there.
     pub fn batches(schema: SchemaRef, batches: VecDeque<RecordBatch>) -> Self {
-        Rows { schema, source: RowSource::Batches(batches) }
+        Rows { schema, source: RowSource::Batches(batches), span: Span::UNKNOWN }
+    }
+
+    /// The same rows, with the place to which errors of computing them belong.
+    pub(super) fn of(self, span: Span) -> Self {
+        Rows { span, ..self }
     }
 
     /// Columns.
@@ -56,7 +64,13 @@ impl Rows {
     /// The next rows; None at the end.
     pub async fn next(&mut self) -> Option<Result<RecordBatch>> {
         match &mut self.source {
-            RowSource::Stream(stream) => stream.next().await.map(|batch| batch.map_err(Into::into)),
+            RowSource::Stream(stream) => {
+                let batch = match stream.next().await? {
+                    Ok(batch) => batch,
+                    Err(error) => return Some(Err(Error::from(error).at_least(self.span))),
+                };
+                Some(if self.schema == batch.schema() { Ok(batch) } else { renamed(&batch, self.schema.clone()) })
+            }
             RowSource::Batches(batches) => batches.pop_front().map(Ok),
         }
     }
@@ -69,6 +83,22 @@ impl Rows {
         }
         Ok(batches)
     }
+}
+
+/// Columns under the names they are shown with: a repeated one without what tells it apart while it is computed.
+fn shown(schema: &SchemaRef) -> SchemaRef {
+    use alluvium_planner::shown_name;
+    if schema.fields().iter().all(|field| shown_name(field.name()) == field.name()) {
+        return schema.clone();
+    }
+    let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_name(shown_name(field.name())));
+    Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone()))
+}
+
+/// The batch under those names.
+fn renamed(batch: &RecordBatch, schema: SchemaRef) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    Ok(RecordBatch::try_new_with_options(schema, batch.columns().to_vec(), &options)?)
 }
 
 /// A `SELECT` over a stream. Dropping it stops the stream; it has no table and leaves nothing behind.

@@ -89,7 +89,10 @@ impl Session {
             return Err(Error::internal("a view's stored text is not CREATE VIEW"));
         };
         // Places inside the view's own text mean nothing to the reader of the statement that uses it.
-        let plan = self.bind(&view.query, stored).await.map_err(|error| unplaced(error, &view.name.parts))?;
+        let plan = self
+            .bind(&view.query, stored)
+            .await
+            .map_err(|error| unplaced(error, &format!("view `{}`", view.name.parts.join("."))))?;
         let plan = super::ddl::rename_columns(plan, &view.columns)?;
         Ok(Resolved { provider: Arc::new(ViewTable::new(plan, None)), has_metadata: false })
     }
@@ -114,7 +117,7 @@ impl Session {
     async fn delta(&self, location: &str, version: Option<u64>, name: Option<&str>) -> Result<Resolved> {
         let path = table::table_path(location)?;
         if !table::exists(&path) {
-            let name = name.unwrap_or(location);
+            let Some(name) = name else { return Err(no_delta_table(location)) };
             return Err(Diagnostic::new(
                 "TABLE_PENDING",
                 format!("`{name}` has no columns yet: no file has arrived for it"),
@@ -222,6 +225,9 @@ impl Session {
     ) -> Result<Resolved> {
         let path = table::table_path(location)?;
         if !table::exists(&path) {
+            if name == location {
+                return Err(no_delta_table(location).at_least(span));
+            }
             return Err(Diagnostic::new(
                 "TABLE_PENDING",
                 format!("`{name}` has no columns yet: no file has arrived for it"),
@@ -300,6 +306,12 @@ pub(super) fn ddl_of(schema: &Schema) -> String {
     schema.fields().iter().map(column).collect::<Vec<_>>().join(", ")
 }
 
+fn no_delta_table(location: &str) -> Error {
+    Diagnostic::new("TABLE_NOT_FOUND", format!("there is no Delta table in `{location}`"))
+        .help("a Delta table has a directory _delta_log; files of other formats are read with parquet.`…`, json.`…`, …")
+        .into()
+}
+
 fn streaming_source(plan: &LogicalPlan) -> Option<Arc<SourceSpec>> {
     streaming::first_stream(plan)
 }
@@ -310,14 +322,18 @@ fn ends_in_metadata(schema: &Schema) -> bool {
 
 /// An error of a part of the language this release does not carry out.
 pub(super) fn not_yet(what: &str, span: Span) -> Error {
-    Diagnostic::new("NOT_SUPPORTED_YET", format!("{what} is not supported in this release")).at(span).into()
+    Diagnostic::new("NOT_SUPPORTED_YET", format!("{what} is not supported in this release"))
+        .at(span)
+        .help("leave it out or write it another way; docs/sql.md lists what works")
+        .into()
 }
 
-/// The error of a view's own text, without the place and with the view's name.
-fn unplaced(error: Error, view: &[String]) -> Error {
+/// The error of a stored text, without the place, which means nothing in the statement that was typed, and with the
+/// name of what it belongs to.
+pub(super) fn unplaced(error: Error, owner: &str) -> Error {
     let strip = |mut diagnostic: Box<Diagnostic>| {
         diagnostic.span = Span::UNKNOWN;
-        diagnostic.message = format!("{} (in view `{}`)", diagnostic.message, view.join("."));
+        diagnostic.message = format!("{} (in {owner})", diagnostic.message);
         diagnostic
     };
     match error {

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use alluvium_parser::{CreateStreamingTable, Name, OutputMode, Place, StatementKind, Text, Trigger, parse_statement};
+use alluvium_parser::{
+    CreateStreamingTable, Diagnostic, Name, OutputMode, Place, StatementKind, Text, Trigger, parse_statement,
+};
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{Field, Schema};
 
@@ -175,7 +177,18 @@ impl Session {
         look(&Checkpoint::open(&stream.checkpoint, &entry.name)?).map(Some)
     }
 
-    pub(super) fn show_relations(&self, views: bool) -> Result<Outcome> {
+    pub(super) fn show_relations(&self, views: bool, schema: Option<&Name>, pattern: Option<&Text>) -> Result<Outcome> {
+        if let Some(schema) = schema
+            && !schema.parts.iter().all(|part| part.eq_ignore_ascii_case("default"))
+        {
+            return Err(Diagnostic::new(
+                "SCHEMA_NOT_FOUND",
+                format!("there is no schema `{}`", schema.parts.join(".")),
+            )
+            .at(schema.span)
+            .help("all tables and views are in the schema `default`")
+            .into());
+        }
         let mut rows: Vec<(String, String, bool)> = Vec::new();
         for entry in self.inner.catalog.list()? {
             let view = matches!(entry.object, Object::View(_));
@@ -185,6 +198,9 @@ impl Session {
         }
         for (_, name) in self.temporary_views().values() {
             rows.push((name.clone(), "VIEW".into(), true));
+        }
+        if let Some(pattern) = pattern {
+            rows.retain(|(name, _, _)| pattern.value.split('|').any(|one| is_like(name, one.trim())));
         }
         rows.sort_by_key(|(name, _, _)| name.to_lowercase());
         Table::new()
@@ -250,4 +266,20 @@ pub(super) fn mode_sql(mode: OutputMode) -> &'static str {
         OutputMode::Complete => "COMPLETE",
         OutputMode::Update => "UPDATE",
     }
+}
+
+/// Whether a name is like a pattern, without case; `*` is any text.
+fn is_like(name: &str, pattern: &str) -> bool {
+    let (name, pattern) = (name.to_lowercase(), pattern.to_lowercase());
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else { return false };
+    let parts: Vec<&str> = parts.collect();
+    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
+    for part in middle {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
 }

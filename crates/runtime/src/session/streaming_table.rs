@@ -111,7 +111,11 @@ impl Session {
     }
 
     async fn plan(&self, create: &CreateStreamingTable, stored: &StoredSchemas) -> Result<Planned> {
-        let bound = self.bind(&create.query, stored).await?;
+        let mut bound = self.bind(&create.query, stored).await?;
+        if !create.columns.is_empty() {
+            let declared = super::ddl::declared_schema(&create.columns)?;
+            bound = super::ddl::assigned(bound, &declared, create.query.span)?;
+        }
         let mode = create.output_mode.unwrap_or((OutputMode::Append, create.query.span));
         let plan = plan_stream(bound, &create.query, mode, &self.state())?;
         target_schema(create, &plan)?;
@@ -127,6 +131,11 @@ impl Session {
             Err(Error::Statement(diagnostic)) if diagnostic.code == EMPTY_DIRECTORY => return Ok(()),
             other => other?,
         };
+        if table::exists(&stream.location) {
+            let head = table::Head::open(&stream.location).await?;
+            super::refresh::refuse_changed_table(create, &head)?;
+            table::Conform::plan(&planned.plan.schema, &head.schema()).map_err(|e| e.at_least(create.query.span))?;
+        }
         crate::query::check_fingerprint(&planned.plan, &checkpoint, &entry.name)
     }
 
@@ -139,6 +148,7 @@ impl Session {
     ) -> Result<Entry> {
         if let Some(old) = old {
             let stream = stream_of(old)?;
+            super::refresh::refuse_moved(create, stream, &old.name)?;
             let kept = StreamEntry { statement: statement.text.clone(), ..stream.clone() };
             return Ok(old.with(Object::StreamingTable(kept)));
         }
@@ -272,6 +282,7 @@ impl Session {
                 .help(format!("STOP STREAM {} first, to start it with another trigger", entry.name))
                 .into());
         }
+        refuse_if_elsewhere(&entry, &stream)?;
         let statement = parse_statement(&stream.statement, Place { line: 1, column: 1 })?;
         let own = match &statement.kind {
             StatementKind::CreateStreamingTable(create) => create.trigger.as_ref().map(|clause| clause.trigger),
@@ -290,13 +301,16 @@ impl Session {
     }
 
     pub(super) async fn stop_stream(&self, name: &Name) -> Result<Outcome> {
-        let (entry, _) = self.streaming_entry(name)?;
+        let (entry, stream) = self.streaming_entry(name)?;
         match self.running(&entry.name) {
             Some(handle) => {
                 handle.stop().await;
                 Ok(Outcome::Done(format!("stream `{}` stopped", entry.name)))
             }
-            None => Ok(Outcome::Done(format!("stream `{}` was not running", entry.name))),
+            None => {
+                refuse_if_elsewhere(&entry, &stream)?;
+                Ok(Outcome::Done(format!("stream `{}` was not running", entry.name)))
+            }
         }
     }
 
@@ -442,7 +456,10 @@ async fn open_stream(
                 Err(Error::Statement(diagnostic)) if diagnostic.code == EMPTY_DIRECTORY && waits => {
                     first_arrival(&create.query).await?;
                 }
-                other => break other?,
+                other => {
+                    let owner = format!("the stored query of stream `{name}`");
+                    break other.map_err(|error| super::resolve::unplaced(error, &owner))?;
+                }
             }
         },
     };
@@ -463,6 +480,14 @@ async fn open_stream(
     let parts = PipelineParts { plan, checkpoint, sink, session: session.state(), state_budget, name };
     drop(session);
     open(parts).await
+}
+
+/// A stream that another process runs can be neither started nor stopped here; the lock knows whose it is.
+fn refuse_if_elsewhere(entry: &Entry, stream: &StreamEntry) -> Result<()> {
+    if stream.checkpoint.exists() {
+        drop(Checkpoint::open(&stream.checkpoint, &entry.name)?);
+    }
+    Ok(())
 }
 
 /// Returns when the directories a query reads have changed.
