@@ -19,7 +19,7 @@ environment prevents it; 130 interrupted.";
 /// Without a command: the interactive prompt on a terminal, else statements from standard input, each run
 /// as soon as its semicolon has arrived.
 #[derive(Debug, Parser)]
-#[command(name = "alluvium", version, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(name = "alluvium", version, after_help = EXIT_CODES, max_term_width = 100, args_override_self = true)]
 pub struct Cli {
     /// Run these statements and leave; may be given several times
     #[arg(short = 'c', long = "command", value_name = "SQL", allow_hyphen_values = true)]
