@@ -16,6 +16,11 @@ const ORC: [&[u8]; 5] = [
     include_bytes!("../../fixtures/lz4.orc"),
     include_bytes!("../../fixtures/zstd.orc"),
 ];
+const AVRO: [&[u8]; 3] = [
+    include_bytes!("../../fixtures/plain.avro"),
+    include_bytes!("../../fixtures/bzip2.avro"),
+    include_bytes!("../../fixtures/xz.avro"),
+];
 const RUNS_ORC: &[u8] = include_bytes!("../../fixtures/runs.orc");
 
 fn facts(path: &str) -> FileFacts<'_> {
@@ -47,6 +52,15 @@ fn all_compressions_of_orc_give_the_same_rows() {
     assert_eq!((first.num_rows(), first.num_columns()), (3, 11));
     for bytes in ORC {
         assert_eq!(read(Format::Orc, bytes).unwrap(), first);
+    }
+}
+
+#[test]
+fn all_compressions_of_avro_give_the_same_rows() {
+    let first = read(Format::Avro, AVRO[0]).unwrap();
+    assert_eq!(first.column_by_name("color").unwrap().as_string::<i32>().value(0), "red");
+    for bytes in AVRO {
+        assert_eq!(read(Format::Avro, bytes).unwrap(), first);
     }
 }
 
