@@ -125,7 +125,7 @@ impl CsvSettings {
 /// Text output, compressed or not.
 pub(super) enum Output {
     Plain(BufWriter<File>),
-    Gzip(GzEncoder<BufWriter<File>>),
+    Gzip(Box<GzEncoder<BufWriter<File>>>),
 }
 
 impl Write for Output {
@@ -168,7 +168,7 @@ impl FileWriter {
         let guard = Temporary(temporary);
         let file = BufWriter::new(file);
         let text = |file| match gzip {
-            true => Output::Gzip(GzEncoder::new(file, flate2::Compression::default())),
+            true => Output::Gzip(Box::new(GzEncoder::new(file, flate2::Compression::default()))),
             false => Output::Plain(file),
         };
         let encoder = match format {
