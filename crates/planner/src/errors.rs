@@ -127,7 +127,13 @@ pub(crate) fn readable(message: &str) -> String {
     let text = text.split("\n\nbacktrace").next().unwrap_or(text);
     // DataFusion asks for reports to its own project, which is not the one to ask.
     let text = text.split("\nThis issue was likely caused").next().unwrap_or(text).trim_end_matches('.');
-    without_stand_ins(text)
+    let text = match text.split_once("user-defined coercion failed with: ") {
+        Some((_, inner)) => inner.strip_prefix("Error during planning: ").unwrap_or(inner),
+        None => text,
+    };
+    let text = text.split(" No function matches").next().unwrap_or(text);
+    let text = text.split(" You might need to add explicit").next().unwrap_or(text);
+    without_stand_ins(text.trim_end_matches('.'))
 }
 
 /// Removes `__relation_N.`, by which columns of unnamed relations are qualified.

@@ -77,10 +77,10 @@ fn kind(data_type: &DataType) -> Kind {
 
 /// The rows of a batch as texts. A text of several lines in the only column becomes several rows, with `-` for
 /// each leading space, since files keep neither empty lines nor indentation.
-pub fn rows(batch: &RecordBatch) -> Vec<Vec<String>> {
+pub fn rows(batch: &RecordBatch, zone: Zone) -> Vec<Vec<String>> {
     let mut rows = Vec::with_capacity(batch.num_rows());
     for row in 0..batch.num_rows() {
-        let cells: Vec<String> = batch.columns().iter().map(|column| cell(column, row)).collect();
+        let cells: Vec<String> = batch.columns().iter().map(|column| cell(column, row, zone)).collect();
         match cells.as_slice() {
             [only] if only.contains('\n') => rows.extend(only.trim_end().split('\n').map(|line| vec![indented(line)])),
             _ => rows.push(cells.into_iter().map(|cell| cell.replace('\n', "\\n")).collect()),
@@ -95,7 +95,7 @@ fn indented(line: &str) -> String {
     if line.is_empty() { "-".to_owned() } else { format!("{dashes}{text}") }
 }
 
-fn cell(column: &dyn Array, row: usize) -> String {
+fn cell(column: &dyn Array, row: usize, zone: Zone) -> String {
     let mut out = String::new();
     let float = match column.data_type() {
         _ if column.is_null(row) => None,
@@ -106,7 +106,7 @@ fn cell(column: &dyn Array, row: usize) -> String {
     };
     match float {
         Some(value) => write_float(&mut out, value),
-        None => write_text(&mut out, column, row, Zone::Utc),
+        None => write_text(&mut out, column, row, zone),
     }
     if out.is_empty() { "(empty)".to_owned() } else { out }
 }
@@ -134,7 +134,7 @@ mod tests {
 
     fn shown(column: ArrayRef) -> Vec<String> {
         let batch = RecordBatch::try_from_iter_with_nullable([("c", column, true)]).unwrap();
-        rows(&batch).into_iter().map(|row| row.join(" ")).collect()
+        rows(&batch, Zone::Utc).into_iter().map(|row| row.join(" ")).collect()
     }
 
     #[test]

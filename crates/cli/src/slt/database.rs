@@ -17,6 +17,7 @@ use super::replay::{Memory, Replay};
 use crate::args::Common;
 use crate::driver::source_of;
 use crate::engine::{Error, Outcome, Session, SessionOptions};
+use crate::print::Zone;
 
 /// The directories of one run, removed at its end. Clones share them.
 #[derive(Clone)]
@@ -145,7 +146,9 @@ impl Database {
     }
 
     async fn execute(&mut self, statement: &Statement) -> Result<DBOutput<Kind>, Error> {
-        let mut results = match self.session().await?.execute(statement).await? {
+        let session = self.session().await?;
+        let zone = Zone::named(&session.time_zone());
+        let mut results = match session.execute(statement).await? {
             Outcome::Rows(rows) => rows,
             Outcome::Done(_) => return Ok(DBOutput::StatementComplete(0)),
             Outcome::Live(_) => return Err(Error::internal("a live result outside the prompt")),
@@ -153,7 +156,7 @@ impl Database {
         let types = kinds(&results.schema());
         let mut all = Vec::new();
         while let Some(batch) = results.next().await {
-            all.extend(rows(&batch?));
+            all.extend(rows(&batch?, zone));
         }
         for cell in all.iter_mut().flatten() {
             if cell.contains("alluvium-test-") {

@@ -45,6 +45,16 @@ pub(super) fn checked(binary: &BinaryExpr, left: &DataType, right: &DataType) ->
     Some(Expr::ScalarFunction(ScalarFunction::new_udf(udf, args)))
 }
 
+/// The operation that a checked one stands for.
+pub(crate) fn plain_arithmetic(expr: &Expr) -> Option<Expr> {
+    let Expr::ScalarFunction(function) = expr else { return None };
+    let checked = function.func.inner().downcast_ref::<Checked>()?;
+    match function.args.as_slice() {
+        [left, right] => Some(binary(left.clone(), checked.op, right.clone())),
+        _ => None,
+    }
+}
+
 /// A divisor that is written out and not zero, perhaps behind the cast of a coercion.
 fn non_zero(divisor: &Expr) -> bool {
     match divisor {

@@ -40,11 +40,12 @@ impl ScalarUDFImpl for Concat {
     }
 
     fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
-        if arg_types.iter().any(is_list) {
-            self.arrays.coerce_types(arg_types)
-        } else {
-            self.texts.coerce_types(arg_types)
-        }
+        let Some(list) = arg_types.iter().find(|given| is_list(given)) else {
+            return self.texts.coerce_types(arg_types);
+        };
+        // A NULL is an array that is not there, not an element.
+        let null_as_list = |given: &DataType| if *given == DataType::Null { list.clone() } else { given.clone() };
+        self.arrays.coerce_types(&arg_types.iter().map(null_as_list).collect::<Vec<_>>())
     }
 
     fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {

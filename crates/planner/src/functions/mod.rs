@@ -3,7 +3,7 @@
 //! Most come from `datafusion-spark`; what it lacks is here, one file per subject. Nothing here reads the clock:
 //! `current_timestamp()` and its kin stay calls until an epoch gives them a value ([`clock`]).
 
-mod arithmetic;
+pub(crate) mod arithmetic;
 mod casts;
 pub mod clock;
 mod concat;

@@ -62,10 +62,16 @@ pub(crate) fn respelled(function: &ast::Function) -> Option<ast::Expr> {
             };
             Some(ast::Expr::Function(called(function, "count", vec![case])))
         }
-        "array_sort" => {
-            let text = |text: &str| ast::Expr::Value(ast::Value::SingleQuotedString(text.into()).with_empty_span());
-            Some(ast::Expr::Function(called(function, "array_sort", vec![argument?, text("ASC"), text("NULLS LAST")])))
-        }
+        "array_sort" => Some(sorted(function, argument?, true)),
+        "sort_array" => match arguments(function)?.as_slice() {
+            [array] => Some(sorted(function, array.clone(), false)),
+            [array, ast::Expr::Value(ascending)] => match ascending.value {
+                ast::Value::Boolean(true) => Some(sorted(function, array.clone(), false)),
+                ast::Value::Boolean(false) => Some(call("array_reverse", vec![sorted(function, array.clone(), false)])),
+                _ => None,
+            },
+            _ => None,
+        },
         "struct" => Some(struct_call(&arguments(function)?)),
         "try_divide" => match arguments(function)?.as_slice() {
             [left, right] => {
@@ -82,6 +88,13 @@ pub(crate) fn respelled(function: &ast::Function) -> Option<ast::Expr> {
         "isnotnull" => Some(ast::Expr::IsNotNull(Box::new(argument?))),
         _ => Some(cast(argument?, cast_target(&name)?)),
     }
+}
+
+/// An array in ascending order, its NULLs at one end.
+fn sorted(function: &ast::Function, array: ast::Expr, nulls_last: bool) -> ast::Expr {
+    let text = |text: &str| ast::Expr::Value(ast::Value::SingleQuotedString(text.into()).with_empty_span());
+    let nulls = if nulls_last { "NULLS LAST" } else { "NULLS FIRST" };
+    ast::Expr::Function(called(function, "array_sort", vec![array, text("ASC"), text(nulls)]))
 }
 
 /// Operators that DataFusion has as functions or not at all: `a RLIKE b`, `~a`, `a LIKE ANY (b, c)`.

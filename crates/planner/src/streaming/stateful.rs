@@ -13,6 +13,7 @@ use datafusion::logical_expr::{Aggregate, Expr, Extension, LogicalPlan};
 use crate::bind::first_stream;
 use crate::ddl::sql_type;
 use crate::errors::without_stand_ins;
+use crate::functions::arithmetic::plain_arithmetic;
 use crate::node::StreamAggregateNode;
 use crate::plan::OperatorInfo;
 
@@ -128,7 +129,11 @@ fn text_of(expr: &Expr, shorten: impl Fn(Expr) -> Expr) -> String {
             column.relation = None;
             Ok(Transformed::yes(Expr::Column(column)))
         }
-        other => Ok(Transformed::no(other)),
+        // Checked arithmetic reads, and is remembered in checkpoints, as the operators that were typed.
+        other => Ok(match plain_arithmetic(&other) {
+            Some(operation) => Transformed::yes(operation),
+            None => Transformed::no(other),
+        }),
     });
     let text = match bare {
         Ok(bare) => bare.data.human_display().to_string(),
