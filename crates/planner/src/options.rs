@@ -25,8 +25,41 @@ pub struct FilesOptions {
     pub schema: Option<String>,
     /// Types for single columns, as DDL.
     pub schema_hints: Option<String>,
-    /// `rescue`, `none`, `addNewColumns`, `failOnNewColumns`; None: the default.
-    pub schema_evolution_mode: Option<String>,
+    /// As typed; [`FilesOptions::evolution`] has what holds without it.
+    pub schema_evolution_mode: Option<EvolutionMode>,
+    /// `addNewColumns` ends the stream once the new schema is stored, instead of going on with it.
+    pub schema_evolution_restart: bool,
+    /// Directory or URL of the schema's versions; None: with the checkpoint.
+    pub schema_location: Option<String>,
+    /// Columns of the path; None: every `key=value` directory, empty: none.
+    pub partition_columns: Option<Vec<String>>,
+    /// Where `key=value` directories begin to count; None: below the path.
+    pub base_path: Option<String>,
+}
+
+/// What a field without a column does to a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EvolutionMode {
+    /// It becomes a column.
+    AddNewColumns,
+    /// It goes into the rescue column.
+    Rescue,
+    /// It ends the stream.
+    FailOnNewColumns,
+    /// It is left out.
+    None,
+}
+
+impl EvolutionMode {
+    /// As Databricks spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            EvolutionMode::AddNewColumns => "addNewColumns",
+            EvolutionMode::Rescue => "rescue",
+            EvolutionMode::FailOnNewColumns => "failOnNewColumns",
+            EvolutionMode::None => "none",
+        }
+    }
 }
 
 /// Options of `STREAM t WITH (…)`.
@@ -70,16 +103,28 @@ const fn doc(name: &'static str, default: &'static str, meaning: &'static str) -
 
 /// Options of `cloud_files(…)` and `read_files(…)` that are carried out, besides those of the format.
 pub const FILES_OPTIONS: &[OptionDoc] = &[
+    doc("basePath", "", "directory below which key=value directories are columns; without it, below the path"),
     doc("fileNamePattern", "", "the same as pathGlobFilter"),
     doc("format", "", "the files' format; must agree with the second argument of cloud_files"),
     doc("includeExistingFiles", "true", "whether files that are there at the first start are read; fixed then"),
     doc("inferColumnTypes", "false (read_files: true)", "infer column types; otherwise text formats give STRING"),
     doc("maxBytesPerTrigger", "", "an epoch ends with the file that crosses this size: 1048576, 10mb, 1g"),
     doc("maxFilesPerTrigger", "1000", "most files of one epoch"),
+    doc("partitionColumns", "", "columns from key=value directories, by name; '' for none; without it, all of them"),
     doc("pathGlobFilter", "", "glob on the file name: only files that match are read"),
     doc("schema", "", "the columns as DDL: id BIGINT, name STRING; nothing is inferred then"),
-    doc("schemaEvolutionMode", "", "what unknown fields do: rescue, none, addNewColumns, failOnNewColumns"),
-    doc("schemaHints", "", "types of single columns as DDL, over what is inferred"),
+    doc(
+        "schemaEvolutionMode",
+        "addNewColumns (with schema: none)",
+        "what a field without a column does: addNewColumns, rescue, failOnNewColumns, none",
+    ),
+    doc(
+        "schemaEvolutionRestart",
+        "false",
+        "addNewColumns stores the new schema and ends the stream; the next start goes on with it",
+    ),
+    doc("schemaHints", "", "types of single columns as DDL, over what is inferred: a INT, b.c DATE, list.element.d STRING"),
+    doc("schemaLocation", "", "directory of the schema's versions (_schemas/0, 1, …); without it, in the checkpoint"),
     doc("useStrictGlobber", "false (read_files: true)", "whether * in the path stays inside one directory"),
     doc("validateOptions", "true", "unknown options are errors; false is refused"),
 ];
@@ -101,8 +146,6 @@ const FILES_NOT_YET: &[&str] = &[
     "cleanSource.moveDestination",
     "cleanSource.retentionDuration",
     "maxFileAge",
-    "partitionColumns",
-    "schemaLocation",
     "useIncrementalListing",
     "useNotifications",
     "useManagedFileEvents",
@@ -136,7 +179,6 @@ const GENERIC_NOT_YET: &[&str] = &[
     "ignoreMissingFiles",
     "ignoredPathSegmentRegex",
     "badRecordsPath",
-    "basePath",
     "latestFirst",
     "fileNameOnly",
 ];
@@ -153,7 +195,10 @@ const TABLE_NOT_YET: &[&str] = &[
     "withEventTimeOrder",
 ];
 
-const EVOLUTION_MODES: [&str; 4] = ["addNewColumns", "failOnNewColumns", "none", "rescue"];
+const EVOLUTION_MODES: [&str; 5] =
+    ["addNewColumns", WIDENING, "failOnNewColumns", "none", "rescue"];
+
+const WIDENING: &str = "addNewColumnsWithTypeWidening";
 
 impl FilesOptions {
     /// Takes the options of a file relation apart: these, and what is left for the format, in typed order.
@@ -173,6 +218,10 @@ impl FilesOptions {
             schema: None,
             schema_hints: None,
             schema_evolution_mode: None,
+            schema_evolution_restart: false,
+            schema_location: None,
+            partition_columns: None,
+            base_path: None,
         };
         let mut rest = Vec::new();
         let mut seen = Vec::new();
@@ -196,7 +245,41 @@ impl FilesOptions {
                 rest.push(entry.clone());
             }
         }
+        options.check_evolution(entries)?;
         Ok((options, rest))
+    }
+
+    /// What a field without a column does: what was asked for, or the default.
+    pub fn evolution(&self) -> EvolutionMode {
+        match (self.schema_evolution_mode, &self.schema) {
+            (Some(mode), _) => mode,
+            (None, None) => EvolutionMode::AddNewColumns,
+            (None, Some(_)) => EvolutionMode::None,
+        }
+    }
+
+    fn check_evolution(&self, entries: &[OptionEntry]) -> Result<(), Diagnostic> {
+        let place = |name: &str| {
+            let entry = entries.iter().find(|entry| bare_name(&entry.key.value).0.eq_ignore_ascii_case(name));
+            entry.map_or(alluvium_parser::Span::UNKNOWN, |entry| entry.key.span.to(entry.value.span))
+        };
+        if self.schema.is_some() && self.schema_evolution_mode == Some(EvolutionMode::AddNewColumns) {
+            return Err(Diagnostic::new(
+                "CF_ADD_NEW_NOT_SUPPORTED",
+                "schemaEvolutionMode `addNewColumns` needs a schema that is inferred, and `schema` gives one",
+            )
+            .at(place("schemaEvolutionMode"))
+            .help("give types of single columns by schemaHints instead of `schema`")
+            .help("or use `rescue`, `failOnNewColumns` or `none`"));
+        }
+        if self.schema_evolution_restart && self.evolution() != EvolutionMode::AddNewColumns {
+            let message =
+                format!("schemaEvolutionRestart has no meaning with schemaEvolutionMode `{}`", self.evolution().name());
+            return Err(Diagnostic::new("INVALID_OPTION", message)
+                .at(place("schemaEvolutionRestart"))
+                .help("leave it out, or use `addNewColumns`"));
+        }
+        Ok(())
     }
 
     fn set(&mut self, name: &str, entry: &OptionEntry) -> Result<(), Diagnostic> {
@@ -215,7 +298,15 @@ impl FilesOptions {
                 ddl::parse_ddl(&text()).map_err(|refusal| refusal.at_least(entry.value.span))?;
                 self.schema_hints = Some(text());
             }
-            "schemaevolutionmode" => self.schema_evolution_mode = Some(one_of(entry, &EVOLUTION_MODES)?.to_string()),
+            "schemaevolutionmode" => self.schema_evolution_mode = Some(evolution_mode(entry)?),
+            "schemaevolutionrestart" => self.schema_evolution_restart = flag(entry)?,
+            "schemalocation" => self.schema_location = Some(text()),
+            "partitioncolumns" => {
+                let names = text();
+                let names = names.split(',').map(str::trim).filter(|name| !name.is_empty());
+                self.partition_columns = Some(names.map(str::to_string).collect());
+            }
+            "basepath" => self.base_path = Some(text()),
             "validateoptions" if !flag(entry)? => {
                 return Err(not_carried_out("validateOptions = false", entry)
                     .help("leave it out: an unknown option is always an error"));
@@ -312,10 +403,7 @@ fn unknown<'n>(entry: &OptionEntry, name: &str, names: impl Iterator<Item = &'n 
 
 fn not_carried_out(option: &str, entry: &OptionEntry) -> Diagnostic {
     Diagnostic::new("NOT_SUPPORTED_YET", format!("option `{option}` is not carried out yet")).at(entry.key.span).help(
-        match option {
-            "schemaLocation" => "leave it out: the schema is kept with the stream's checkpoint",
-            _ => "leave it out",
-        },
+        "leave it out",
     )
 }
 
@@ -376,6 +464,22 @@ fn one_of<'n>(entry: &OptionEntry, accepted: &[&'n str]) -> Result<&'n str, Diag
     })
 }
 
+fn evolution_mode(entry: &OptionEntry) -> Result<EvolutionMode, Diagnostic> {
+    match one_of(entry, &EVOLUTION_MODES)? {
+        "addNewColumns" => Ok(EvolutionMode::AddNewColumns),
+        "rescue" => Ok(EvolutionMode::Rescue),
+        "failOnNewColumns" => Ok(EvolutionMode::FailOnNewColumns),
+        WIDENING => Err(Diagnostic::new(
+            "NOT_SUPPORTED_YET",
+            format!("schemaEvolutionMode `{WIDENING}` is not carried out: tables with Delta's feature `typeWidening` cannot be read back yet"),
+        )
+        .at(entry.value.span)
+        .help("use `addNewColumns`: values that do not fit their column are rescued")
+        .help("give a wider type from the start: schemaHints")),
+        _ => Ok(EvolutionMode::None),
+    }
+}
+
 fn starting_version(entry: &OptionEntry) -> Result<StartingVersion, Diagnostic> {
     let typed = entry.value.value.trim();
     if typed.eq_ignore_ascii_case("latest") {
@@ -425,7 +529,7 @@ mod tests {
         assert_eq!(code(("includeExistingFiles", "maybe")), "INVALID_OPTION");
         assert_eq!(code(("cloudFiles.schemaEvolutionMode", "rescu")), "INVALID_OPTION");
         assert_eq!(code(("cloudFiles.cleanSource", "DELETE")), "NOT_SUPPORTED_YET");
-        assert_eq!(code(("cloudFiles.schemaLocation", "x")), "NOT_SUPPORTED_YET");
+        assert_eq!(code(("cloudFiles.schemaEvolutionMode", "addNewColumnsWithTypeWidening")), "NOT_SUPPORTED_YET");
         assert_eq!(code(("modifiedAfter", "2020-01-01")), "NOT_SUPPORTED_YET");
         assert_eq!(code(("schema", "a IMT")), "UNSUPPORTED_DATATYPE");
         let twice = entries(&[("maxFilesPerTrigger", "1"), ("cloudFiles.maxFilesPerTrigger", "2")]);
@@ -445,5 +549,27 @@ mod tests {
         assert_eq!(code(("startingVersion", "-1")), "INVALID_OPTION");
         assert_eq!(code(("readChangeFeed", "true")), "NOT_SUPPORTED_YET");
         assert_eq!(code(("skipChanges", "true")), "UNKNOWN_OPTION");
+    }
+
+    #[test]
+    fn the_evolution_mode_follows_the_schema() {
+        let parse = |pairs: &[(&str, &str)]| FilesOptions::parse(&entries(pairs), false).map(|(options, _)| options);
+        assert_eq!(parse(&[]).unwrap().evolution(), EvolutionMode::AddNewColumns);
+        assert_eq!(parse(&[("schema", "a INT")]).unwrap().evolution(), EvolutionMode::None);
+        assert_eq!(
+            parse(&[("schema", "a INT"), ("schemaEvolutionMode", "RESCUE")]).unwrap().evolution(),
+            EvolutionMode::Rescue
+        );
+        let code = |pairs: &[(&str, &str)]| parse(pairs).unwrap_err().code;
+        assert_eq!(
+            code(&[("schema", "a INT"), ("schemaEvolutionMode", "addNewColumns")]),
+            "CF_ADD_NEW_NOT_SUPPORTED"
+        );
+        assert_eq!(
+            code(&[("schemaEvolutionMode", "rescue"), ("schemaEvolutionRestart", "true")]),
+            "INVALID_OPTION"
+        );
+        assert_eq!(parse(&[("partitionColumns", "a, b")]).unwrap().partition_columns.unwrap(), ["a", "b"]);
+        assert_eq!(parse(&[("partitionColumns", "")]).unwrap().partition_columns.unwrap(), [""; 0]);
     }
 }

@@ -44,7 +44,7 @@ pub(crate) use files::{Layout, Staged};
 pub use head::{Head, SeenTransaction};
 pub use history::{detail, history, version_at};
 pub use location::{absolute, decode as decoded, table_path};
-pub(crate) use log::Log;
+pub(crate) use log::{Log, create_directories, sync_directory};
 
 use crate::error::{Error, Result};
 

@@ -18,8 +18,10 @@ use datafusion::error::DataFusionError;
 use tokio::sync::mpsc::Sender;
 
 use super::FileEntry;
+use super::evolve::UnknownFields;
 use super::input::FilesInput;
 use super::metadata::metadata_array;
+use super::partition_columns::PathColumns;
 use crate::error::{Error, Result};
 use crate::source::ReadCounters;
 
@@ -51,12 +53,16 @@ pub struct Job {
     pub columns: Vec<usize>,
     /// Where `_metadata` stands among the wanted columns.
     pub metadata_at: Option<usize>,
+    /// Columns whose values stand in the path.
+    pub partitions: PathColumns,
     /// Columns given.
     pub output: SchemaRef,
     /// Where what was read is counted.
     pub counters: Arc<ReadCounters>,
     /// Some for a re-run: missing files are noted there instead of failing.
     pub rerun: Option<FilesInput>,
+    /// Some where a field without a column ends the run.
+    pub unknown: Option<Arc<UnknownFields>>,
 }
 
 /// Decodes `units` one after the other into batches of `batch_rows`, until done or until nobody listens.
@@ -127,7 +133,15 @@ impl RowMaker<'_> {
             Ok(()) => {}
         }
         self.attribute(unit.file);
-        Ok(())
+        self.look_for_new_fields(unit.file)
+    }
+
+    /// Ends the run at a field that no column has, where that is wanted.
+    fn look_for_new_fields(&self, file: usize) -> Result<()> {
+        match (&self.job.unknown, self.job.files.get(file)) {
+            (Some(unknown), Some(file)) => unknown.look(&file.path, &self.decoder.unmatched_fields()),
+            _ => Ok(()),
+        }
     }
 
     /// Decodes as much as there are whole records; None when nobody wants more.
@@ -143,6 +157,7 @@ impl RowMaker<'_> {
                 return Ok(Some(at));
             }
             self.attribute(file);
+            self.look_for_new_fields(file)?;
             if !self.give()? {
                 return Ok(None);
             }
@@ -180,8 +195,12 @@ impl RowMaker<'_> {
     fn with_metadata(&self, batch: RecordBatch, origin: &[(usize, usize)]) -> Result<RecordBatch> {
         let rows = batch.num_rows();
         let mut columns = batch.columns().to_vec();
-        if let Some(at) = self.job.metadata_at {
-            columns.insert(at, metadata_array(&self.job.files, origin));
+        let mut more = self.job.partitions.arrays(&self.job.files, origin)?;
+        more.extend(self.job.metadata_at.map(|at| (at, metadata_array(&self.job.files, origin))));
+        more.sort_by_key(|(at, _)| *at);
+        // From the left, so that each comes to stand where it belongs.
+        for (at, column) in more {
+            columns.insert(at, column);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         Ok(RecordBatch::try_new_with_options(self.job.output.clone(), columns, &options)?)
