@@ -38,12 +38,12 @@ pub const SETTINGS: &[SettingDoc] = &[
         meaning: "what a script does after a failed statement: stop, or continue with the next",
     },
     SettingDoc {
-        name: SAMPLE_BYTES,
+        name: "spark.databricks.cloudFiles.schemaInference.sampleSize.numBytes",
         default: "32mb",
         meaning: "columns of files are learnt from about so many bytes of the newest ones",
     },
     SettingDoc {
-        name: SAMPLE_FILES,
+        name: "spark.databricks.cloudFiles.schemaInference.sampleSize.numFiles",
         default: "1000",
         meaning: "columns of files are learnt from at most so many of the newest ones",
     },

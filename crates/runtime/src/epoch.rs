@@ -2,7 +2,10 @@
 //!
 //! The order of the steps is the exactly-once protocol. Nothing is read before the intent is durable; the sink
 //! publishes in one commit that carries the epoch's number; state, ledger and positions follow in one synced batch.
-//! A crash between any two steps is mended by running the same intent again.
+//! A crash between any two steps is mended by running the same intent again. So is a run that meets columns the plan does
+//! not have ([`evolution`]).
+
+mod evolution;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,10 +30,12 @@ use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::metrics::EpochRecord;
 use crate::operator::StreamExtensionPlanner;
-use crate::sink::Sink;
+use crate::sink::{Sink, Written};
 use crate::source::{EpochInput, ReadCounters, Source};
-use crate::state::StateTable;
+use crate::state::{StagedState, StateTable};
 use crate::table;
+
+pub use evolution::{Replan, Replanned};
 
 /// Everything a stream needs to run epochs; owned by one task.
 pub struct Pipeline {
@@ -50,18 +55,24 @@ pub struct Pipeline {
     pub next_epoch: u64,
     /// Static Delta tables by location, at the version last used.
     pub statics: HashMap<String, (u64, Arc<dyn TableProvider>)>,
+    /// Makes a new plan when columns come; None: they end the stream.
+    pub replan: Option<Replan>,
+    /// New columns of the sources since the last committed epoch, as `a.b BIGINT`.
+    pub new_columns: Vec<String>,
+}
+
+/// What one run of an intent left to be committed.
+struct Ran {
+    counters: Arc<ReadCounters>,
+    staged: Vec<StagedState>,
+    written: Written,
 }
 
 impl Pipeline {
     /// Chooses input within the limits and runs one epoch over it. None: there was nothing new.
     pub async fn step(&mut self, limited: bool) -> Result<Option<EpochRecord>> {
         let begun = Instant::now();
-        let mut inputs = Vec::new();
-        for (id, source) in &mut self.sources {
-            if let Some(input) = source.next(limited).await? {
-                inputs.push((id.clone(), input));
-            }
-        }
+        let inputs = self.choose(limited).await?;
         if inputs.is_empty() {
             return Ok(None);
         }
@@ -82,9 +93,6 @@ impl Pipeline {
     pub async fn run(&mut self, intent: Intent, write: bool, begun: Instant) -> Result<EpochRecord> {
         let epoch = intent.epoch;
         let planned = begun.elapsed();
-        let counters = Arc::new(ReadCounters::default());
-        let mut staged = Vec::new();
-        let mut written = crate::sink::Written::default();
         if !write {
             // The rows are in the table; state made without a file that has gone since would contradict them.
             for (_, input) in &intent.inputs {
@@ -93,22 +101,7 @@ impl Pipeline {
                 }
             }
         }
-        if write || !self.states.is_empty() {
-            let extension = Arc::new(StreamExtensionPlanner::new(self.states.clone(), epoch));
-            let physical = self.physical(&intent, extension.clone(), &counters).await?;
-            let partitions = execute_stream_partitioned(physical, self.session.task_ctx())?;
-            if write {
-                let partitions = partitions.into_iter().map(|stream| watched(stream, epoch)).collect();
-                written = self.sink.write(epoch, partitions).await?;
-            } else {
-                drain(partitions).await?;
-            }
-            staged = extension.staged()?;
-        }
-        if !write {
-            // Writes nothing: it tells what the epoch wrote before the crash.
-            written = self.sink.write(epoch, Vec::new()).await?;
-        }
+        let Ran { counters, staged, written } = self.run_until_it_fits(&intent, write).await?;
         let ran = begun.elapsed();
         failpoint::reached("before_commit", epoch);
         let now = now_ms();
@@ -123,6 +116,8 @@ impl Pipeline {
             rows_rescued: counters.rescued.load(Ordering::Relaxed),
             records_corrupt: counters.corrupt.load(Ordering::Relaxed),
             table_version: written.version,
+            schema_version: self.schema_version(),
+            new_columns: self.new_columns.clone(),
             ..EpochRecord::default()
         };
         let mut ledger = Vec::new();
@@ -150,7 +145,53 @@ impl Pipeline {
             }
         }
         self.next_epoch = epoch + 1;
+        self.new_columns.clear();
         Ok(record)
+    }
+
+    /// What the next epoch would read. A source whose table has more columns now gets a new plan first.
+    async fn choose(&mut self, limited: bool) -> Result<Vec<(String, EpochInput)>> {
+        'again: loop {
+            let mut inputs = Vec::new();
+            for at in 0..self.sources.len() {
+                let (id, source) = &mut self.sources[at];
+                match source.next(limited).await {
+                    Ok(Some(input)) => inputs.push((id.clone(), input)),
+                    Ok(None) => {}
+                    Err(error) if source.outgrown() => {
+                        self.take_grown_table(at, error).await?;
+                        continue 'again;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            return Ok(inputs);
+        }
+    }
+
+    /// Runs an intent once. Nothing of it is kept anywhere but in the sink.
+    async fn run_once(&mut self, intent: &Intent, write: bool) -> Result<Ran> {
+        let epoch = intent.epoch;
+        let counters = Arc::new(ReadCounters::default());
+        let mut staged = Vec::new();
+        let mut written = Written::default();
+        if write || !self.states.is_empty() {
+            let extension = Arc::new(StreamExtensionPlanner::new(self.states.clone(), epoch));
+            let physical = self.physical(intent, extension.clone(), &counters).await?;
+            let partitions = execute_stream_partitioned(physical, self.session.task_ctx())?;
+            if write {
+                let partitions = partitions.into_iter().map(|stream| watched(stream, epoch)).collect();
+                written = self.sink.write(epoch, partitions).await?;
+            } else {
+                drain(partitions).await?;
+            }
+            staged = extension.staged()?;
+        }
+        if !write {
+            // Writes nothing: it tells what the epoch wrote before the crash.
+            written = self.sink.write(epoch, Vec::new()).await?;
+        }
+        Ok(Ran { counters, staged, written })
     }
 
     /// The epoch's physical plan: streams bound to the intent's inputs, tables to their latest version.
@@ -241,10 +282,18 @@ fn rebind(
         } else {
             return Ok(Transformed::no(node));
         };
-        let scan = TableScan { source: provider_as_source(provider), ..scan.clone() };
+        let projection = by_name(scan, &provider)?;
+        let scan = TableScan { source: provider_as_source(provider), projection, ..scan.clone() };
         Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
     })?;
     Ok(replaced.data)
+}
+
+/// The columns a scan wants, in a provider that may have more of them than the plan was made with.
+fn by_name(scan: &TableScan, provider: &Arc<dyn TableProvider>) -> datafusion::common::Result<Option<Vec<usize>>> {
+    let schema = provider.schema();
+    let wanted = scan.projected_schema.fields().iter();
+    Ok(Some(wanted.map(|field| schema.index_of(field.name())).collect::<std::result::Result<_, _>>()?))
 }
 
 /// Passes batches through and tells the crash tests that the run is under way.

@@ -376,14 +376,17 @@ pub fn store_schema(spec: &FilesSpec, table: &Path) -> Result<()> {
     if spec.options.schema_location.is_some() {
         log.claim(table)?;
     }
-    if log.latest()?.is_some_and(|newest| newest.version >= version) {
-        return Ok(());
-    }
-    log.write(&SchemaVersion {
+    let mine = SchemaVersion {
         version,
         data: columns_of(spec)?,
         partitions: Schema::new(spec.partition_columns.clone()),
-    })
+    };
+    match log.latest()? {
+        // Put there since the query was planned: it counts from the next start on.
+        Some(newest) if newest.version > version => Ok(()),
+        Some(newest) if newest == mine => Ok(()),
+        _ => log.write(&mine),
+    }
 }
 
 /// Refuses a spec whose `schemaLocation` another table's stream uses.
@@ -424,7 +427,9 @@ fn output_schema(data: &Schema, partitions: &Fields, options: &FormatOptions) ->
     let rescue = options.rescued_data_column.as_ref();
     let end = fields.len() - usize::from(fields.last().is_some_and(|last| Some(last.name()) == rescue));
     let more = partitions.iter().filter(|partition| !data.fields().iter().any(|field| same(partition, field)));
-    fields.splice(end..end, more.cloned());
+    let rest = fields.split_off(end);
+    fields.extend(more.cloned());
+    fields.extend(rest);
     Schema::new(fields)
 }
 
