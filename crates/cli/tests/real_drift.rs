@@ -32,7 +32,9 @@ fn land(engine: &Engine, files: &[PathBuf]) {
 fn sums(engine: &Engine, columns: &[&str]) -> Vec<f64> {
     let parts: Vec<String> = columns
         .iter()
-        .map(|column| format!("round(sum(CAST(`{column}` AS DOUBLE)), 4) AS `s_{column}`, count(`{column}`) AS `n_{column}`"))
+        .map(|column| {
+            format!("round(sum(CAST(`{column}` AS DOUBLE)), 4) AS `s_{column}`, count(`{column}`) AS `n_{column}`")
+        })
         .collect();
     engine.numbers(&format!("SELECT count(*), {}, count(_rescued_data) AS r FROM t", parts.join(", ")))
 }
@@ -64,15 +66,22 @@ fn italian_regions() {
     let options = "'multiLine', 'true', 'cloudFiles.inferColumnTypes', 'true', 'cloudFiles.maxFilesPerTrigger', '7'";
     for drifting in [false, true] {
         let engine = ingest(&files, options, drifting);
-        let columns = [
-            "totale_casi",
-            "tamponi",
-            "totale_positivi_test_molecolare",
-            "tamponi_test_antigenico_rapido",
-            "deceduti",
+        let columns =
+            ["totale_casi", "tamponi", "totale_positivi_test_molecolare", "tamponi_test_antigenico_rapido", "deceduti"];
+        let expected = [
+            1743.0,
+            44_240_697.0,
+            1743.0,
+            511_687_942.0,
+            1743.0,
+            26_523_863.0,
+            231.0,
+            6_713_317.0,
+            231.0,
+            2_079_858.0,
+            1743.0,
+            0.0,
         ];
-        let expected =
-            [1743.0, 44_240_697.0, 1743.0, 511_687_942.0, 1743.0, 26_523_863.0, 231.0, 6_713_317.0, 231.0, 2_079_858.0, 1743.0, 0.0];
         assert_eq!(sums(&engine, &columns), expected, "drifting: {drifting}");
         assert_eq!(engine.numbers("SELECT count(note) FROM t WHERE note <> ''"), [78.0]);
         let new: Vec<String> = engine
@@ -93,7 +102,18 @@ fn johns_hopkins_days() {
         let engine = ingest(&files, "'cloudFiles.maxFilesPerTrigger', '3'", drifting);
         let columns = ["Confirmed", "Deaths", "Recovered", "Latitude", "Longitude"];
         let expected = [
-            1845.0, 765_675.0, 1826.0, 22_124.0, 1404.0, 230_543.0, 1457.0, 13_223.0693, 417.0, 12_393.6979, 417.0, 0.0,
+            1845.0,
+            765_675.0,
+            1826.0,
+            22_124.0,
+            1404.0,
+            230_543.0,
+            1457.0,
+            13_223.0693,
+            417.0,
+            12_393.6979,
+            417.0,
+            0.0,
         ];
         assert_eq!(sums(&engine, &columns), expected, "drifting: {drifting}");
         let names: Vec<String> =

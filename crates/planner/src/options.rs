@@ -123,7 +123,11 @@ pub const FILES_OPTIONS: &[OptionDoc] = &[
         "false",
         "addNewColumns stores the new schema and ends the stream; the next start goes on with it",
     ),
-    doc("schemaHints", "", "types of single columns as DDL, over what is inferred: a INT, b.c DATE, list.element.d STRING"),
+    doc(
+        "schemaHints",
+        "",
+        "types of single columns as DDL, over what is inferred: a INT, b.c DATE, list.element.d STRING",
+    ),
     doc("schemaLocation", "", "directory of the schema's versions (_schemas/0, 1, …); without it, in the checkpoint"),
     doc("useStrictGlobber", "false (read_files: true)", "whether * in the path stays inside one directory"),
     doc("validateOptions", "true", "unknown options are errors; false is refused"),
@@ -195,8 +199,7 @@ const TABLE_NOT_YET: &[&str] = &[
     "withEventTimeOrder",
 ];
 
-const EVOLUTION_MODES: [&str; 5] =
-    ["addNewColumns", WIDENING, "failOnNewColumns", "none", "rescue"];
+const EVOLUTION_MODES: [&str; 5] = ["addNewColumns", WIDENING, "failOnNewColumns", "none", "rescue"];
 
 const WIDENING: &str = "addNewColumnsWithTypeWidening";
 
@@ -402,9 +405,9 @@ fn unknown<'n>(entry: &OptionEntry, name: &str, names: impl Iterator<Item = &'n 
 }
 
 fn not_carried_out(option: &str, entry: &OptionEntry) -> Diagnostic {
-    Diagnostic::new("NOT_SUPPORTED_YET", format!("option `{option}` is not carried out yet")).at(entry.key.span).help(
-        "leave it out",
-    )
+    Diagnostic::new("NOT_SUPPORTED_YET", format!("option `{option}` is not carried out yet"))
+        .at(entry.key.span)
+        .help("leave it out")
 }
 
 fn invalid(entry: &OptionEntry, accepted: &str) -> Diagnostic {
@@ -561,14 +564,8 @@ mod tests {
             EvolutionMode::Rescue
         );
         let code = |pairs: &[(&str, &str)]| parse(pairs).unwrap_err().code;
-        assert_eq!(
-            code(&[("schema", "a INT"), ("schemaEvolutionMode", "addNewColumns")]),
-            "CF_ADD_NEW_NOT_SUPPORTED"
-        );
-        assert_eq!(
-            code(&[("schemaEvolutionMode", "rescue"), ("schemaEvolutionRestart", "true")]),
-            "INVALID_OPTION"
-        );
+        assert_eq!(code(&[("schema", "a INT"), ("schemaEvolutionMode", "addNewColumns")]), "CF_ADD_NEW_NOT_SUPPORTED");
+        assert_eq!(code(&[("schemaEvolutionMode", "rescue"), ("schemaEvolutionRestart", "true")]), "INVALID_OPTION");
         assert_eq!(parse(&[("partitionColumns", "a, b")]).unwrap().partition_columns.unwrap(), ["a", "b"]);
         assert_eq!(parse(&[("partitionColumns", "")]).unwrap().partition_columns.unwrap(), [""; 0]);
     }

@@ -15,8 +15,8 @@ use crate::checkpoint::Intent;
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::source::Drift;
-use crate::source::files::{self, NewColumns};
 use crate::source::files::schema_log::{SchemaLog, SchemaVersion};
+use crate::source::files::{self, NewColumns};
 
 /// Runs of one epoch, each of which learnt more columns: nobody's files need so many.
 const RUNS_MAX: usize = 100;
@@ -149,8 +149,12 @@ fn names(columns: &[NewColumns]) -> String {
 fn without_the_columns(columns: &[NewColumns], error: Error) -> Error {
     let told = |mut diagnostic: Box<Diagnostic>| {
         let sources: Vec<&str> = columns.iter().map(|new| new.title.as_str()).collect();
-        diagnostic.message =
-            format!("new columns {} of {} do not go with the query: {}", names(columns), sources.join(", "), diagnostic.message);
+        diagnostic.message = format!(
+            "new columns {} of {} do not go with the query: {}",
+            names(columns),
+            sources.join(", "),
+            diagnostic.message
+        );
         diagnostic.help.push("change the query by CREATE OR REFRESH, or use schemaEvolutionMode `rescue`".into());
         diagnostic
     };

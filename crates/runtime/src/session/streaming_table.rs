@@ -249,7 +249,8 @@ impl Session {
                     let columns = record.new_columns.join(", ");
                     let version =
                         record.schema_version.map_or(String::new(), |version| format!(", schema version {version}"));
-                    let text = format!("stream `{name}`: epoch {} brought new columns{version}: {columns}", record.epoch);
+                    let text =
+                        format!("stream `{name}`: epoch {} brought new columns{version}: {columns}", record.epoch);
                     let _ = notices.send(Notice::Info(text));
                 }
                 // The receiver goes first when the program ends.
@@ -499,7 +500,8 @@ fn replan(session: WeakSession, create: CreateStreamingTable, checkpoint: PathBu
 async fn first_arrival(query: &Query) -> Result<()> {
     for relation in &query.relations {
         if matches!(relation.kind, RelationKind::Files { streaming: true, .. })
-            && let ResolvedFiles::Waiting(waiting) = files::resolve(&relation.kind, relation.span, files::Context::default()).await?
+            && let ResolvedFiles::Waiting(waiting) =
+                files::resolve(&relation.kind, relation.span, files::Context::default()).await?
         {
             return waiting.changed().await;
         }

@@ -31,7 +31,10 @@ pub fn grown(protocol: &Protocol, metadata: &Metadata, wanted: &Schema) -> Resul
             return Err(Error::statement(
                 Diagnostic::new(
                     "NOT_NULL_VIOLATION",
-                    format!("column `{}` is new in the table and cannot be NOT NULL: the rows that are there have no value", field.name()),
+                    format!(
+                        "column `{}` is new in the table and cannot be NOT NULL: the rows that are there have no value",
+                        field.name()
+                    ),
                 )
                 .help("declare it without NOT NULL"),
             ));
@@ -102,7 +105,8 @@ mod tests {
     #[test]
     fn columns_come_last_and_known_ones_stay() {
         let protocol = create::protocol_for(false, false);
-        let (old, wanted) = (table("a INT, s STRUCT<x: INT>"), parse_ddl("b DATE, s STRUCT<y: STRING>, A BIGINT").unwrap());
+        let (old, wanted) =
+            (table("a INT, s STRUCT<x: INT>"), parse_ddl("b DATE, s STRUCT<y: STRING>, A BIGINT").unwrap());
         let new = grown(&protocol, &old, &wanted).unwrap().unwrap();
         assert_eq!(new.metadata.schema_string, table("a INT, s STRUCT<x: INT, y: STRING>, b DATE").schema_string);
         assert_eq!(new.protocol, None);

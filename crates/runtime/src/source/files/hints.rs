@@ -164,7 +164,9 @@ mod tests {
 
     #[test]
     fn hints_that_lead_nowhere_are_refused() {
-        for (learnt, hint) in [("a BIGINT", "a.b INT"), ("m MAP<STRING, INT>", "m.other INT"), ("l ARRAY<INT>", "l.x INT")] {
+        for (learnt, hint) in
+            [("a BIGINT", "a.b INT"), ("m MAP<STRING, INT>", "m.other INT"), ("l ARRAY<INT>", "l.x INT")]
+        {
             let error = hinted(learnt, hint).unwrap_err().diagnostic();
             assert_eq!(error.code, "INVALID_OPTION", "{hint}: {error:?}");
         }

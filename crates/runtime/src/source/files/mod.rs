@@ -41,10 +41,10 @@ use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use tokio::task::JoinHandle;
 
-pub use exec::FilesExec;
-pub use input::{FileEntry, FilesInput};
 pub use evolve::added;
+pub use exec::FilesExec;
 pub use infer::Sampling;
+pub use input::{FileEntry, FilesInput};
 pub use resolve::{
     Context, ResolvedFiles, WaitingForFiles, check_schema_location, columns_of, resolve, static_provider, store_schema,
 };

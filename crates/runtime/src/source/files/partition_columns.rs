@@ -202,11 +202,8 @@ mod tests {
     #[test]
     fn values_are_decoded_and_typed() {
         let file = |path: &str| FileEntry { path: path.into(), size: 0, modified_ms: 0 };
-        let files = [
-            file("/in/n=07/c=New%20York/f"),
-            file("/in/n=__HIVE_DEFAULT_PARTITION__/c=a=b/f"),
-            file("/in/n=x/f"),
-        ];
+        let files =
+            [file("/in/n=07/c=New%20York/f"), file("/in/n=__HIVE_DEFAULT_PARTITION__/c=a=b/f"), file("/in/n=x/f")];
         let field = |name: &str, data_type| Arc::new(Field::new(name, data_type, true));
         let columns = vec![(0, field("n", DataType::Int32)), (2, field("C", DataType::Utf8))];
         let arrays = PathColumns { base: "/in".into(), columns }.arrays(&files, &[(0, 2), (1, 1), (2, 1)]).unwrap();

@@ -216,10 +216,13 @@ impl Typed {
             options if options.schema_evolution_restart => "schemaEvolutionRestart",
             _ => return Ok(()),
         };
-        Err(Diagnostic::new("INVALID_OPTION", format!("option `{option}` is for streams, and {} reads once", self.title))
-            .at(self.span)
-            .help("leave it out, or write STREAM read_files(…)")
-            .into())
+        Err(Diagnostic::new(
+            "INVALID_OPTION",
+            format!("option `{option}` is for streams, and {} reads once", self.title),
+        )
+        .at(self.span)
+        .help("leave it out, or write STREAM read_files(…)")
+        .into())
     }
 
     /// Where versions of the schema are; only streams have any.
@@ -376,11 +379,8 @@ pub fn store_schema(spec: &FilesSpec, table: &Path) -> Result<()> {
     if spec.options.schema_location.is_some() {
         log.claim(table)?;
     }
-    let mine = SchemaVersion {
-        version,
-        data: columns_of(spec)?,
-        partitions: Schema::new(spec.partition_columns.clone()),
-    };
+    let mine =
+        SchemaVersion { version, data: columns_of(spec)?, partitions: Schema::new(spec.partition_columns.clone()) };
     match log.latest()? {
         // Put there since the query was planned: it counts from the next start on.
         Some(newest) if newest.version > version => Ok(()),

@@ -123,8 +123,8 @@ impl SchemaLog {
             partition_schema_json: schema::to_json(&version.partitions)?,
         };
         let json = serde_json::to_string(&stored).map_err(|e| Error::internal(e.to_string()))?;
-        let linked = write_new(&temporary, &format!("{FORMAT}\n{json}\n"))
-            .and_then(|()| std::fs::hard_link(&temporary, &path));
+        let linked =
+            write_new(&temporary, &format!("{FORMAT}\n{json}\n")).and_then(|()| std::fs::hard_link(&temporary, &path));
         // It has its name, or nobody needs it.
         let _ = std::fs::remove_file(&temporary);
         match linked {
@@ -199,8 +199,11 @@ fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
 
 fn unreadable(path: &Path, why: &str) -> Error {
     Error::Environment(Box::new(
-        Diagnostic::new("SCHEMA_VERSION_CORRUPT", format!("the schema version `{}` cannot be read: {why}", path.display()))
-            .help("mend the file, or remove it: the version before it counts then"),
+        Diagnostic::new(
+            "SCHEMA_VERSION_CORRUPT",
+            format!("the schema version `{}` cannot be read: {why}", path.display()),
+        )
+        .help("mend the file, or remove it: the version before it counts then"),
     ))
 }
 

@@ -466,7 +466,9 @@ async fn columns_are_learnt_hinted_or_remembered() {
 async fn without_files_and_columns_a_stream_waits() {
     let dir = tempfile::tempdir().unwrap();
     let relation = relation(dir.path(), "json", &[], true);
-    let ResolvedFiles::Waiting(waiting) = resolve(&relation, Span::UNKNOWN, Context::default()).await.unwrap() else { panic!() };
+    let ResolvedFiles::Waiting(waiting) = resolve(&relation, Span::UNKNOWN, Context::default()).await.unwrap() else {
+        panic!()
+    };
     put(dir.path(), "a.json", "{\"a\":1}\n", 0);
     waiting.changed().await.unwrap();
     assert!(matches!(resolve(&relation, Span::UNKNOWN, Context::default()).await.unwrap(), ResolvedFiles::Ready(_)));
@@ -476,14 +478,20 @@ async fn without_files_and_columns_a_stream_waits() {
 async fn static_reads_list_anew_each_time() {
     let dir = tempfile::tempdir().unwrap();
     put(dir.path(), "a.json", "{\"a\":1}\n", 0);
-    let provider = static_provider(&relation(dir.path(), "json", &[], false), Span::UNKNOWN, Sampling::default()).await.unwrap();
+    let provider =
+        static_provider(&relation(dir.path(), "json", &[], false), Span::UNKNOWN, Sampling::default()).await.unwrap();
     assert_eq!(number(provider.clone(), "SELECT sum(a) FROM t").await, 1);
     put(dir.path(), "b.json", "{\"a\":2}\n", 0);
     assert_eq!(number(provider, "SELECT sum(a) FROM t").await, 3);
     let one = RelationKind::Path { format: text("json"), path: text(dir.path().join("b.json").to_str().unwrap()) };
-    assert_eq!(number(static_provider(&one, Span::UNKNOWN, Sampling::default()).await.unwrap(), "SELECT sum(a) FROM t").await, 2);
+    assert_eq!(
+        number(static_provider(&one, Span::UNKNOWN, Sampling::default()).await.unwrap(), "SELECT sum(a) FROM t").await,
+        2
+    );
     std::fs::create_dir(dir.path().join("empty")).unwrap();
-    let empty = static_provider(&relation(&dir.path().join("empty"), "json", &[], false), Span::UNKNOWN, Sampling::default()).await;
+    let empty =
+        static_provider(&relation(&dir.path().join("empty"), "json", &[], false), Span::UNKNOWN, Sampling::default())
+            .await;
     assert_eq!(empty.unwrap_err().diagnostic().code, "UNABLE_TO_INFER_SCHEMA");
 }
 

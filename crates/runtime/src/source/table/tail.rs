@@ -70,7 +70,16 @@ impl Tail {
     /// Nothing waits yet; the next commit to be read is `version`.
     pub fn at(terms: Terms, version: u64) -> Self {
         let log = Log::of(&terms.path);
-        Tail { terms, log, scanned: version, waiting: VecDeque::new(), bytes: 0, failure: None, grown: false, looked: Instant::now() }
+        Tail {
+            terms,
+            log,
+            scanned: version,
+            waiting: VecDeque::new(),
+            bytes: 0,
+            failure: None,
+            grown: false,
+            looked: Instant::now(),
+        }
     }
 
     /// Starts over at `version`, with these files of the table before it.
