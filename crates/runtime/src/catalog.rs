@@ -65,6 +65,9 @@ pub struct StreamEntry {
     pub checkpoint: PathBuf,
     /// The CREATE statement, parsed again at each start.
     pub statement: String,
+    /// REFRESH … FULL has begun to take rows and checkpoint away: both go before anything else is done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resetting: bool,
 }
 
 /// A view.

@@ -7,19 +7,21 @@
 
 mod evolution;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use alluvium_parser::Diagnostic;
 use alluvium_planner::plan::StreamingPlan;
 use alluvium_planner::relation::{SourceSpec, StaticReference, StaticRelation, StreamRelation};
 use alluvium_planner::streaming::with_epoch_timestamp;
 use datafusion::catalog::TableProvider;
+use datafusion::common::Result as DfResult;
 use datafusion::common::tree_node::Transformed;
 use datafusion::datasource::{DefaultTableSource, empty::EmptyTable, provider_as_source};
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
-use datafusion::logical_expr::{LogicalPlan, TableScan};
+use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream_partitioned};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use futures::StreamExt;
@@ -53,8 +55,8 @@ pub struct Pipeline {
     pub session: Arc<SessionState>,
     /// Number of the next epoch.
     pub next_epoch: u64,
-    /// Static Delta tables by location, at the version last used.
-    pub statics: HashMap<String, (u64, Arc<dyn TableProvider>)>,
+    /// Static Delta tables by location, as last used.
+    pub statics: HashMap<String, StaticTable>,
     /// Makes a new plan when columns come; None: they end the stream.
     pub replan: Option<Replan>,
     /// New columns of the sources since the last committed epoch, as `a.b BIGINT`.
@@ -66,6 +68,24 @@ struct Ran {
     counters: Arc<ReadCounters>,
     staged: Vec<StagedState>,
     written: Written,
+}
+
+/// A table that is joined, at a version.
+pub struct StaticTable {
+    identity: Option<table::Identity>,
+    version: u64,
+    provider: Arc<dyn TableProvider>,
+}
+
+/// How an epoch is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Run {
+    /// For the first time.
+    First,
+    /// Again, after a crash; nothing of it was published.
+    Again,
+    /// The table has it; state, ledger and positions are missing.
+    StateOnly,
 }
 
 impl Pipeline {
@@ -82,18 +102,29 @@ impl Pipeline {
             timestamp_ms: now_ms(),
             inputs,
             fingerprint: self.plan.fingerprint.clone(),
+            statics: self.latest_statics().await?,
         };
         self.checkpoint.write_intent(&intent)?;
         failpoint::reached("after_intent", intent.epoch);
-        self.run(intent, true, begun).await.map(Some)
+        self.run(intent, Run::First, begun).await.map(Some)
     }
 
-    /// Runs an intent that is durable already: the rest of [`Self::step`], and what recovery does. With `write`
-    /// false the sink has the epoch and only state, ledger and positions are missing.
-    pub async fn run(&mut self, intent: Intent, write: bool, begun: Instant) -> Result<EpochRecord> {
+    /// Finishes the epoch of a pending intent. `sink_has_it`: only state, ledger and positions are missing, made from
+    /// the same versions of the tables it joins; otherwise nothing of it was seen by anybody, and the latest are used.
+    pub async fn rerun(&mut self, mut intent: Intent, sink_has_it: bool) -> Result<EpochRecord> {
+        let begun = Instant::now();
+        if !sink_has_it {
+            intent.statics = self.latest_statics().await?;
+            self.checkpoint.write_intent(&intent)?;
+        }
+        self.run(intent, if sink_has_it { Run::StateOnly } else { Run::Again }, begun).await
+    }
+
+    /// Runs an intent that is durable already.
+    async fn run(&mut self, intent: Intent, run: Run, begun: Instant) -> Result<EpochRecord> {
         let epoch = intent.epoch;
         let planned = begun.elapsed();
-        if !write {
+        if run == Run::StateOnly {
             // The rows are in the table; state made without a file that has gone since would contradict them.
             for (_, input) in &intent.inputs {
                 if let EpochInput::Files(files) = input {
@@ -101,7 +132,7 @@ impl Pipeline {
                 }
             }
         }
-        let Ran { counters, staged, written } = self.run_until_it_fits(&intent, write).await?;
+        let Ran { counters, staged, written } = self.run_until_it_fits(&intent, run).await?;
         let ran = begun.elapsed();
         failpoint::reached("before_commit", epoch);
         let now = now_ms();
@@ -170,28 +201,44 @@ impl Pipeline {
     }
 
     /// Runs an intent once. Nothing of it is kept anywhere but in the sink.
-    async fn run_once(&mut self, intent: &Intent, write: bool) -> Result<Ran> {
+    async fn run_once(&mut self, intent: &Intent, run: Run) -> Result<Ran> {
         let epoch = intent.epoch;
         let counters = Arc::new(ReadCounters::default());
         let mut staged = Vec::new();
         let mut written = Written::default();
-        if write || !self.states.is_empty() {
-            let extension = Arc::new(StreamExtensionPlanner::new(self.states.clone(), epoch));
-            let physical = self.physical(intent, extension.clone(), &counters).await?;
-            let partitions = execute_stream_partitioned(physical, self.session.task_ctx())?;
-            if write {
-                let partitions = partitions.into_iter().map(|stream| watched(stream, epoch)).collect();
-                written = self.sink.write(epoch, partitions).await?;
-            } else {
-                drain(partitions).await?;
+        if run != Run::StateOnly {
+            let (partitions, extension) = self.execute(intent, &counters).await?;
+            let partitions = partitions.into_iter().map(|stream| watched(stream, epoch)).collect();
+            written = self.sink.write(epoch, partitions).await?;
+            match (written.existed, run) {
+                (false, _) => staged = extension.staged()?,
+                // Only now was the epoch begun, so another process has written it, perhaps from other input.
+                (true, Run::First) => return Err(crate::sink::delta::fenced(self.checkpoint.query_id(), epoch, epoch)),
+                // A publication that this process gave up waiting for came through.
+                (true, _) => {}
             }
-            staged = extension.staged()?;
         }
-        if !write {
-            // Writes nothing: it tells what the epoch wrote before the crash.
+        if run == Run::StateOnly || written.existed {
+            if !self.states.is_empty() {
+                let (partitions, extension) = self.execute(intent, &counters).await?;
+                drain(partitions).await?;
+                staged = extension.staged()?;
+            }
+            // Writes nothing: it tells what the epoch wrote before.
             written = self.sink.write(epoch, Vec::new()).await?;
         }
         Ok(Ran { counters, staged, written })
+    }
+
+    /// Starts the epoch's query: its streams of rows, and where its operators stage their state.
+    async fn execute(
+        &mut self,
+        intent: &Intent,
+        counters: &Arc<ReadCounters>,
+    ) -> Result<(Vec<SendableRecordBatchStream>, Arc<StreamExtensionPlanner>)> {
+        let extension = Arc::new(StreamExtensionPlanner::new(self.states.clone(), intent.epoch));
+        let physical = self.physical(intent, extension.clone(), counters).await?;
+        Ok((execute_stream_partitioned(physical, self.session.task_ctx())?, extension))
     }
 
     /// The epoch's physical plan: streams bound to the intent's inputs, tables to their latest version.
@@ -209,30 +256,53 @@ impl Pipeline {
             };
             bound.push((spec.clone(), provider));
         }
-        let statics = self.latest_statics().await?;
+        let statics = self.statics(&intent.statics).await?;
         let plan = rebind(self.plan.plan.clone(), &bound, &statics)?;
         let plan = with_epoch_timestamp(plan, intent.timestamp_ms)?;
         let planner = DefaultPhysicalPlanner::with_extension_planners(vec![extension]);
         Ok(planner.create_physical_plan(&plan, self.session.as_ref()).await?)
     }
 
-    /// Static Delta tables of the plan at their latest version; reopened only when the log has grown.
-    async fn latest_statics(&mut self) -> Result<HashMap<String, Arc<dyn TableProvider>>> {
-        let mut latest = HashMap::new();
+    /// The latest versions of the Delta tables that the plan reads whole.
+    async fn latest_statics(&mut self) -> Result<BTreeMap<String, u64>> {
+        let mut latest = BTreeMap::new();
         for location in static_locations(&self.plan.plan)? {
             let path = table::table_path(&location)?;
+            let identity = table::identity(&path);
+            let version = match self.statics.get(&location) {
+                Some(known) if known.identity == identity && !table::has_version(&path, known.version + 1) => {
+                    known.version
+                }
+                _ => table::latest_version(&path).await?,
+            };
+            latest.insert(location, version);
+        }
+        Ok(latest)
+    }
+
+    /// Those tables at these versions; opened again only when the version is another one.
+    async fn statics(&mut self, versions: &BTreeMap<String, u64>) -> Result<HashMap<String, Arc<dyn TableProvider>>> {
+        let mut providers = HashMap::new();
+        for location in static_locations(&self.plan.plan)? {
+            let path = table::table_path(&location)?;
+            let identity = table::identity(&path);
+            // An intent of before versions were kept has none.
+            let version = match versions.get(&location) {
+                Some(version) => *version,
+                None => table::latest_version(&path).await?,
+            };
             let provider = match self.statics.get(&location) {
-                Some((version, provider)) if !table::has_version(&path, version + 1) => provider.clone(),
+                Some(known) if known.version == version && known.identity == identity => known.provider.clone(),
                 _ => {
-                    let version = table::latest_version(&path).await?;
                     let provider = table::provider(&path, Some(version)).await?;
-                    self.statics.insert(location.clone(), (version, provider.clone()));
+                    self.statics
+                        .insert(location.clone(), StaticTable { identity, version, provider: provider.clone() });
                     provider
                 }
             };
-            latest.insert(location, provider);
+            providers.insert(location, provider);
         }
-        Ok(latest)
+        Ok(providers)
     }
 }
 
@@ -278,22 +348,38 @@ fn rebind(
         } else if let Some(StaticRelation { reference: StaticReference::Delta { location }, .. }) = relation(scan)
             && let Some(provider) = statics.get(location)
         {
+            check_unchanged(scan, provider, location)?;
             provider.clone()
         } else {
             return Ok(Transformed::no(node));
         };
-        let projection = by_name(scan, &provider)?;
-        let scan = TableScan { source: provider_as_source(provider), projection, ..scan.clone() };
+        let scan = TableScan { source: provider_as_source(provider), ..scan.clone() };
         Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
     })?;
     Ok(replaced.data)
 }
 
-/// The columns a scan wants, in a provider that may have more of them than the plan was made with.
-fn by_name(scan: &TableScan, provider: &Arc<dyn TableProvider>) -> datafusion::common::Result<Option<Vec<usize>>> {
-    let schema = provider.schema();
-    let wanted = scan.projected_schema.fields().iter();
-    Ok(Some(wanted.map(|field| schema.index_of(field.name())).collect::<std::result::Result<_, _>>()?))
+/// A plan names columns by position, and has left out filters that its table answers: both hold only while the table
+/// keeps its columns and partitions. Columns added at the end do no harm.
+fn check_unchanged(scan: &TableScan, provider: &Arc<dyn TableProvider>, location: &str) -> DfResult<()> {
+    let (was, now) = (scan.source.schema(), provider.schema());
+    let mut columns = was.fields().iter().zip(now.fields());
+    let same_columns = was.fields().len() <= now.fields().len()
+        && columns.all(|(was, now)| was.name() == now.name() && was.data_type() == now.data_type());
+    let filters: Vec<&Expr> = scan.filters.iter().collect();
+    if same_columns
+        && provider.supports_filters_pushdown(&filters)? == scan.source.supports_filters_pushdown(&filters)?
+    {
+        return Ok(());
+    }
+    Err(Error::from(
+        Diagnostic::new(
+            "TABLE_CHANGED",
+            format!("the columns or partitions of the table at `{location}` were changed"),
+        )
+        .help("the stream is planned anew when it is started again"),
+    )
+    .into())
 }
 
 /// Passes batches through and tells the crash tests that the run is under way.

@@ -1,6 +1,7 @@
 //! Errors by what the reader does about them: change the statement, mend the environment, or report a bug.
 
 use alluvium_parser::{Diagnostic, Span};
+use arrow::error::ArrowError;
 
 /// `Result` with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -102,26 +103,55 @@ impl From<arrow::error::ArrowError> for Error {
 
 /// Our own errors travel through DataFusion as `External`; they come out as they went in.
 fn from_datafusion(error: datafusion::error::DataFusionError) -> Error {
+    known(&error).unwrap_or_else(|| Error::statement(Diagnostic::new("EXECUTION", error.strip_backtrace())))
+}
+
+/// The errors behind which there is more than a failed computation. They come wrapped: with context, shared among
+/// partitions, through Arrow and Parquet.
+fn known(error: &datafusion::error::DataFusionError) -> Option<Error> {
     use datafusion::error::DataFusionError as D;
-    match error {
-        D::External(inner) => match inner.downcast::<Error>() {
-            Ok(ours) => *ours,
-            Err(other) => Error::statement(Diagnostic::new("EXECUTION", other.to_string())),
-        },
-        D::Context(_, inner) => from_datafusion(*inner),
-        D::Shared(inner) => match inner.as_ref() {
-            D::External(e) => match e.downcast_ref::<Error>() {
-                Some(ours) => ours.clone(),
-                None => Error::statement(Diagnostic::new("EXECUTION", e.to_string())),
-            },
-            other => Error::statement(Diagnostic::new("EXECUTION", other.strip_backtrace())),
+    Some(match error {
+        D::External(inner) => return ours(inner.as_ref()),
+        D::Context(_, inner) => return known(inner),
+        D::Shared(inner) => return known(inner),
+        D::ArrowError(inner, _) => return of_arrow(inner),
+        D::ParquetError(inner) => match inner.as_ref() {
+            parquet::errors::ParquetError::External(inner) => return ours(inner.as_ref()),
+            _ => return None,
         },
         D::Internal(message) => Error::internal(message),
         D::ResourcesExhausted(message) => {
             Error::statement(Diagnostic::new("OUT_OF_MEMORY", message).help("raise it with `SET memory_limit = '2GB'`"))
         }
-        other => Error::statement(Diagnostic::new("EXECUTION", other.strip_backtrace())),
+        D::IoError(error) => Error::environment("IO", format!("the operating system refused: {error}")),
+        D::ObjectStore(error) if matches!(error.as_ref(), object_store::Error::NotFound { .. }) => Error::environment(
+            "FILE_VANISHED",
+            format!("{error}; it was a data file of a table, perhaps taken by VACUUM while it was being read"),
+        ),
+        _ => return None,
+    })
+}
+
+fn of_arrow(error: &ArrowError) -> Option<Error> {
+    match error {
+        ArrowError::ArithmeticOverflow(what) => Some(Error::statement(
+            Diagnostic::new("ARITHMETIC_OVERFLOW", what)
+                .help("use a wider type, such as CAST(… AS DECIMAL(38, 0)), or try_sum, which gives NULL"),
+        )),
+        ArrowError::ExternalError(inner) => ours(inner.as_ref()),
+        _ => None,
     }
+}
+
+/// An error of ours, or one that DataFusion knows, inside another library's.
+fn ours(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<Error> {
+    if let Some(error) = error.downcast_ref::<Error>() {
+        return Some(error.clone());
+    }
+    if let Some(error) = error.downcast_ref::<ArrowError>() {
+        return of_arrow(error);
+    }
+    error.downcast_ref::<datafusion::error::DataFusionError>().and_then(known)
 }
 
 /// Ours, on its way through DataFusion.

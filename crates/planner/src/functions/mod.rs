@@ -12,6 +12,7 @@ mod java_pattern;
 mod json;
 mod looser;
 pub(crate) mod spellings;
+mod sum;
 
 #[cfg(test)]
 mod tests;
@@ -55,6 +56,8 @@ fn config(settings: &Settings) -> SessionConfig {
     // A partial aggregation that gives up would hand every row to the state.
     options.execution.skip_partial_aggregation_probe_ratio_threshold = 1.1;
     options.execution.parquet.schema_force_view_types = false;
+    // As nanoseconds, Spark's INT96 timestamps would wrap around outside 1677 to 2262.
+    options.execution.parquet.coerce_int96 = Some("us".into());
     options.sql_parser.enable_ident_normalization = false;
     options.sql_parser.collect_spans = true;
     options.sql_parser.map_string_types_to_utf8view = false;
@@ -121,6 +124,7 @@ fn goes_by(function: &ScalarUDF, name: &str) -> bool {
 fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
     let mut functions: Vec<Arc<AggregateUDF>> = datafusion_spark::all_default_aggregate_functions();
     functions.retain(|function| !LEFT_OUT.contains(&function.name()));
+    functions.push(sum::udaf());
     for function in SessionStateDefaults::default_aggregate_functions() {
         if !functions.iter().any(|known| known.name() == function.name()) {
             functions.push(function);

@@ -30,18 +30,22 @@ pub(super) fn prepare(dir: &Path, stream: &str) -> Result<Prepared> {
     let format = dir.join(FORMAT_FILE);
     match fs::read_to_string(&format) {
         Ok(found) if found.trim_end() == FORMAT => {}
+        // Cut off while it was being written, before there was anything else.
+        Ok(found) if !database.exists() && FORMAT.starts_with(found.trim_end()) => begin(dir)?,
         Ok(found) => return Err(unknown_format(dir, found.trim_end())),
-        // Id and format are written before the database exists, the format last.
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound && !database.exists() => {
-            write_durably(&dir.join(QUERY_FILE), &uuid::Uuid::new_v4().to_string())?;
-            write_durably(&format, FORMAT)?;
-            sync_directory(dir)?;
-        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && !database.exists() => begin(dir)?,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(unknown_format(dir, "(none)")),
         Err(e) => return Err(Error::io("read", &format, &e)),
     }
     let query_id = query_id(dir).ok_or_else(|| super::unreadable(&dir.display().to_string(), "its query id"))?;
     Ok(Prepared { database, query_id, lock })
+}
+
+/// Id and format are written before the database exists, the format last.
+fn begin(dir: &Path) -> Result<()> {
+    write_durably(&dir.join(QUERY_FILE), &uuid::Uuid::new_v4().to_string())?;
+    write_durably(&dir.join(FORMAT_FILE), FORMAT)?;
+    sync_directory(dir)
 }
 
 /// The id of the query whose checkpoint `dir` is, also while another process holds it.

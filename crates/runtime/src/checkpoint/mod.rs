@@ -40,6 +40,9 @@ pub struct Intent {
     pub inputs: Vec<(String, EpochInput)>,
     /// The plan's fingerprint.
     pub fingerprint: String,
+    /// Versions of the tables it joins, by location.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub statics: BTreeMap<String, u64>,
 }
 
 /// Everything that becomes true with an epoch.
@@ -137,7 +140,8 @@ impl Checkpoint {
         Ok(self.inner().intent.clone())
     }
 
-    /// Makes an intent durable. It must be the next epoch's, or the pending one again.
+    /// Makes an intent durable. It must be the next epoch's, or the pending one again; other versions of the tables it
+    /// joins may be chosen for a pending one as long as the sink has nothing of it.
     pub fn write_intent(&self, intent: &Intent) -> Result<()> {
         let mut inner = self.inner();
         let next = inner.last.as_ref().map_or(0, |last| last.epoch + 1);
@@ -145,7 +149,7 @@ impl Checkpoint {
             return Err(Error::internal(format!("epoch {} was begun where epoch {next} is next", intent.epoch)));
         }
         if let Some(pending) = &inner.intent
-            && pending != intent
+            && (&pending.inputs, pending.timestamp_ms) != (&intent.inputs, intent.timestamp_ms)
         {
             return Err(Error::internal(format!("epoch {} was begun twice, with different inputs", intent.epoch)));
         }

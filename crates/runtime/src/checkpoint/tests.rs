@@ -6,7 +6,13 @@ use super::*;
 use crate::state::tests::TestDir;
 
 fn intent(epoch: u64) -> Intent {
-    Intent { epoch, timestamp_ms: 1000 + epoch as i64, inputs: Vec::new(), fingerprint: "f".into() }
+    Intent {
+        epoch,
+        timestamp_ms: 1000 + epoch as i64,
+        inputs: Vec::new(),
+        fingerprint: "f".into(),
+        statics: Default::default(),
+    }
 }
 
 fn file(source: &str, path: &str, epoch: u64) -> LedgerEntry {

@@ -10,7 +10,7 @@ use alluvium_planner::relation::SourceKind;
 use arrow::datatypes::SchemaRef;
 use futures::future::BoxFuture;
 
-use super::{Pipeline, Ran};
+use super::{Pipeline, Ran, Run};
 use crate::checkpoint::Intent;
 use crate::error::{Error, Result};
 use crate::failpoint;
@@ -34,10 +34,10 @@ pub struct Replanned {
 
 impl Pipeline {
     /// Runs an intent; after each run that failed for lack of columns, once more with them.
-    pub(super) async fn run_until_it_fits(&mut self, intent: &Intent, write: bool) -> Result<Ran> {
+    pub(super) async fn run_until_it_fits(&mut self, intent: &Intent, run: Run) -> Result<Ran> {
         let mut runs = 0;
         loop {
-            let error = match self.run_once(intent, write).await {
+            let error = match self.run_once(intent, run).await {
                 Ok(ran) => return Ok(ran),
                 Err(error) => error,
             };

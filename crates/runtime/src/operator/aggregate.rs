@@ -87,7 +87,7 @@ impl StreamAggregateExec {
         while let Some(batch) = input.next().await {
             let batch = batch?;
             let timer = metrics.elapsed_compute().timer();
-            merge.push(&batch)?;
+            merge.push(batch)?;
             reservation.try_resize(merge.bytes())?;
             timer.done();
         }

@@ -1,13 +1,14 @@
 //! Merging one epoch's partial states with what is stored, and turning state into results.
 //!
 //! Per batch: the table numbers the keys, stored state of keys seen for the first time goes into the accumulators,
-//! then the batch does. So stored state always comes before the epoch's, and each stored row is read once.
+//! then the batch does. So stored state always comes before the epoch's, and each stored row is read once. While state
+//! is larger than memory, batches are gathered first: keys sorted over more rows share the blocks that are read.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, new_empty_array};
-use arrow::compute::{cast, concat, take};
+use arrow::compute::{cast, concat, concat_batches, take};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::Result as DfResult;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
@@ -82,6 +83,12 @@ impl Aggregates {
     }
 }
 
+/// Rows gathered before the store is asked, while it has rows that are not in memory.
+const ROWS_PER_LOOKUP: usize = 262_144;
+
+/// Bytes gathered at most, whatever the rows: they are concatenated, and text columns have 32-bit offsets.
+const BYTES_PER_LOOKUP: usize = 64 << 20;
+
 /// The merge of one run of one epoch.
 pub(super) struct Merge {
     aggregates: Aggregates,
@@ -103,12 +110,20 @@ pub(super) struct Merge {
     /// How many of them had no state.
     new: u64,
     scratch: Touched,
+    gathers: bool,
+    gathered: Vec<RecordBatch>,
+    gathered_rows: usize,
+    gathered_bytes: usize,
 }
 
 impl Merge {
     pub(super) fn begin(aggregates: Aggregates, table: Arc<StateTable>, schema: SchemaRef) -> DfResult<Merge> {
         Ok(Merge {
             run: table.begin_run()?,
+            gathers: table.is_cold()?,
+            gathered: Vec::new(),
+            gathered_rows: 0,
+            gathered_bytes: 0,
             accumulators: aggregates.accumulators()?,
             aggregates,
             table,
@@ -124,7 +139,29 @@ impl Merge {
     }
 
     /// Takes a batch of key and partial-state columns; a key may come any number of times.
-    pub(super) fn push(&mut self, batch: &RecordBatch) -> DfResult<()> {
+    pub(super) fn push(&mut self, batch: RecordBatch) -> DfResult<()> {
+        if !self.gathers {
+            return self.merge(&batch);
+        }
+        self.gathered_rows += batch.num_rows();
+        self.gathered_bytes += batch.get_array_memory_size();
+        self.gathered.push(batch);
+        if self.gathered_rows < ROWS_PER_LOOKUP && self.gathered_bytes < BYTES_PER_LOOKUP {
+            return Ok(());
+        }
+        self.merge_gathered()
+    }
+
+    fn merge_gathered(&mut self) -> DfResult<()> {
+        let gathered = std::mem::take(&mut self.gathered);
+        (self.gathered_rows, self.gathered_bytes) = (0, 0);
+        match gathered.first() {
+            Some(first) => self.merge(&concat_batches(&first.schema(), &gathered)?),
+            None => Ok(()),
+        }
+    }
+
+    fn merge(&mut self, batch: &RecordBatch) -> DfResult<()> {
         let keys = canonical_keys(&batch.columns()[..self.aggregates.keys]);
         self.meet(&keys, batch.num_rows())?;
         let groups: Vec<usize> = self.scratch.groups.iter().map(|number| self.group_of[*number]).collect();
@@ -185,11 +222,12 @@ impl Merge {
     /// Memory of the accumulators and keys so far.
     pub(super) fn bytes(&self) -> usize {
         let accumulators: usize = self.accumulators.iter().map(|accumulator| accumulator.size()).sum();
-        accumulators + self.keys_bytes + self.touched.len() * size_of::<u32>()
+        accumulators + self.gathered_bytes + self.keys_bytes + self.touched.len() * size_of::<u32>()
     }
 
     /// The new state of every key met. Without GROUP BY there is one, even if nothing came.
     pub(super) fn finish(mut self, epoch: u64) -> DfResult<StagedState> {
+        self.merge_gathered()?;
         if self.aggregates.keys == 0 && self.touched.is_empty() {
             self.meet(&[], 1)?;
             let empty: Vec<ArrayRef> =

@@ -176,7 +176,8 @@ struct Setup {
 }
 
 fn commit(checkpoint: &Checkpoint, epoch: u64, state: Vec<StagedState>) {
-    let intent = Intent { epoch, timestamp_ms: 0, inputs: Vec::new(), fingerprint: String::new() };
+    let intent =
+        Intent { epoch, timestamp_ms: 0, inputs: Vec::new(), fingerprint: String::new(), statics: Default::default() };
     checkpoint.write_intent(&intent).unwrap();
     checkpoint
         .commit(EpochCommit {

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use alluvium_parser::Diagnostic;
 use alluvium_planner::options::StartingVersion;
@@ -10,7 +9,7 @@ use alluvium_planner::plan::StreamingPlan;
 use alluvium_planner::relation::{SourceKind, SourceSpec};
 use datafusion::execution::SessionState;
 
-use crate::checkpoint::{Checkpoint, Facts, Recovery, decide};
+use crate::checkpoint::{Checkpoint, Facts, Intent, Recovery, decide};
 use crate::epoch::{Pipeline, Replan};
 use crate::error::{Error, Result};
 use crate::metrics::EpochRecord;
@@ -63,6 +62,7 @@ pub async fn open(parts: PipelineParts) -> Result<(Pipeline, Option<EpochRecord>
         return Err(refusal.error(&name));
     }
     let sources = open_sources(&plan, &checkpoint, last.is_none() && intent.is_none()).await?;
+    check_intent(intent.as_ref(), &sources, &name)?;
     let mut states = Vec::new();
     for (operator, _) in plan.operators.iter().enumerate() {
         states.push(checkpoint.state(operator as u32, state_budget)?);
@@ -81,12 +81,25 @@ pub async fn open(parts: PipelineParts) -> Result<(Pipeline, Option<EpochRecord>
         new_columns,
     };
     let rerun = match (recovery, intent) {
-        (Recovery::Rerun { sink_has_it, .. }, Some(intent)) => {
-            Some(pipeline.run(intent, !sink_has_it, Instant::now()).await?)
-        }
+        (Recovery::Rerun { sink_has_it, .. }, Some(intent)) => Some(pipeline.rerun(intent, sink_has_it).await?),
         _ => None,
     };
     Ok((pipeline, rerun))
+}
+
+/// An epoch that was begun is finished by a query that reads the same sources; another one would take them for read.
+fn check_intent(intent: Option<&Intent>, sources: &[(String, Box<dyn Source>)], name: &str) -> Result<()> {
+    let Some(intent) = intent else { return Ok(()) };
+    let unknown = intent.inputs.iter().find(|(id, _)| !sources.iter().any(|(at, _)| at == id));
+    match unknown {
+        None => Ok(()),
+        Some(_) => Err(Diagnostic::new(
+            "STATE_INCOMPATIBLE",
+            format!("epoch {} of `{name}` was begun with a source that the query no longer reads", intent.epoch),
+        )
+        .help(format!("start it once with the former query, or REFRESH TABLE {name} FULL to start over"))
+        .into()),
+    }
 }
 
 /// Stored state serves only the query it was made by.

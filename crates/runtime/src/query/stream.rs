@@ -247,6 +247,8 @@ async fn read_available(shared: &Shared, pipeline: &mut Pipeline, limited: bool)
 
 async fn read_for_ever(shared: &Shared, pipeline: &mut Pipeline, interval: Duration) -> Result<()> {
     let mut stop = shared.stop.subscribe();
+    // Asked not to wait for the interval until nothing is left.
+    let mut hurry = false;
     while !*shared.stop.borrow() {
         let asked = shared.asked.load(Ordering::SeqCst);
         let begun = Instant::now();
@@ -260,12 +262,13 @@ async fn read_for_ever(shared: &Shared, pipeline: &mut Pipeline, interval: Durat
             shared.idle(pipeline, asked);
         }
         // An epoch that overran its interval is followed at once; otherwise the next one starts on the grid.
-        if ran.is_some() && begun.elapsed() > interval {
+        if ran.is_some() && (hurry || begun.elapsed() > interval) {
             continue;
         }
+        hurry = false;
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => break,
-            () = shared.look.notified() => {}
+            () = shared.look.notified() => hurry = true,
             () = next_look(pipeline, interval) => {}
         }
     }

@@ -125,7 +125,7 @@ impl Sink for Shown {
         self.begun = Instant::now();
         // A reader that has gone stops the stream by dropping it.
         let _ = self.sender.send(Ok(update)).await;
-        Ok(Written { rows, version: None, publish_us: 0 })
+        Ok(Written { rows, ..Written::default() })
     }
 }
 

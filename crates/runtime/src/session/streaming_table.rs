@@ -188,7 +188,7 @@ impl Session {
         if let Some(at) = &create.checkpoint_location {
             self.refuse_shared_checkpoint(&checkpoint, name, at.span)?;
         }
-        let stream = StreamEntry { location, managed, checkpoint, statement: statement.text.clone() };
+        let stream = StreamEntry { location, managed, checkpoint, statement: statement.text.clone(), resetting: false };
         Ok(Entry::new(name, Object::StreamingTable(stream)))
     }
 
@@ -286,7 +286,7 @@ impl Session {
         let (entry, _) = self.streaming_entry(table)?;
         if full {
             self.stop_running(&entry.name).await;
-            self.remove_data(&entry).await?;
+            let entry = self.start_over(&entry).await?;
             return self.run(&entry, Trigger::AvailableNow, None).await;
         }
         if let Some(handle) = self.running(&entry.name) {
@@ -372,7 +372,20 @@ impl Session {
     }
 
     /// Removes a streaming table's checkpoint and data, keeping its entry.
-    pub(super) async fn remove_data(&self, entry: &Entry) -> Result<()> {
+    /// Back to before the first start. The catalog says that this was begun until it is done, so that rows and
+    /// checkpoint go together, crash or not.
+    async fn start_over(&self, entry: &Entry) -> Result<Entry> {
+        let stream = stream_of(entry)?;
+        let marked = |resetting| entry.with(Object::StreamingTable(StreamEntry { resetting, ..stream.clone() }));
+        self.inner.catalog.put(&marked(true))?;
+        self.remove_data(entry).await?;
+        let reset = marked(false);
+        self.inner.catalog.put(&reset)?;
+        Ok(reset)
+    }
+
+    /// Takes rows and checkpoint away.
+    async fn remove_data(&self, entry: &Entry) -> Result<()> {
         let stream = stream_of(entry)?;
         // The lock makes sure that nobody else works on it.
         if stream.checkpoint.exists() {
@@ -452,6 +465,12 @@ async fn open_stream(
     planned: Option<Planned>,
     waits: bool,
 ) -> Result<(Pipeline, Option<EpochRecord>)> {
+    if stream.resetting {
+        let session = session.session()?;
+        if let Some(entry) = session.inner.catalog.get(&name)? {
+            session.start_over(&entry).await?;
+        }
+    }
     let checkpoint = Checkpoint::open(&stream.checkpoint, &name)?;
     let planned = match planned {
         Some(planned) => planned,

@@ -27,6 +27,8 @@ use crate::table::{self, Conform, Grown, Head, Layout, Operation, SeenTransactio
 pub struct DeltaSink {
     head: Head,
     query_id: String,
+    /// Another table at the same place is not ours.
+    table_id: String,
     mode: OutputMode,
     /// Columns that rows have; None: those of the table.
     wanted: Option<SchemaRef>,
@@ -49,7 +51,10 @@ impl DeltaSink {
                     .help("use COMPLETE"),
             ));
         }
-        let mut head = Head::open(path).await?;
+        let mut head = match mode {
+            OutputMode::Append => Head::open(path).await?.without_files(),
+            _ => Head::open(path).await?,
+        };
         table::check(&head, mode == OutputMode::Complete)?;
         head.txn(query_id).await?;
         let layout = Arc::new(Layout::new(path, head.metadata())?);
@@ -57,9 +62,11 @@ impl DeltaSink {
         // Streams that live for one epoch at a time catch up here on what they have no time for at their end.
         table::checkpoint_log_if_due(&head, head.version()).await;
         let log_checkpointed = head.log().announced_checkpoint().unwrap_or(0);
+        let table_id = head.table_id().to_owned();
         Ok(DeltaSink {
             head,
             query_id: query_id.to_owned(),
+            table_id,
             mode,
             wanted: None,
             grown: None,
@@ -85,6 +92,9 @@ impl DeltaSink {
     async fn refresh(&mut self) -> Result<()> {
         self.head.update().await?;
         if self.head.generation() != self.generation {
+            if self.head.table_id() != self.table_id {
+                return Err(replaced(self.head.path()));
+            }
             table::check(&self.head, self.mode == OutputMode::Complete)?;
             self.arrange()?;
         }
@@ -104,14 +114,22 @@ impl DeltaSink {
         Ok(())
     }
 
+    /// The table has this epoch, or a later one, which only another process can have written.
+    fn there_already(&self, seen: SeenTransaction, epoch: u64) -> Result<Written> {
+        if seen.number > epoch {
+            return Err(fenced(&self.query_id, epoch, seen.number));
+        }
+        self.as_written(seen)
+    }
+
     /// What an epoch wrote that is there already, as far as its commit can still be read.
     fn as_written(&self, seen: SeenTransaction) -> Result<Written> {
         let version = seen.version.or_else(|| self.find(seen.number));
-        let Some(at) = version else { return Ok(Written::default()) };
+        let Some(at) = version else { return Ok(Written { existed: true, ..Written::default() }) };
         let actions = self.head.log().read(at)?.unwrap_or_default();
         let info = actions.iter().find_map(|action| action.commit_info.as_ref());
         let rows = info.and_then(|info| info["operationMetrics"]["numOutputRows"].as_str()?.parse().ok());
-        Ok(Written { rows: rows.unwrap_or(0), version, publish_us: 0 })
+        Ok(Written { rows: rows.unwrap_or(0), version, publish_us: 0, existed: true })
     }
 
     /// The version of an epoch's commit, which is among the last ones when it matters.
@@ -149,6 +167,8 @@ impl DeltaSink {
 impl Sink for DeltaSink {
     async fn last_epoch(&mut self) -> Result<Option<u64>> {
         self.refresh().await?;
+        let path = self.head.path().to_owned();
+        table::blocking(move || table::sync(&path)).await?;
         self.head.txn(&self.query_id).await
     }
 
@@ -162,7 +182,7 @@ impl Sink for DeltaSink {
         if let Some(seen) = self.head.known_transaction(&self.query_id)
             && seen.number >= epoch
         {
-            return self.as_written(seen);
+            return self.there_already(seen, epoch);
         }
         let staged = Staged::write(self.layout.clone(), partitions).await?;
         failpoint::reached("after_data_files", epoch);
@@ -182,6 +202,10 @@ impl Sink for DeltaSink {
             let same = now.id == planned.id
                 && now.schema_string == planned.schema_string
                 && now.partition_columns == planned.partition_columns;
+            // Nothing to add and nothing to take away leaves no trace in the table.
+            if staged.files() == 0 && !operation.replaces_rows() {
+                return Ok(None);
+            }
             failpoint::reached("before_publish", epoch);
             if !same {
                 return Err(table::changed_meanwhile());
@@ -196,8 +220,7 @@ impl Sink for DeltaSink {
         .await?;
         failpoint::reached("after_publish", epoch);
         match (overtaken, written.version) {
-            (Some(seen), _) if seen.number > epoch => Err(fenced(query_id, epoch, seen.number)),
-            (Some(seen), _) => self.as_written(seen),
+            (Some(seen), _) => self.there_already(seen, epoch),
             (None, Some(version)) => {
                 self.write_log_checkpoint_if_due(version);
                 Ok(written)
@@ -207,7 +230,17 @@ impl Sink for DeltaSink {
     }
 }
 
-fn fenced(query_id: &str, epoch: u64, ahead: u64) -> Error {
+fn replaced(path: &Path) -> Error {
+    Error::Environment(Box::new(
+        Diagnostic::new(
+            "DIFFERENT_DELTA_TABLE",
+            format!("the table at `{}` was replaced by another one while the stream was running", path.display()),
+        )
+        .help("drop and create the streaming table, or put the former table back"),
+    ))
+}
+
+pub(crate) fn fenced(query_id: &str, epoch: u64, ahead: u64) -> Error {
     Error::Environment(Box::new(
         Diagnostic::new(
             "STREAM_FENCED",

@@ -17,6 +17,8 @@ pub struct Written {
     pub version: Option<u64>,
     /// Microseconds spent on the commit itself, behind the data files.
     pub publish_us: u64,
+    /// The epoch was there already; nothing was written and the streams were not read, or not for use.
+    pub existed: bool,
 }
 
 /// Takes an epoch's result. Writing one epoch twice equals writing it once.

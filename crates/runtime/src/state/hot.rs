@@ -17,6 +17,9 @@ const ABSENT: u32 = u32::MAX;
 /// Slots whose key was removed, which the store may not know yet.
 const REMOVED: u32 = u32::MAX - 1;
 
+/// Chunks are not merged beyond this: offsets of text columns have 32 bits.
+const CHUNK_BYTES: usize = 1 << 30;
+
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     chunk: u32,
@@ -213,10 +216,11 @@ impl Hot {
     /// copy a row a bounded number of times per change.
     fn merge_chunks(&mut self) -> Result<()> {
         let mut from = self.chunks.len() - 1;
-        let mut rows = self.chunks[from].live;
-        while from > 0 && self.chunks[from - 1].live <= 2 * rows {
+        let (mut rows, mut bytes) = (self.chunks[from].live, self.chunks[from].bytes);
+        while from > 0 && self.chunks[from - 1].live <= 2 * rows && bytes + self.chunks[from - 1].bytes <= CHUNK_BYTES {
             from -= 1;
             rows += self.chunks[from].live;
+            bytes += self.chunks[from].bytes;
         }
         if self.held > 2 * self.live + 8192 {
             from = 0;
@@ -224,26 +228,36 @@ impl Hot {
         if from + 1 == self.chunks.len() {
             return Ok(());
         }
-        let mut parts = Vec::new();
-        let mut slots = Vec::with_capacity(rows);
+        let mut merged: Vec<(RecordBatch, Vec<u32>)> = Vec::new();
+        let (mut parts, mut slots, mut bytes) = (Vec::new(), Vec::with_capacity(rows), 0);
         for at in from..self.chunks.len() {
             let (part, part_slots) = self.select(at, |_| true)?;
+            let part_bytes = bytes_of(&part);
+            if bytes + part_bytes > CHUNK_BYTES && !parts.is_empty() {
+                merged.push((concat_batches(&self.schema, &parts)?, std::mem::take(&mut slots)));
+                parts.clear();
+                bytes = 0;
+            }
+            bytes += part_bytes;
             parts.push(part);
             slots.extend(part_slots);
         }
-        let merged = concat_batches(&self.schema, &parts)?;
+        merged.push((concat_batches(&self.schema, &parts)?, slots));
         for chunk in self.chunks.drain(from..) {
             self.bytes -= chunk.bytes;
             self.held -= chunk.slots.len();
         }
-        for (row, slot) in slots.iter().enumerate() {
-            let slot = &mut self.slots[*slot as usize];
-            (slot.chunk, slot.row) = (from as u32, row as u32);
+        for (rows, slots) in merged {
+            let chunk = self.chunks.len() as u32;
+            for (row, slot) in slots.iter().enumerate() {
+                let slot = &mut self.slots[*slot as usize];
+                (slot.chunk, slot.row) = (chunk, row as u32);
+            }
+            let bytes = bytes_of(&rows);
+            self.bytes += bytes;
+            self.held += slots.len();
+            self.chunks.push(Chunk { live: slots.len(), rows, slots, bytes });
         }
-        let bytes = bytes_of(&merged);
-        self.bytes += bytes;
-        self.held += slots.len();
-        self.chunks.push(Chunk { live: slots.len(), rows: merged, slots, bytes });
         Ok(())
     }
 

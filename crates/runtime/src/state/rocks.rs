@@ -180,7 +180,7 @@ fn database() -> Options {
 fn family(column: Column, cache: &Cache) -> Options {
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(cache);
-    blocks.set_block_size(16 << 10);
+    blocks.set_block_size(8 << 10);
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
     if matches!(column, Column::Rows | Column::Ledger) {

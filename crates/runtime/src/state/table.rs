@@ -148,6 +148,11 @@ impl StateTable {
         Ok(self.lock()?.bound.as_ref().map(|bound| (bound.schema.clone(), bound.keys)))
     }
 
+    /// True when some rows may be in the store only: lookups then cost reads.
+    pub fn is_cold(&self) -> Result<bool> {
+        Ok(self.lock()?.cold)
+    }
+
     /// Begins a run of an epoch; its number goes with every [`Self::touch`].
     pub fn begin_run(&self) -> Result<u32> {
         let mut inner = self.lock()?;

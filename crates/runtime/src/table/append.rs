@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use alluvium_parser::Diagnostic;
 use datafusion::execution::SendableRecordBatchStream;
 
 use super::actions::{self, Action};
@@ -81,7 +82,7 @@ pub fn lines(head: &Head, staged: &Staged, operation: &Operation) -> Vec<Action>
 /// fails or finds that nothing is to be done (None). The data files and the commit's bytes are made durable at the same time.
 pub async fn publish_until_done(
     head: &mut Head,
-    staged: Staged,
+    mut staged: Staged,
     mut plan: impl FnMut(&Head, &Staged) -> Result<Option<Vec<Action>>>,
 ) -> Result<Written> {
     let began = Instant::now();
@@ -90,14 +91,8 @@ pub async fn publish_until_done(
         head.update().await?;
         let actions = match plan(head, &staged) {
             Ok(Some(actions)) => actions,
-            Ok(None) => {
-                staged.discard();
-                return Ok(Written::default());
-            }
-            Err(error) => {
-                staged.discard();
-                return Err(error);
-            }
+            Ok(None) => return Ok(Written::default()),
+            Err(error) => return Err(error),
         };
         let version = head.version() + 1;
         let log = Arc::new(Log::of(head.path()));
@@ -106,17 +101,23 @@ pub async fn publish_until_done(
         let prepare = blocking(move || preparing.prepare(&bytes));
         let prepared = if synced { prepare.await? } else { tokio::try_join!(prepare, staged.sync())?.0 };
         synced = true;
+        // From here on a commit may name the files, whatever comes back.
+        staged.keep(true);
         if blocking(move || log.publish(prepared, version)).await? == Outcome::Published {
             let publish_us = began.elapsed().as_micros() as u64;
-            return Ok(Written { rows: staged.rows(), version: Some(version), publish_us });
+            return Ok(Written { rows: staged.rows(), version: Some(version), publish_us, existed: false });
         }
+        staged.keep(false);
     }
 }
 
 /// Schema, properties or features of the table changed while rows for it were being written.
 pub fn changed_meanwhile() -> Error {
-    Error::environment(
-        "TABLE_CHANGED",
-        "the table's schema or properties were changed by another writer while rows were being written to it",
-    )
+    Error::Environment(Box::new(
+        Diagnostic::new(
+            "TABLE_CHANGED",
+            "the table's schema or properties were changed by another writer while rows were being written to it",
+        )
+        .help("run the statement, or start the stream, again"),
+    ))
 }

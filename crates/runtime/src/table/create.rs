@@ -51,28 +51,29 @@ async fn first_commit(
     operation: Operation,
 ) -> Result<Written> {
     let (protocol, metadata) = describe(new)?;
-    let log = Log::of(path);
+    let log = Arc::new(Log::of(path));
     if !log.versions()?.is_empty() || log.announced_checkpoint().is_some() {
         return Err(exists(path));
     }
     create_directories(log.directory())?;
     let layout = Layout::new(path, &metadata)?;
-    let staged = Staged::write(Arc::new(layout), partitions).await?;
+    let mut staged = Staged::write(Arc::new(layout), partitions).await?;
     let began = std::time::Instant::now();
     let info = commit::info(&operation, &metadata, None, &commit::metrics(&operation, &staged, 0));
     let mut lines = vec![Action::commit_info(info), Action::protocol(protocol), Action::metadata(metadata)];
     lines.extend(staged.adds().map(Action::add));
     let bytes = actions::render(&lines)?;
     staged.sync().await?;
-    match blocking(move || log.publish(log.prepare(&bytes)?, 0)).await {
-        Ok(Outcome::Published) => {}
-        Ok(Outcome::Taken) => {
-            staged.discard();
-            return Err(exists(path));
-        }
-        Err(error) => return Err(error),
+    let preparing = log.clone();
+    let prepared = blocking(move || preparing.prepare(&bytes)).await?;
+    // From here on a commit may name the files, whatever comes back.
+    staged.keep(true);
+    if blocking(move || log.publish(prepared, 0)).await? == Outcome::Taken {
+        staged.keep(false);
+        return Err(exists(path));
     }
-    Ok(Written { rows: staged.rows(), version: Some(0), publish_us: began.elapsed().as_micros() as u64 })
+    let publish_us = began.elapsed().as_micros() as u64;
+    Ok(Written { rows: staged.rows(), version: Some(0), publish_us, existed: false })
 }
 
 /// Makes the existing table at `path` a new one, with a new id, these rows and no others, in one commit. Readers of
@@ -85,11 +86,11 @@ pub async fn replace(
 ) -> Result<Written> {
     let (protocol, metadata) = describe(new)?;
     let mut head = Head::open(path).await?;
-    let layout = Arc::new(Layout::new(path, &metadata)?);
-    let staged = Staged::write(layout, partitions).await?;
     let protocol = commit::covering(head.protocol(), protocol);
     let stored = schema::from_json(&metadata.schema_string)?;
     features::writable(&protocol, &metadata, &stored)?;
+    let layout = Arc::new(Layout::new(path, &metadata)?);
+    let staged = Staged::write(layout, partitions).await?;
     append::publish_until_done(&mut head, staged, |head, staged| {
         let removes: Vec<_> = head.files().map(|file| Action::remove(file.removed(now_ms()))).collect();
         let metrics = commit::metrics(&operation, staged, removes.len());

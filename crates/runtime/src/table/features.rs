@@ -1,7 +1,7 @@
 //! Which tables this engine may write to or stream from. Every refusal names the feature.
 
 use alluvium_parser::Diagnostic;
-use arrow::datatypes::Schema;
+use arrow::datatypes::{DataType, Field, Schema};
 
 use super::actions::{Metadata, Protocol};
 use crate::error::{Error, Result};
@@ -37,18 +37,25 @@ pub fn writable(protocol: &Protocol, metadata: &Metadata, schema: &Schema) -> Re
     if column_mapping(metadata) {
         return Err(refused("columnMapping", "written to"));
     }
-    for field in schema.fields() {
-        for key in field.metadata().keys() {
-            let feature = match key.as_str() {
-                "delta.invariants" => "invariants",
-                "delta.generationExpression" => "generatedColumns",
-                key if key.starts_with("delta.identity.") => "identityColumns",
-                _ => continue,
-            };
-            return Err(refused(feature, "written to"));
-        }
+    match schema.fields().iter().find_map(|field| rule(field)) {
+        Some(feature) => Err(refused(feature, "written to")),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// The feature behind a rule that a column, or a field within it, has for its values.
+fn rule(field: &Field) -> Option<&'static str> {
+    let own = field.metadata().keys().find_map(|key| match key.as_str() {
+        "delta.invariants" => Some("invariants"),
+        "delta.generationExpression" => Some("generatedColumns"),
+        key if key.starts_with("delta.identity.") => Some("identityColumns"),
+        _ => None,
+    });
+    own.or_else(|| match field.data_type() {
+        DataType::Struct(fields) => fields.iter().find_map(|field| rule(field)),
+        DataType::List(item) | DataType::Map(item, _) => rule(item),
+        _ => None,
+    })
 }
 
 /// Refuses removing rows from a table that only grows.

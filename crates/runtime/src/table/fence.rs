@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use alluvium_parser::Diagnostic;
 use datafusion::catalog::TableProvider;
+use deltalake::table::config::TablePropertiesExt;
 use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -73,7 +74,14 @@ pub async fn write_log_checkpoint(path: &Path, version: u64) -> Result<()> {
         .and_then(|builder| builder.with_storage_backend(store, url).build())
         .map_err(|error| foreign(path, error))?;
     table.load_version(version).await.map_err(|error| foreign(path, error))?;
-    deltalake::checkpoints::create_checkpoint(&table, None).await.map_err(|error| foreign(path, error))
+    deltalake::checkpoints::create_checkpoint(&table, None).await.map_err(|error| foreign(path, error))?;
+    // Commits older than `delta.logRetentionDuration` that the checkpoint covers go, unless the table says otherwise.
+    let state = table.snapshot().map_err(|error| foreign(path, error))?;
+    if state.table_config().enable_expired_log_cleanup() {
+        deltalake::checkpoints::cleanup_metadata(&table, None).await.map_err(|error| foreign(path, error))?;
+    }
+    super::Log::of(path).sweep();
+    Ok(())
 }
 
 async fn open(path: &Path, version: Option<u64>) -> Result<DeltaTable> {

@@ -37,6 +37,8 @@ const ROW_GROUP_BYTES: usize = 32 << 20;
 /// Rows of all partitions a stream holds back, and partitions it keeps files open for.
 const HELD_BYTES: usize = 64 << 20;
 const OPEN_FILES: usize = 64;
+/// Encoded bytes that the open files of a stream hold in memory together.
+const ENCODING_BYTES: usize = 64 << 20;
 
 /// Where and how a table's files are written.
 #[derive(Debug)]
@@ -90,9 +92,21 @@ impl Layout {
 }
 
 /// Files that are written and belong to no version yet.
+///
+/// Dropped, it takes them away, unless a commit names them or may name them ([`Staged::kept`]).
 #[derive(Debug, Default)]
 pub struct Staged {
     files: Vec<StagedFile>,
+    kept: bool,
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        for file in self.files.iter().filter(|_| !self.kept) {
+            // One that cannot be removed stays as an orphan, which VACUUM takes.
+            let _ = std::fs::remove_file(&file.path);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -106,13 +120,13 @@ impl Staged {
     /// Writes the rows of all streams. On failure the files written so far are taken away.
     pub async fn write(layout: Arc<Layout>, partitions: Vec<SendableRecordBatchStream>) -> Result<Staged> {
         let mut staged = Staged::default();
-        match staged.collect(&layout, partitions).await {
-            Ok(()) => Ok(staged),
-            Err(error) => {
-                staged.discard();
-                Err(error)
-            }
-        }
+        staged.collect(&layout, partitions).await?;
+        Ok(staged)
+    }
+
+    /// Whether the files outlive this value: true from the moment a commit that names them may exist.
+    pub fn keep(&mut self, kept: bool) {
+        self.kept = kept;
     }
 
     async fn collect(&mut self, layout: &Arc<Layout>, partitions: Vec<SendableRecordBatchStream>) -> Result<()> {
@@ -120,7 +134,7 @@ impl Staged {
         let mut running = JoinSet::new();
         let alone = partitions.len() == 1;
         for stream in partitions {
-            let drain = Drain { layout: layout.clone(), files: Vec::new(), piles: IndexMap::new(), held: 0 };
+            let drain = Drain::new(layout, IndexMap::new());
             if alone {
                 self.take(drain.run(stream).await, &mut rest)?;
             } else {
@@ -142,7 +156,7 @@ impl Staged {
         if let Some(error) = failure {
             return Err(error);
         }
-        let mut last = Drain { layout: layout.clone(), files: Vec::new(), piles: rest, held: 0 };
+        let mut last = Drain::new(layout, rest);
         let written = last.write_all();
         self.files.append(&mut last.files);
         written
@@ -199,14 +213,6 @@ impl Staged {
         }
         Ok(())
     }
-
-    /// Takes the files away again.
-    pub fn discard(self) {
-        for file in self.files {
-            // One that cannot be removed stays as an orphan, which VACUUM takes.
-            let _ = std::fs::remove_file(file.path);
-        }
-    }
 }
 
 /// Rows of one partition that are not in a closed file yet.
@@ -223,10 +229,18 @@ struct Drain {
     layout: Arc<Layout>,
     files: Vec<StagedFile>,
     piles: IndexMap<Values, Pile>,
+    /// Bytes of rows that are in no file.
     held: usize,
+    open_files: usize,
+    /// Bytes of the row groups that the open files hold in memory.
+    encoding: usize,
 }
 
 impl Drain {
+    fn new(layout: &Arc<Layout>, piles: IndexMap<Values, Pile>) -> Self {
+        Drain { layout: layout.clone(), files: Vec::new(), piles, held: 0, open_files: 0, encoding: 0 }
+    }
+
     /// Reads the stream to its end. The files are given back in any case, so that they can be taken away.
     async fn run(mut self, stream: SendableRecordBatchStream) -> (Self, Result<()>) {
         let result = self.read(stream).await;
@@ -258,13 +272,29 @@ impl Drain {
         if pile.open.is_some() || pile.rows >= OWN_FILE_ROWS || pile.bytes >= OWN_FILE_BYTES {
             self.flush(&values)?;
         }
-        if self.held > HELD_BYTES
-            && let Some(largest) =
-                self.piles.iter().max_by_key(|(_, pile)| pile.bytes).map(|(values, _)| values.clone())
-        {
-            self.flush(&largest)?;
+        if self.held > HELD_BYTES {
+            self.flush_largest()?;
         }
-        if self.piles.values().filter(|pile| pile.open.is_some()).count() > OPEN_FILES {
+        self.keep_within_limits()
+    }
+
+    /// Moves the largest piles into files until half of what may be held is left: one look at all piles for many rows.
+    fn flush_largest(&mut self) -> Result<()> {
+        let mut piles: Vec<_> = self.piles.iter().map(|(values, pile)| (pile.bytes, values.clone())).collect();
+        piles.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        for (_, values) in piles {
+            if self.held <= HELD_BYTES / 2 {
+                break;
+            }
+            self.flush(&values)?;
+            self.keep_within_limits()?;
+        }
+        Ok(())
+    }
+
+    /// Open files cost a row group each.
+    fn keep_within_limits(&mut self) -> Result<()> {
+        if self.open_files > OPEN_FILES || self.encoding > ENCODING_BYTES && self.open_files > 1 {
             self.close_open_files()?;
         }
         Ok(())
@@ -277,6 +307,8 @@ impl Drain {
             Some(open) => open,
             None => OpenFile::create(&self.layout, values)?,
         };
+        self.open_files -= usize::from(open.rows > 0);
+        self.encoding = self.encoding.saturating_sub(open.encoding());
         for batch in pile.batches.drain(..) {
             open.write(&batch)?;
         }
@@ -285,6 +317,8 @@ impl Drain {
         if open.bytes() > FILE_BYTES {
             self.files.push(open.close(&self.layout, values)?);
         } else {
+            self.open_files += 1;
+            self.encoding += open.encoding();
             pile.open = Some(open);
         }
         Ok(())
@@ -296,6 +330,7 @@ impl Drain {
                 self.files.push(open.close(&self.layout, values)?);
             }
         }
+        (self.open_files, self.encoding) = (0, 0);
         Ok(())
     }
 
@@ -366,7 +401,12 @@ impl OpenFile {
     }
 
     fn bytes(&self) -> usize {
-        self.writer.bytes_written() + self.writer.in_progress_size()
+        self.writer.bytes_written() + self.encoding()
+    }
+
+    /// Bytes of the row group that is in memory.
+    fn encoding(&self) -> usize {
+        self.writer.in_progress_size()
     }
 
     fn close(mut self, layout: &Layout, values: &Values) -> Result<StagedFile> {

@@ -37,12 +37,14 @@ pub struct Head {
     schema: SchemaRef,
     /// By decoded path (and deletion vector), in order of arrival.
     files: IndexMap<String, AddFile>,
+    keeps_files: bool,
     transactions: HashMap<String, Option<SeenTransaction>>,
     /// Every transaction of the table's life is in `transactions`.
     transactions_complete: bool,
     /// Counts changes of protocol and metadata.
     generation: u64,
     looked: Instant,
+    identity: Option<super::Identity>,
 }
 
 impl Head {
@@ -57,19 +59,29 @@ impl Head {
             metadata: Metadata::default(),
             schema: std::sync::Arc::new(arrow::datatypes::Schema::empty()),
             files: IndexMap::new(),
+            keeps_files: true,
             transactions: HashMap::new(),
             transactions_complete: true,
             generation: 0,
             looked: Instant::now(),
+            identity: None,
         };
         head.load().await?;
         Ok(head)
     }
 
+    /// Lets go of the files, and of those of later commits: who only adds rows need not know them.
+    pub fn without_files(mut self) -> Self {
+        self.keeps_files = false;
+        self.files = IndexMap::new();
+        self
+    }
+
     /// Everything anew: from the first commit, or from delta-rs where the log has a checkpoint.
     async fn load(&mut self) -> Result<()> {
+        self.identity = self.log.identity();
         self.files.clear();
-        self.transactions.clear();
+        let asked: Vec<String> = self.transactions.drain().map(|(app, _)| app).collect();
         let first = match self.log.announced_checkpoint() {
             None => self.log.read(0)?,
             Some(_) => None,
@@ -88,17 +100,26 @@ impl Head {
                 self.version = loaded.version;
                 self.protocol = loaded.protocol;
                 self.set_metadata(loaded.metadata)?;
-                self.files = loaded.files.into_iter().map(|add| (key(&add.path, &add.deletion_vector), add)).collect();
+                let files = loaded.files.into_iter().filter(|_| self.keeps_files);
+                self.files = files.map(|add| (key(&add.path, &add.deletion_vector), add)).collect();
             }
         }
         if self.metadata.schema_string.is_empty() {
             return Err(fence::not_a_table(&self.path));
         }
-        self.follow()
+        self.follow()?;
+        // Who was asked for once stays known.
+        for app in asked {
+            self.transaction(&app).await?;
+        }
+        Ok(())
     }
 
     /// Takes in the commits since the last look.
     pub async fn update(&mut self) -> Result<()> {
+        if self.log.identity() != self.identity {
+            self.load().await?;
+        }
         let before = self.version;
         self.follow()?;
         let slept = self.looked.elapsed() > TRUST_IN_ABSENCE;
@@ -122,7 +143,7 @@ impl Head {
             self.files.swap_remove(&key(&remove.path, &remove.deletion_vector));
         }
         for action in actions {
-            if let Some(add) = action.add {
+            if let Some(add) = action.add.filter(|_| self.keeps_files) {
                 self.files.insert(key(&add.path, &add.deletion_vector), AddFile { stats: None, ..add });
             }
             if let Some(protocol) = action.protocol {

@@ -1,6 +1,6 @@
 //! Where a table lies, and how paths are written in its log. Touches no file.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use alluvium_parser::Diagnostic;
 
@@ -10,15 +10,22 @@ use crate::error::{Error, Result};
 pub fn table_path(uri: &str) -> Result<PathBuf> {
     let Some((scheme, _)) = uri.split_once("://") else {
         let path = uri.strip_prefix("file:").unwrap_or(uri);
-        return std::path::absolute(path).map_err(|error| Error::io("resolve", Path::new(path), &error));
+        return match std::path::absolute(path) {
+            Ok(path) => Ok(without_dots(&path)),
+            Err(error) => Err(Error::io("resolve", Path::new(path), &error)),
+        };
     };
     if scheme.eq_ignore_ascii_case("file") {
-        return url::Url::parse(uri).ok().and_then(|url| url.to_file_path().ok()).ok_or_else(|| {
-            Error::statement(
-                Diagnostic::new("INVALID_PATH", format!("`{uri}` is not a local file URL"))
-                    .help("write it as `file:///absolute/path`"),
-            )
-        });
+        return url::Url::parse(uri)
+            .ok()
+            .and_then(|url| url.to_file_path().ok())
+            .map(|path| without_dots(&path))
+            .ok_or_else(|| {
+                Error::statement(
+                    Diagnostic::new("INVALID_PATH", format!("`{uri}` is not a local file URL"))
+                        .help("write it as `file:///absolute/path`"),
+                )
+            });
     }
     Err(Error::statement(
         Diagnostic::new(
@@ -27,6 +34,20 @@ pub fn table_path(uri: &str) -> Result<PathBuf> {
         )
         .help("use a local path or a `file://` URL"),
     ))
+}
+
+/// Without `..`, which object paths do not have, so that one place has one name.
+fn without_dots(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                out.pop();
+            }
+            other => out.push(other),
+        }
+    }
+    out
 }
 
 /// A path as the log writes it: `/` stays, what a URI cannot hold is percent-encoded.
@@ -67,7 +88,13 @@ pub fn partition_directory(column: &str, value: Option<&str>) -> String {
 
 /// The file that an add's path means.
 pub fn absolute(table: &Path, path_in_log: &str) -> Result<PathBuf> {
-    if path_in_log.contains("://") || path_in_log.starts_with("file:/") {
+    // Hadoop's spelling of a local URL, one slash: a URL all the same, so its escapes count.
+    if let Some(local) =
+        path_in_log.strip_prefix("file:").filter(|local| local.starts_with('/') && !local.starts_with("//"))
+    {
+        return Ok(PathBuf::from(decode(local)));
+    }
+    if path_in_log.contains("://") {
         return table_path(path_in_log);
     }
     Ok(table.join(decode(path_in_log)))
@@ -113,5 +140,14 @@ mod tests {
             assert!(error.message.contains(uri));
         }
         assert_eq!(table_path("file:///tmp/a%20b").unwrap(), PathBuf::from("/tmp/a b"));
+        assert_eq!(table_path("/tmp/x/../y/./z").unwrap(), PathBuf::from("/tmp/y/z"));
+    }
+
+    #[test]
+    fn paths_in_a_log_may_be_urls() {
+        let of = |path: &str| absolute(Path::new("/t"), path).unwrap();
+        assert_eq!(of("a%20b/c.parquet"), PathBuf::from("/t/a b/c.parquet"));
+        assert_eq!(of("file:/data/a%20b"), PathBuf::from("/data/a b"));
+        assert_eq!(of("file:///data/a%20b"), PathBuf::from("/data/a b"));
     }
 }

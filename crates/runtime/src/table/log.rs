@@ -3,11 +3,16 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::actions::{self, Action};
 use crate::error::{Error, Result};
+
+/// A temporary file this old belongs to nobody who lives.
+const LEFT_BEHIND: Duration = Duration::from_secs(24 * 3600);
 
 /// A table's log.
 #[derive(Debug)]
@@ -40,6 +45,12 @@ impl Log {
     /// `…/_delta_log`.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// Which directory this is; None where there is none.
+    pub fn identity(&self) -> Option<super::Identity> {
+        let about = std::fs::metadata(&self.directory).ok()?;
+        Some(super::Identity { number: about.ino(), created: about.created().ok() })
     }
 
     /// How many commit files were asked for since this value was made; the measure of what following a log costs.
@@ -111,6 +122,19 @@ impl Log {
         }
         versions.sort_unstable();
         Ok(versions)
+    }
+
+    /// Takes away what killed writers left without a version, once nobody can be about to give it one.
+    pub fn sweep(&self) {
+        let Ok(entries) = std::fs::read_dir(&self.directory) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let left = name.to_str().is_some_and(|name| name.ends_with(".tmp"));
+            let age = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
+            if left && age().is_some_and(|age| age > LEFT_BEHIND) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
     }
 
     /// The version of the newest checkpoint of the log that is announced; None for none.

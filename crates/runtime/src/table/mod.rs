@@ -46,7 +46,7 @@ pub(crate) use grow::{Grown, grown};
 pub use head::{Head, SeenTransaction};
 pub use history::{detail, history, version_at};
 pub use location::{absolute, decode as decoded, table_path};
-pub(crate) use log::{Log, create_directories, sync_directory};
+pub(crate) use log::{Log, blocking, create_directories, sync_directory};
 
 use crate::error::{Error, Result};
 
@@ -66,6 +66,25 @@ pub fn exists(path: &Path) -> bool {
 /// is still the latest.
 pub fn has_version(path: &Path, version: u64) -> bool {
     Log::of(path).has(version)
+}
+
+/// Which directory a table's log is. Another one at the same place is another table, though versions may coincide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// Numbers are used again, so the time belongs to it.
+    number: u64,
+    created: Option<std::time::SystemTime>,
+}
+
+/// The identity of the table at `path`; None where there is none.
+pub fn identity(path: &Path) -> Option<Identity> {
+    Log::of(path).identity()
+}
+
+/// Makes durable what the table's log names: commits that a process linked and did not live to sync.
+pub(crate) fn sync(path: &Path) -> Result<()> {
+    log::sync_directory(Log::of(path).directory())?;
+    log::sync_directory(path)
 }
 
 /// The table's latest version. A few looks, however long the log is.

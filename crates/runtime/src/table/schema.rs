@@ -17,7 +17,10 @@ pub fn storable(schema: &Schema) -> Result<SchemaRef> {
 
 fn storable_field(field: &Field, column: &str) -> Result<Field> {
     let data_type = storable_type(field.data_type(), column)?;
-    Ok(Field::new(field.name(), data_type, field.is_nullable()).with_metadata(field.metadata().clone()))
+    // What else a source table says of a column (generated from, identity, mapped id) is not true of the new one.
+    let comment = field.metadata().iter().filter(|(key, _)| *key == "comment");
+    let comment = comment.map(|(key, text)| (key.clone(), text.clone())).collect();
+    Ok(Field::new(field.name(), data_type, field.is_nullable()).with_metadata(comment))
 }
 
 fn storable_type(data_type: &DataType, column: &str) -> Result<DataType> {

@@ -151,14 +151,45 @@ async fn files_without_a_commit_are_nobodys() {
 }
 
 #[tokio::test]
-async fn an_empty_epoch_has_its_commit() {
+async fn an_empty_epoch_leaves_the_table_alone_unless_it_empties_it() {
+    let dir = tempfile::tempdir().unwrap();
+    table(dir.path(), &[]).await;
+    let mut appending = sink(dir.path(), OutputMode::Append).await;
+    let written = appending.write(0, rows([])).await.unwrap();
+    assert_eq!((written.rows, written.version), (0, None));
+    assert_eq!(appending.last_epoch().await.unwrap(), None);
+    assert_eq!(appending.write(1, rows([7])).await.unwrap().version, Some(1));
+    let mut replacing = DeltaSink::open(dir.path(), "query-2", OutputMode::Complete).await.unwrap();
+    assert_eq!(replacing.write(0, rows([])).await.unwrap().version, Some(2));
+    assert_eq!(replacing.last_epoch().await.unwrap(), Some(0));
+    assert!(keys(dir.path(), None).await.is_empty());
+}
+
+#[tokio::test]
+async fn an_epoch_that_is_there_is_not_written_again_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    table(dir.path(), &[]).await;
+    let mut first = sink(dir.path(), OutputMode::Append).await;
+    let mut second = sink(dir.path(), OutputMode::Append).await;
+    assert!(!first.write(0, rows([1])).await.unwrap().existed);
+    assert!(second.write(0, rows([1])).await.unwrap().existed);
+    first.write(1, rows([2])).await.unwrap();
+    first.write(2, rows([3])).await.unwrap();
+    let error = second.write(1, rows([2])).await.unwrap_err().diagnostic();
+    assert_eq!(error.code, "STREAM_FENCED");
+    assert_eq!(keys(dir.path(), None).await, [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_table_put_in_the_place_of_ours_is_not_written_to() {
     let dir = tempfile::tempdir().unwrap();
     table(dir.path(), &[]).await;
     let mut sink = sink(dir.path(), OutputMode::Append).await;
-    let written = sink.write(0, rows([])).await.unwrap();
-    assert_eq!((written.rows, written.version), (0, Some(1)));
-    assert_eq!(sink.last_epoch().await.unwrap(), Some(0));
-    assert_eq!(history(dir.path(), None).await.unwrap().num_rows(), 2);
+    sink.write(0, rows([1])).await.unwrap();
+    table::remove(dir.path()).await.unwrap();
+    table(dir.path(), &[]).await;
+    let error = sink.write(1, rows([2])).await.unwrap_err().diagnostic();
+    assert_eq!(error.code, "DIFFERENT_DELTA_TABLE");
     assert!(keys(dir.path(), None).await.is_empty());
 }
 

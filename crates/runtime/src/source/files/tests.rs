@@ -75,7 +75,13 @@ async fn commit_input(source: &mut FilesSource, checkpoint: &Checkpoint, epoch: 
     let EpochInput::Files(files) = &input else { panic!("a table") };
     let inputs = vec![("0".to_owned(), input.clone())];
     checkpoint
-        .write_intent(&Intent { epoch, timestamp_ms: 0, inputs: inputs.clone(), fingerprint: String::new() })
+        .write_intent(&Intent {
+            epoch,
+            timestamp_ms: 0,
+            inputs: inputs.clone(),
+            fingerprint: String::new(),
+            statics: Default::default(),
+        })
         .unwrap();
     let record = EpochRecord { epoch, ..EpochRecord::default() };
     let ledger = files.ledger_entries("0", epoch, 0);

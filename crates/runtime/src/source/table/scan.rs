@@ -118,7 +118,10 @@ impl TableProvider for EpochFiles {
         let in_scan = table_schema.table_schema().clone();
         let indices =
             wanted.iter().map(|at| in_scan.index_of(self.schema.field(*at).name())).collect::<Result<_, _>>()?;
-        let source = ParquetSource::new(table_schema).with_table_parquet_options(state.default_table_options().parquet);
+        let mut parquet = state.default_table_options().parquet;
+        // As nanoseconds, Spark's INT96 timestamps would wrap around outside 1677 to 2262.
+        parquet.global.coerce_int96.get_or_insert_with(|| "us".to_owned());
+        let source = ParquetSource::new(table_schema).with_table_parquet_options(parquet);
         let config = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), Arc::new(source))
             .with_file_groups(groups)
             .with_projection_indices(Some(indices))?

@@ -56,6 +56,7 @@ pub struct Tail {
     /// `failure` is only that the table has more columns than the stream gives.
     grown: bool,
     looked: Instant,
+    identity: Option<table::Identity>,
 }
 
 /// What becomes of a commit.
@@ -70,7 +71,9 @@ impl Tail {
     /// Nothing waits yet; the next commit to be read is `version`.
     pub fn at(terms: Terms, version: u64) -> Self {
         let log = Log::of(&terms.path);
+        let identity = log.identity();
         Tail {
+            identity,
             terms,
             log,
             scanned: version,
@@ -145,6 +148,10 @@ impl Tail {
                 break;
             };
             self.looked = Instant::now();
+            if self.log.identity() != self.identity {
+                self.failure = Some(replaced(&self.terms));
+                break;
+            }
             match admit(&self.terms, version, actions) {
                 Ok(Admitted::Files(adds)) => {
                     for (index, add) in adds.into_iter().enumerate() {
@@ -345,6 +352,17 @@ fn schema_changed(terms: &Terms, version: u64, what: &str) -> Error {
             format!("the schema of the table at `{place}` changed with version {version}: {what}"),
         )
         .help("run CREATE OR REFRESH again, or start the stream again: it then reads on with the new schema"),
+    )
+}
+
+/// The log was taken away and made again while the stream was running.
+fn replaced(terms: &Terms) -> Error {
+    Error::statement(
+        Diagnostic::new(
+            "DIFFERENT_DELTA_TABLE_READ_BY_STREAMING_SOURCE",
+            format!("the table at `{}` was dropped and created while the stream was reading it", terms.path.display()),
+        )
+        .help("a new table has a history of its own; start over with REFRESH TABLE … FULL"),
     )
 }
 
