@@ -380,3 +380,29 @@ pub fn other_table(terms: &Terms, id: &str) -> Error {
         .help("dropping and creating a table makes a new one; start over with REFRESH TABLE … FULL"),
     )
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use alluvium_planner::ddl::parse_ddl;
+
+    use super::*;
+
+    #[test]
+    fn more_fields_are_growth_and_other_types_are_not() {
+        let table = [
+            ("a INT", "a INT", Growth::Within),
+            ("a INT", "a BIGINT", Growth::Other),
+            ("s STRUCT<x: INT, y: INT>", "s STRUCT<y: INT>", Growth::Within),
+            ("s STRUCT<x: INT>", "s STRUCT<x: INT, y: INT>", Growth::More),
+            ("s STRUCT<x: INT>", "s STRUCT<x: STRING, y: INT>", Growth::Other),
+            ("l ARRAY<STRUCT<x: INT>>", "l ARRAY<STRUCT<x: INT, y: INT>>", Growth::More),
+            ("m MAP<STRING, STRUCT<x: INT>>", "m MAP<STRING, STRUCT<x: INT, y: INT>>", Growth::More),
+            ("m MAP<STRING, INT>", "m MAP<INT, INT>", Growth::Other),
+        ];
+        for (known, now, expected) in table {
+            let type_of = |ddl: &str| parse_ddl(ddl).unwrap().field(0).data_type().clone();
+            assert_eq!(growth(&type_of(known), &type_of(now)), expected, "{known} -> {now}");
+        }
+    }
+}
