@@ -3,7 +3,7 @@
 //! The order of the steps is the exactly-once protocol. Nothing is read before the intent is durable; the sink
 //! publishes in one commit that carries the epoch's number; state, ledger and positions follow in one synced batch.
 //! A crash between any two steps is mended by running the same intent again. So is a run that meets columns the plan does
-//! not have ([`evolution`]).
+//! not have (`evolution.rs`).
 
 mod evolution;
 
