@@ -59,11 +59,11 @@ bench: release
 	@$(KEPT)/alluvium-bench run --program $(KEPT)/alluvium --data $(BENCH_DATA) $(BENCH)
 
 crash:
-	@$(PREPARE) && ALLUVIUM_CRASH_KILLS=$${ALLUVIUM_CRASH_KILLS:-100} .ci/phase 'crash tests' \
-		cargo test -p alluvium --test crash -- --nocapture --test-threads 1
+	@$(PREPARE) && ALLUVIUM_CRASH_KILLS=$${ALLUVIUM_CRASH_KILLS:-100} ALLUVIUM_DRIFT_KILLS=$${ALLUVIUM_DRIFT_KILLS:-100} \
+		.ci/phase 'crash tests' cargo test -p alluvium --test crash --test drift -- --nocapture --test-threads 1
 
 real:
-	@$(PREPARE) && .ci/phase 'real data' cargo test -p alluvium --test real_data -- --nocapture
+	@$(PREPARE) && .ci/phase 'real data' cargo test -p alluvium --test real_data --test real_drift -- --nocapture
 
 interop:
 	@$(PREPARE) && .ci/phase 'build' cargo build -p alluvium

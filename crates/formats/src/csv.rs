@@ -91,7 +91,7 @@ impl CsvDecoder {
                 }
                 Some(None) => Target::Pass,
                 _ => {
-                    if self.rows.rescues {
+                    if self.rows.tracks {
                         self.unmatched.add(name.as_bytes());
                     }
                     Target::Unmatched(name)

@@ -41,7 +41,9 @@ impl JsonDecoder {
         batch_rows: usize,
     ) -> Result<JsonDecoder, DecodeError> {
         let rows = Rows::new(options, full_schema, projection, batch_rows)?;
-        let names = rows.fields.iter().filter(|(_, place)| place.is_some()).map(|(name, _)| name.as_str());
+        // Columns that are not built come behind the others: known by name, without a place to put values.
+        let (built, others): (Vec<_>, Vec<_>) = rows.fields.iter().partition(|(_, place)| place.is_some());
+        let names = built.into_iter().chain(others).map(|(name, _)| name.as_str());
         let table = FieldTable::new(names, options.case_sensitive);
         Ok(JsonDecoder {
             rows,
@@ -70,7 +72,7 @@ impl JsonDecoder {
     fn values(&mut self, text: &[u8]) -> Result<(), Broken> {
         let JsonDecoder { rows, table, scratch, options, formats, .. } = self;
         let cursor = Cursor::new(text, options);
-        let mut assembler = Assembler::new(cursor, scratch, rows.rescues, formats);
+        let mut assembler = Assembler::new(cursor, scratch, rows.rescues, rows.tracks, formats);
         assembler.cursor.whitespace()?;
         if assembler.cursor.eat(b'[') {
             assembler.cursor.whitespace()?;

@@ -126,6 +126,8 @@ pub struct FormatOptions {
     pub rescued_data_column: Option<String>,
     /// The name of the column that keeps the text of corrupt records, where a schema has it.
     pub corrupt_column: String,
+    /// Whether fields without a column are looked for even if nobody asks for the rescue column.
+    pub track_unmatched: bool,
     /// Whether `Id` and `id` are different fields.
     pub case_sensitive: bool,
     /// What becomes of malformed records.
@@ -321,6 +323,7 @@ impl FormatOptions {
             infer_column_types,
             rescued_data_column: (inferring && has_misfits(format)).then(|| "_rescued_data".to_owned()),
             corrupt_column: "_corrupt_record".to_owned(),
+            track_unmatched: false,
             case_sensitive: true,
             mode: Mode::default(),
             line_sep: None,

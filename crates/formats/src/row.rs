@@ -84,6 +84,8 @@ pub(crate) struct Rows {
     pub fields: Vec<(String, Option<usize>)>,
     /// Whether misfits and unmatched fields are to be written to `rescued`.
     pub rescues: bool,
+    /// Whether the names of unmatched fields are collected.
+    pub tracks: bool,
     /// The row's rescued values; decoders append, `close` takes.
     pub rescued: RescueObject,
     /// The file being read.
@@ -171,6 +173,7 @@ impl Rows {
             columns,
             fields,
             rescues,
+            tracks: rescues || options.track_unmatched,
             rescued: RescueObject::default(),
             path: String::new(),
             record: 0,

@@ -35,6 +35,8 @@ struct Filler {
     options: XmlOptions,
     values: Values,
     rescues: bool,
+    /// Whether the names of unmatched elements are collected.
+    tracks: bool,
     misfit: bool,
     unmatched: UnmatchedNames,
 }
@@ -62,6 +64,7 @@ impl XmlDecoder {
             options: options.xml.clone(),
             values: Values::new(options),
             rescues: rows.rescues,
+            tracks: rows.tracks,
             misfit: false,
             unmatched: UnmatchedNames::default(),
         };
@@ -125,8 +128,10 @@ impl Filler {
             self.column(column, values, record, &name, path, rescued);
         }
         for (name, values) in left {
-            if self.rescues {
+            if self.tracks {
                 self.unmatched.add(format!("{path}{name}").as_bytes());
+            }
+            if self.rescues {
                 self.rescue(name, &values, rescued);
             }
         }

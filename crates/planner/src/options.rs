@@ -30,12 +30,45 @@ pub struct FilesOptions {
     pub schema: Option<String>,
     /// Types for single columns, as DDL.
     pub schema_hints: Option<String>,
-    /// `rescue`, `none`, `addNewColumns`, `failOnNewColumns`; None: the default.
-    pub schema_evolution_mode: Option<String>,
+    /// As typed; [`FilesOptions::evolution`] has what holds without it.
+    pub schema_evolution_mode: Option<EvolutionMode>,
+    /// `addNewColumns` ends the stream once the new schema is stored, instead of going on with it.
+    pub schema_evolution_restart: bool,
+    /// Directory or URL of the schema's versions; None: with the checkpoint.
+    pub schema_location: Option<String>,
+    /// Columns of the path; None: every `key=value` directory, empty: none.
+    pub partition_columns: Option<Vec<String>>,
+    /// Where `key=value` directories begin to count; None: below the path.
+    pub base_path: Option<String>,
     /// Which files count, and what becomes of them.
     pub discovery: DiscoveryOptions,
     /// Where and as whom an object store is reached, and how it tells of new objects.
     pub store: StoreOptions,
+}
+
+/// What a field without a column does to a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EvolutionMode {
+    /// It becomes a column.
+    AddNewColumns,
+    /// It goes into the rescue column.
+    Rescue,
+    /// It ends the stream.
+    FailOnNewColumns,
+    /// It is left out.
+    None,
+}
+
+impl EvolutionMode {
+    /// As Databricks spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            EvolutionMode::AddNewColumns => "addNewColumns",
+            EvolutionMode::Rescue => "rescue",
+            EvolutionMode::FailOnNewColumns => "failOnNewColumns",
+            EvolutionMode::None => "none",
+        }
+    }
 }
 
 /// Options of `STREAM t WITH (…)`.
@@ -88,6 +121,7 @@ pub const FILES_OPTIONS: &[OptionDoc] = &[
     doc("cleanSource", "OFF", "what becomes of files that were read: OFF, DELETE, MOVE"),
     doc("cleanSource.moveDestination", "", "the directory to which MOVE moves them, outside of the source"),
     doc("cleanSource.retentionDuration", "30 days", "how long after their commit; more than 7 days for DELETE"),
+    doc("basePath", "", "directory below which key=value directories are columns; without it, below the path"),
     doc("fileNamePattern", "", "the same as pathGlobFilter"),
     doc("format", "", "the files' format; must agree with the second argument of cloud_files"),
     doc("ignoreCorruptFiles", "false", "pass over damaged files; rows read before the damage stay"),
@@ -108,6 +142,7 @@ pub const FILES_OPTIONS: &[OptionDoc] = &[
     doc("maxFilesPerTrigger", "1000", "most files of one epoch"),
     doc("modifiedAfter", "", "only files modified after this time: 2026-01-31 12:00:00 UTC"),
     doc("modifiedBefore", "", "only files modified before this time"),
+    doc("partitionColumns", "", "columns from key=value directories, by name; '' for none; without it, all of them"),
     doc("pathGlobFilter", "", "glob on the file name: only files that match are read"),
     doc(
         "recursiveFileLookup",
@@ -115,8 +150,22 @@ pub const FILES_OPTIONS: &[OptionDoc] = &[
         "directories are read at every depth in any case; true takes no columns from key=value names",
     ),
     doc("schema", "", "the columns as DDL: id BIGINT, name STRING; nothing is inferred then"),
-    doc("schemaEvolutionMode", "", "what unknown fields do: rescue, none, addNewColumns, failOnNewColumns"),
-    doc("schemaHints", "", "types of single columns as DDL, over what is inferred"),
+    doc(
+        "schemaEvolutionMode",
+        "addNewColumns (with schema: none)",
+        "what a field without a column does: addNewColumns, rescue, failOnNewColumns, none",
+    ),
+    doc(
+        "schemaEvolutionRestart",
+        "false",
+        "addNewColumns stores the new schema and ends the stream; the next start goes on with it",
+    ),
+    doc(
+        "schemaHints",
+        "",
+        "types of single columns as DDL, over what is inferred: a INT, b.c DATE, list.element.d STRING",
+    ),
+    doc("schemaLocation", "", "directory of the schema's versions (_schemas/0, 1, …); without it, in the checkpoint"),
     doc("useStrictGlobber", "false (read_files: true)", "whether * in the path stays inside one directory"),
     doc("validateOptions", "true", "unknown options are errors; false is refused"),
 ];
@@ -132,8 +181,6 @@ pub const TABLE_STREAM_OPTIONS: &[OptionDoc] = &[
 
 /// Known to Auto Loader under `cloudFiles.`, not carried out here.
 const FILES_NOT_YET: &[&str] = &[
-    "partitionColumns",
-    "schemaLocation",
     "useManagedFileEvents",
     "listOnStart",
     "roleArn",
@@ -146,7 +193,7 @@ const FILES_NOT_YET: &[&str] = &[
 ];
 
 /// Generic options of file reads (no prefix), not carried out here.
-const GENERIC_NOT_YET: &[&str] = &["basePath", "latestFirst", "fileNameOnly"];
+const GENERIC_NOT_YET: &[&str] = &["latestFirst", "fileNameOnly"];
 
 const TABLE_NOT_YET: &[&str] = &[
     "startingTimestamp",
@@ -160,7 +207,9 @@ const TABLE_NOT_YET: &[&str] = &[
     "withEventTimeOrder",
 ];
 
-const EVOLUTION_MODES: [&str; 4] = ["addNewColumns", "failOnNewColumns", "none", "rescue"];
+const EVOLUTION_MODES: [&str; 5] = ["addNewColumns", WIDENING, "failOnNewColumns", "none", "rescue"];
+
+const WIDENING: &str = "addNewColumnsWithTypeWidening";
 
 impl FilesOptions {
     /// Takes the options of a file relation apart: these, and what is left for the format, in typed order.
@@ -182,6 +231,10 @@ impl FilesOptions {
             schema_evolution_mode: None,
             discovery: DiscoveryOptions::default(),
             store: StoreOptions::default(),
+            schema_evolution_restart: false,
+            schema_location: None,
+            partition_columns: None,
+            base_path: None,
         };
         let mut rest = Vec::new();
         let mut seen = Vec::new();
@@ -212,7 +265,41 @@ impl FilesOptions {
         }
         options.discovery.finish(entries)?;
         options.store.backfill_interval = options.discovery.backfill_interval;
+        options.check_evolution(entries)?;
         Ok((options, rest))
+    }
+
+    /// What a field without a column does: what was asked for, or the default.
+    pub fn evolution(&self) -> EvolutionMode {
+        match (self.schema_evolution_mode, &self.schema) {
+            (Some(mode), _) => mode,
+            (None, None) => EvolutionMode::AddNewColumns,
+            (None, Some(_)) => EvolutionMode::None,
+        }
+    }
+
+    fn check_evolution(&self, entries: &[OptionEntry]) -> Result<(), Diagnostic> {
+        let place = |name: &str| {
+            let entry = entries.iter().find(|entry| bare_name(&entry.key.value).0.eq_ignore_ascii_case(name));
+            entry.map_or(alluvium_parser::Span::UNKNOWN, |entry| entry.key.span.to(entry.value.span))
+        };
+        if self.schema.is_some() && self.schema_evolution_mode == Some(EvolutionMode::AddNewColumns) {
+            return Err(Diagnostic::new(
+                "CF_ADD_NEW_NOT_SUPPORTED",
+                "schemaEvolutionMode `addNewColumns` needs a schema that is inferred, and `schema` gives one",
+            )
+            .at(place("schemaEvolutionMode"))
+            .help("give types of single columns by schemaHints instead of `schema`")
+            .help("or use `rescue`, `failOnNewColumns` or `none`"));
+        }
+        if self.schema_evolution_restart && self.evolution() != EvolutionMode::AddNewColumns {
+            let message =
+                format!("schemaEvolutionRestart has no meaning with schemaEvolutionMode `{}`", self.evolution().name());
+            return Err(Diagnostic::new("INVALID_OPTION", message)
+                .at(place("schemaEvolutionRestart"))
+                .help("leave it out, or use `addNewColumns`"));
+        }
+        Ok(())
     }
 
     fn set(&mut self, name: &str, entry: &OptionEntry) -> Result<(), Diagnostic> {
@@ -231,7 +318,15 @@ impl FilesOptions {
                 ddl::parse_ddl(&text()).map_err(|refusal| refusal.at_least(entry.value.span))?;
                 self.schema_hints = Some(text());
             }
-            "schemaevolutionmode" => self.schema_evolution_mode = Some(one_of(entry, &EVOLUTION_MODES)?.to_string()),
+            "schemaevolutionmode" => self.schema_evolution_mode = Some(evolution_mode(entry)?),
+            "schemaevolutionrestart" => self.schema_evolution_restart = flag(entry)?,
+            "schemalocation" => self.schema_location = Some(text()),
+            "partitioncolumns" => {
+                let names = text();
+                let names = names.split(',').map(str::trim).filter(|name| !name.is_empty());
+                self.partition_columns = Some(names.map(str::to_string).collect());
+            }
+            "basepath" => self.base_path = Some(text()),
             "validateoptions" if !flag(entry)? => {
                 return Err(not_carried_out("validateOptions = false", entry)
                     .help("leave it out: an unknown option is always an error"));
@@ -324,12 +419,9 @@ fn unknown<'n>(entry: &OptionEntry, name: &str, names: impl Iterator<Item = &'n 
 }
 
 fn not_carried_out(option: &str, entry: &OptionEntry) -> Diagnostic {
-    Diagnostic::new("NOT_SUPPORTED_YET", format!("option `{option}` is not carried out yet")).at(entry.key.span).help(
-        match option {
-            "schemaLocation" => "leave it out: the schema is kept with the stream's checkpoint",
-            _ => "leave it out",
-        },
-    )
+    Diagnostic::new("NOT_SUPPORTED_YET", format!("option `{option}` is not carried out yet"))
+        .at(entry.key.span)
+        .help("leave it out")
 }
 
 pub(crate) fn invalid(entry: &OptionEntry, accepted: &str) -> Diagnostic {
@@ -389,6 +481,22 @@ fn one_of<'n>(entry: &OptionEntry, accepted: &[&'n str]) -> Result<&'n str, Diag
     })
 }
 
+fn evolution_mode(entry: &OptionEntry) -> Result<EvolutionMode, Diagnostic> {
+    match one_of(entry, &EVOLUTION_MODES)? {
+        "addNewColumns" => Ok(EvolutionMode::AddNewColumns),
+        "rescue" => Ok(EvolutionMode::Rescue),
+        "failOnNewColumns" => Ok(EvolutionMode::FailOnNewColumns),
+        WIDENING => Err(Diagnostic::new(
+            "NOT_SUPPORTED_YET",
+            format!("schemaEvolutionMode `{WIDENING}` is not carried out: tables with Delta's feature `typeWidening` cannot be read back yet"),
+        )
+        .at(entry.value.span)
+        .help("use `addNewColumns`: values that do not fit their column are rescued")
+        .help("give a wider type from the start: schemaHints")),
+        _ => Ok(EvolutionMode::None),
+    }
+}
+
 fn starting_version(entry: &OptionEntry) -> Result<StartingVersion, Diagnostic> {
     let typed = entry.value.value.trim();
     if typed.eq_ignore_ascii_case("latest") {
@@ -437,7 +545,7 @@ mod tests {
         assert_eq!(code(("maxBytesPerTrigger", "ten")), "INVALID_OPTION");
         assert_eq!(code(("includeExistingFiles", "maybe")), "INVALID_OPTION");
         assert_eq!(code(("cloudFiles.schemaEvolutionMode", "rescu")), "INVALID_OPTION");
-        assert_eq!(code(("cloudFiles.schemaLocation", "x")), "NOT_SUPPORTED_YET");
+        assert_eq!(code(("cloudFiles.schemaEvolutionMode", "addNewColumnsWithTypeWidening")), "NOT_SUPPORTED_YET");
         assert_eq!(code(("latestFirst", "true")), "NOT_SUPPORTED_YET");
         assert_eq!(code(("schema", "a IMT")), "UNSUPPORTED_DATATYPE");
         let twice = entries(&[("maxFilesPerTrigger", "1"), ("cloudFiles.maxFilesPerTrigger", "2")]);
@@ -457,5 +565,21 @@ mod tests {
         assert_eq!(code(("startingVersion", "-1")), "INVALID_OPTION");
         assert_eq!(code(("readChangeFeed", "true")), "NOT_SUPPORTED_YET");
         assert_eq!(code(("skipChanges", "true")), "UNKNOWN_OPTION");
+    }
+
+    #[test]
+    fn the_evolution_mode_follows_the_schema() {
+        let parse = |pairs: &[(&str, &str)]| FilesOptions::parse(&entries(pairs), false).map(|(options, _)| options);
+        assert_eq!(parse(&[]).unwrap().evolution(), EvolutionMode::AddNewColumns);
+        assert_eq!(parse(&[("schema", "a INT")]).unwrap().evolution(), EvolutionMode::None);
+        assert_eq!(
+            parse(&[("schema", "a INT"), ("schemaEvolutionMode", "RESCUE")]).unwrap().evolution(),
+            EvolutionMode::Rescue
+        );
+        let code = |pairs: &[(&str, &str)]| parse(pairs).unwrap_err().code;
+        assert_eq!(code(&[("schema", "a INT"), ("schemaEvolutionMode", "addNewColumns")]), "CF_ADD_NEW_NOT_SUPPORTED");
+        assert_eq!(code(&[("schemaEvolutionMode", "rescue"), ("schemaEvolutionRestart", "true")]), "INVALID_OPTION");
+        assert_eq!(parse(&[("partitionColumns", "a, b")]).unwrap().partition_columns.unwrap(), ["a", "b"]);
+        assert_eq!(parse(&[("partitionColumns", "")]).unwrap().partition_columns.unwrap(), [""; 0]);
     }
 }

@@ -68,8 +68,15 @@ pub struct FilesSpec {
     pub options: crate::options::FilesOptions,
     /// What is left for the format, in typed order.
     pub format_options: Vec<OptionEntry>,
-    /// Data columns, the rescue column included, `_metadata` excluded.
+    /// Columns that the files themselves may have, the rescue column included, `_metadata` excluded. One that has
+    /// the name of a partition column is not read.
     pub data_schema: SchemaRef,
+    /// Columns whose values stand in the path, as `key=value` directories.
+    pub partition_columns: Fields,
+    /// Where the versions of the schema are stored; None: nowhere.
+    pub schema_log: Option<String>,
+    /// The version these columns have, or will have once it is stored; None where nothing is stored.
+    pub schema_version: Option<u64>,
     /// No schema was given: it was inferred (and may evolve).
     pub inferred: bool,
     /// `*` in the path stays within one directory name.

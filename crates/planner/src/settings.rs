@@ -21,6 +21,10 @@ pub struct SettingDoc {
     pub meaning: &'static str,
 }
 
+/// Databricks' names for how much of the files is looked at to learn their columns.
+const SAMPLE_BYTES: &str = "spark.databricks.cloudFiles.schemaInference.sampleSize.numBytes";
+const SAMPLE_FILES: &str = "spark.databricks.cloudFiles.schemaInference.sampleSize.numFiles";
+
 /// Every key of `SET`.
 pub const SETTINGS: &[SettingDoc] = &[
     SettingDoc {
@@ -32,6 +36,16 @@ pub const SETTINGS: &[SettingDoc] = &[
         name: "on_error",
         default: "stop",
         meaning: "what a script does after a failed statement: stop, or continue with the next",
+    },
+    SettingDoc {
+        name: "spark.databricks.cloudFiles.schemaInference.sampleSize.numBytes",
+        default: "32mb",
+        meaning: "columns of files are learnt from about so many bytes of the newest ones",
+    },
+    SettingDoc {
+        name: "spark.databricks.cloudFiles.schemaInference.sampleSize.numFiles",
+        default: "1000",
+        meaning: "columns of files are learnt from at most so many of the newest ones",
     },
     SettingDoc {
         name: "target_partitions",
@@ -61,6 +75,10 @@ pub struct Settings {
     pub memory_limit: u64,
     /// What a script does after a failed statement.
     pub on_error: OnError,
+    /// Bytes of a sample from which columns are learnt.
+    pub sample_bytes: u64,
+    /// Files of a sample from which columns are learnt.
+    pub sample_files: u64,
     /// Parts of a query that run at the same time.
     pub target_partitions: usize,
     /// IANA name or offset.
@@ -72,6 +90,8 @@ impl Default for Settings {
         Settings {
             memory_limit: 512 << 20,
             on_error: OnError::Stop,
+            sample_bytes: 32 << 20,
+            sample_files: 1000,
             target_partitions: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
             timezone: "UTC".to_string(),
         }
@@ -103,6 +123,18 @@ impl Settings {
                     _ => return Err(invalid(key, value, "stop or continue")),
                 };
             }
+            SAMPLE_BYTES => {
+                self.sample_bytes = parse_bytes(value)
+                    .filter(|bytes| *bytes > 0)
+                    .ok_or_else(|| invalid(key, value, "a size such as 1048576, 32mb or 10g"))?;
+            }
+            SAMPLE_FILES => {
+                self.sample_files = value
+                    .parse()
+                    .ok()
+                    .filter(|count| *count > 0)
+                    .ok_or_else(|| invalid(key, value, "a whole number from 1"))?;
+            }
             "target_partitions" => {
                 self.target_partitions = value
                     .parse()
@@ -129,6 +161,8 @@ impl Settings {
         match known(key)? {
             "memory_limit" => self.memory_limit = default.memory_limit,
             "on_error" => self.on_error = default.on_error,
+            SAMPLE_BYTES => self.sample_bytes = default.sample_bytes,
+            SAMPLE_FILES => self.sample_files = default.sample_files,
             "target_partitions" => self.target_partitions = default.target_partitions,
             _ => self.timezone = default.timezone,
         }
@@ -149,6 +183,9 @@ impl Settings {
             "memory_limit" => self.memory_limit.to_string(),
             "on_error" if self.on_error_continue() => "continue".to_string(),
             "on_error" => "stop".to_string(),
+            SAMPLE_BYTES if self.sample_bytes.is_multiple_of(1 << 20) => format!("{}mb", self.sample_bytes >> 20),
+            SAMPLE_BYTES => self.sample_bytes.to_string(),
+            SAMPLE_FILES => self.sample_files.to_string(),
             "target_partitions" => self.target_partitions.to_string(),
             _ => self.timezone.clone(),
         }
@@ -184,6 +221,8 @@ mod tests {
         for (key, value) in [
             ("memory_limit", "128mb"),
             ("ON_ERROR", "continue"),
+            (SAMPLE_BYTES, "10mb"),
+            (SAMPLE_FILES, "5"),
             ("target_partitions", "3"),
             ("timezone", "Europe/Berlin"),
         ] {

@@ -2,7 +2,10 @@
 //!
 //! The order of the steps is the exactly-once protocol. Nothing is read before the intent is durable; the sink
 //! publishes in one commit that carries the epoch's number; state, ledger and positions follow in one synced batch.
-//! A crash between any two steps is mended by running the same intent again.
+//! A crash between any two steps is mended by running the same intent again. So is a run that meets columns the plan does
+//! not have (`evolution.rs`).
+
+mod evolution;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -31,8 +34,10 @@ use crate::metrics::EpochRecord;
 use crate::operator::StreamExtensionPlanner;
 use crate::sink::{Sink, Written};
 use crate::source::{EpochInput, ReadCounters, Source};
-use crate::state::StateTable;
+use crate::state::{StagedState, StateTable};
 use crate::table;
+
+pub use evolution::{Replan, Replanned};
 
 /// Everything a stream needs to run epochs; owned by one task.
 pub struct Pipeline {
@@ -52,6 +57,17 @@ pub struct Pipeline {
     pub next_epoch: u64,
     /// Static Delta tables by location, as last used.
     pub statics: HashMap<String, StaticTable>,
+    /// Makes a new plan when columns come; None: they end the stream.
+    pub replan: Option<Replan>,
+    /// New columns of the sources since the last committed epoch, as `a.b BIGINT`.
+    pub new_columns: Vec<String>,
+}
+
+/// What one run of an intent left to be committed.
+struct Ran {
+    counters: Arc<ReadCounters>,
+    staged: Vec<StagedState>,
+    written: Written,
 }
 
 /// A table that is joined, at a version.
@@ -78,12 +94,7 @@ impl Pipeline {
         let begun = Instant::now();
         let intent = loop {
             let alterations = self.checkpoint.ledger().alterations();
-            let mut inputs = Vec::new();
-            for (id, source) in &mut self.sources {
-                if let Some(input) = source.next(limited).await? {
-                    inputs.push((id.clone(), input));
-                }
-            }
+            let inputs = self.choose(limited).await?;
             if inputs.is_empty() {
                 return Ok(None);
             }
@@ -119,9 +130,6 @@ impl Pipeline {
     async fn run(&mut self, intent: Intent, run: Run, begun: Instant) -> Result<EpochRecord> {
         let epoch = intent.epoch;
         let planned = begun.elapsed();
-        let counters = Arc::new(ReadCounters::default());
-        let mut staged = Vec::new();
-        let mut written = Written::default();
         for (_, input) in &intent.inputs {
             if let EpochInput::Files(files) = input {
                 files.note_run(epoch, intent.timestamp_ms);
@@ -135,27 +143,7 @@ impl Pipeline {
                 }
             }
         }
-        if run != Run::StateOnly {
-            let (partitions, extension) = self.execute(&intent, &counters).await?;
-            let partitions = partitions.into_iter().map(|stream| watched(stream, epoch)).collect();
-            written = self.sink.write(epoch, partitions).await?;
-            match (written.existed, run) {
-                (false, _) => staged = extension.staged()?,
-                // Only now was the epoch begun, so another process has written it, perhaps from other input.
-                (true, Run::First) => return Err(crate::sink::delta::fenced(self.checkpoint.query_id(), epoch, epoch)),
-                // A publication that this process gave up waiting for came through.
-                (true, _) => {}
-            }
-        }
-        if run == Run::StateOnly || written.existed {
-            if !self.states.is_empty() {
-                let (partitions, extension) = self.execute(&intent, &counters).await?;
-                drain(partitions).await?;
-                staged = extension.staged()?;
-            }
-            // Writes nothing: it tells what the epoch wrote before.
-            written = self.sink.write(epoch, Vec::new()).await?;
-        }
+        let Ran { counters, staged, written } = self.run_until_it_fits(&intent, run).await?;
         let ran = begun.elapsed();
         failpoint::reached("before_commit", epoch);
         let now = now_ms();
@@ -171,6 +159,8 @@ impl Pipeline {
             records_corrupt: counters.corrupt.load(Ordering::Relaxed),
             files_corrupt: counters.corrupt_files.load(Ordering::Relaxed),
             table_version: written.version,
+            schema_version: self.schema_version(),
+            new_columns: self.new_columns.clone(),
             ..EpochRecord::default()
         };
         let mut ledger = Vec::new();
@@ -198,7 +188,58 @@ impl Pipeline {
             }
         }
         self.next_epoch = epoch + 1;
+        self.new_columns.clear();
         Ok(record)
+    }
+
+    /// What the next epoch would read. A source whose table has more columns now gets a new plan first.
+    async fn choose(&mut self, limited: bool) -> Result<Vec<(String, EpochInput)>> {
+        'again: loop {
+            let mut inputs = Vec::new();
+            for at in 0..self.sources.len() {
+                let (id, source) = &mut self.sources[at];
+                match source.next(limited).await {
+                    Ok(Some(input)) => inputs.push((id.clone(), input)),
+                    Ok(None) => {}
+                    Err(error) if source.outgrown() => {
+                        self.take_grown_table(at, error).await?;
+                        continue 'again;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            return Ok(inputs);
+        }
+    }
+
+    /// Runs an intent once. Nothing of it is kept anywhere but in the sink.
+    async fn run_once(&mut self, intent: &Intent, run: Run) -> Result<Ran> {
+        let epoch = intent.epoch;
+        let counters = Arc::new(ReadCounters::default());
+        let mut staged = Vec::new();
+        let mut written = Written::default();
+        if run != Run::StateOnly {
+            let (partitions, extension) = self.execute(intent, &counters).await?;
+            let partitions = partitions.into_iter().map(|stream| watched(stream, epoch)).collect();
+            written = self.sink.write(epoch, partitions).await?;
+            match (written.existed, run) {
+                (false, _) => staged = extension.staged()?,
+                // Only now was the epoch begun, so another process has written it, perhaps from other input.
+                (true, Run::First) => return Err(crate::sink::delta::fenced(self.checkpoint.query_id(), epoch, epoch)),
+                // A publication that this process gave up waiting for came through.
+                (true, _) => {}
+            }
+        }
+        if run == Run::StateOnly || written.existed {
+            if !self.states.is_empty() {
+                let (partitions, extension) = self.execute(intent, &counters).await?;
+                drain(partitions).await?;
+                staged = extension.staged()?;
+            }
+            // Writes nothing: it tells what the epoch wrote before.
+            written = self.sink.write(epoch, Vec::new()).await?;
+        }
+        Ok(Ran { counters, staged, written })
     }
 
     /// Starts the epoch's query: its streams of rows, and where its operators stage their state.

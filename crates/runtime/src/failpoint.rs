@@ -6,11 +6,14 @@ use std::sync::OnceLock;
 
 static ARMED: OnceLock<Option<(String, u64)>> = OnceLock::new();
 
-/// The steps a test can name, in the order an epoch reaches them.
+/// The steps a test can name, in the order an epoch reaches them; those about the schema only if columns come.
 pub const STEPS: &[&str] = &[
     "after_choose",
     "after_intent",
     "mid_run",
+    "after_drift",
+    "before_schema",
+    "after_schema",
     "after_data_files",
     "before_publish",
     "after_publish",

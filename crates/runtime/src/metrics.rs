@@ -32,4 +32,10 @@ pub struct EpochRecord {
     pub bytes: u64,
     /// Table version of its commit; None when nothing was written.
     pub table_version: Option<u64>,
+    /// Version of the schema of its files; None where none is stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_version: Option<u64>,
+    /// Columns that came with it, as `a.b BIGINT`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub new_columns: Vec<String>,
 }

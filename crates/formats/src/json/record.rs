@@ -65,6 +65,8 @@ pub(crate) struct Assembler<'a> {
     /// Whether misfits and unmatched fields are kept for the rescue column.
     rescues: bool,
     formats: &'a Formats,
+    /// Whether the names of unmatched fields are collected.
+    tracks: bool,
     /// Lists and maps around the current value: inside, a misfit rescues the outermost of them.
     lists: usize,
     list_misfit: bool,
@@ -73,11 +75,17 @@ pub(crate) struct Assembler<'a> {
 }
 
 impl<'a> Assembler<'a> {
-    pub fn new(cursor: Cursor<'a>, scratch: &'a mut Scratch, rescues: bool, formats: &'a Formats) -> Assembler<'a> {
+    pub fn new(
+        cursor: Cursor<'a>,
+        scratch: &'a mut Scratch,
+        rescues: bool,
+        tracks: bool,
+        formats: &'a Formats,
+    ) -> Assembler<'a> {
         scratch.path.clear();
         scratch.misfits.clear();
         scratch.paths.clear();
-        Assembler { cursor, scratch, rescues, formats, lists: 0, list_misfit: false, misfit: false }
+        Assembler { cursor, scratch, rescues, tracks, formats, lists: 0, list_misfit: false, misfit: false }
     }
 
     /// Reads one record at the cursor into row `row` of `columns`, which are all that long. After an error they
@@ -100,6 +108,7 @@ impl<'a> Assembler<'a> {
                 let (place, name) = self.field(table, after)?;
                 self.cursor.colon()?;
                 let start = self.cursor.pos;
+                let known = place.is_some();
                 if let Some((place, column)) = place.and_then(|place| Some((place, columns.get_mut(place)?))) {
                     if column.len() == row {
                         filled += 1;
@@ -117,7 +126,8 @@ impl<'a> Assembler<'a> {
                     after = place + 1;
                 } else {
                     self.cursor.skip()?;
-                    if self.rescues {
+                    after = place.map_or(after, |place| place + 1);
+                    if self.tracks && !known {
                         self.note_unmatched(name, start);
                     }
                 }
@@ -387,7 +397,9 @@ impl<'a> Assembler<'a> {
         }
         dotted.extend_from_slice(text(input, name, &mut self.scratch.text));
         self.scratch.unmatched.add(&dotted);
-        self.note(name, start);
+        if self.rescues {
+            self.note(name, start);
+        }
     }
 
     fn note(&mut self, name: Text, start: usize) {

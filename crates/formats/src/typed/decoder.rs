@@ -30,6 +30,8 @@ pub(super) struct TypedDecoder {
     tolerant: bool,
     /// Whether the rescue column is asked for.
     rescues: bool,
+    /// Whether the names of unmatched columns are collected.
+    tracks: bool,
     batch_rows: usize,
     file: Option<OpenFile>,
     ready: Vec<RecordBatch>,
@@ -92,6 +94,7 @@ impl TypedDecoder {
             output: Arc::new(full_schema.project(projection)?),
             tolerant: rescue.is_some(),
             rescues: rescue.is_some_and(|at| projection.contains(&at)),
+            tracks: options.track_unmatched || rescue.is_some_and(|at| projection.contains(&at)),
             batch_rows: batch_rows.max(1),
             file: None,
             ready: Vec::new(),
@@ -139,7 +142,7 @@ impl TypedDecoder {
     }
 
     fn note_unmatched(&mut self, have: &Fields, fit: &StructFit) {
-        if !self.rescues {
+        if !self.tracks {
             return;
         }
         let mut names = Vec::new();

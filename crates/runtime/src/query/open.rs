@@ -10,12 +10,13 @@ use alluvium_planner::relation::{SourceKind, SourceSpec};
 use datafusion::execution::SessionState;
 
 use crate::checkpoint::{Checkpoint, Facts, Intent, Recovery, decide};
-use crate::epoch::Pipeline;
+use crate::epoch::{Pipeline, Replan};
 use crate::error::{Error, Result};
 use crate::metrics::EpochRecord;
 use crate::sink::Sink;
 use crate::source::Source;
-use crate::source::files::{FilesSource, ObjectsSource, is_remote};
+use crate::source::files::schema_log::SchemaLog;
+use crate::source::files::{self, FilesSource, ObjectsSource, is_remote};
 use crate::source::table::TableSource;
 
 /// Checkpoint entry: which source has which id.
@@ -37,14 +38,18 @@ pub struct PipelineParts {
     pub state_budget: usize,
     /// The name in messages.
     pub name: String,
+    /// Makes a new plan when columns come; None: they end the stream.
+    pub replan: Option<Replan>,
 }
 
 /// Opens sources and state and finishes what a crash left: an intent without its commit is run again.
 /// Returns the pipeline and the record of the epoch that was run again, if one was.
 pub async fn open(parts: PipelineParts) -> Result<(Pipeline, Option<EpochRecord>)> {
-    let PipelineParts { plan, checkpoint, mut sink, session, state_budget, name } = parts;
+    let PipelineParts { plan, checkpoint, mut sink, session, state_budget, name, replan } = parts;
     check_fingerprint(&plan, &checkpoint, &name)?;
-    let last = checkpoint.last_committed()?.map(|record| record.epoch);
+    let record = checkpoint.last_committed()?;
+    let new_columns = new_columns(&plan, record.as_ref())?;
+    let last = record.map(|record| record.epoch);
     let intent = checkpoint.pending_intent()?;
     let facts = Facts {
         last_committed: last,
@@ -63,8 +68,18 @@ pub async fn open(parts: PipelineParts) -> Result<(Pipeline, Option<EpochRecord>
         states.push(checkpoint.state(operator as u32, state_budget)?);
     }
     let next_epoch = last.map_or(0, |epoch| epoch + 1);
-    let mut pipeline =
-        Pipeline { plan, sources, sink, checkpoint, states, session, next_epoch, statics: HashMap::new() };
+    let mut pipeline = Pipeline {
+        plan,
+        sources,
+        sink,
+        checkpoint,
+        states,
+        session,
+        next_epoch,
+        statics: HashMap::new(),
+        replan,
+        new_columns,
+    };
     let rerun = match (recovery, intent) {
         (Recovery::Rerun { sink_has_it, .. }, Some(intent)) => Some(pipeline.rerun(intent, sink_has_it).await?),
         _ => None,
@@ -103,6 +118,23 @@ pub fn check_fingerprint(plan: &StreamingPlan, checkpoint: &Checkpoint, name: &s
         .into()),
         _ => checkpoint.put_meta(FINGERPRINT, &plan.fingerprint),
     }
+}
+
+/// Columns that came with versions of the schema which no epoch has been committed with yet: put there by hand, or stored
+/// before a crash.
+fn new_columns(plan: &StreamingPlan, last: Option<&EpochRecord>) -> Result<Vec<String>> {
+    let mut columns = Vec::new();
+    for source in &plan.sources {
+        let SourceKind::Files(spec) = &source.kind else { continue };
+        let (Some(directory), Some(version)) = (&spec.schema_log, spec.schema_version) else { continue };
+        let before = last.map_or(Some(0), |record| record.schema_version);
+        if let Some(before) = before.filter(|before| *before < version)
+            && let Some(before) = SchemaLog::at(directory).version(before)?
+        {
+            columns.extend(files::added(&before.data, &files::columns_of(spec)?));
+        }
+    }
+    Ok(columns)
 }
 
 /// What tells one source of a query from another across restarts and edits of the query.

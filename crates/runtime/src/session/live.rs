@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use alluvium_parser::{OutputMode, Query, Trigger};
 use alluvium_planner::streaming::plan_stream;
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
@@ -42,7 +43,7 @@ impl Session {
         let opening = async move {
             let checkpoint = Checkpoint::open(&at, "a live query")?;
             let name = "a live query".to_string();
-            open(PipelineParts { plan, checkpoint, sink, session, state_budget, name }).await
+            open(PipelineParts { plan, checkpoint, sink, session, state_budget, name, replan: None }).await
         };
         let trigger = if now { Trigger::AvailableNow } else { Trigger::ProcessingTime(LIVE_INTERVAL) };
         let handle = StreamHandle::spawn("a live query", trigger, mode, None, opening);
@@ -93,6 +94,11 @@ struct Shown {
 impl Sink for Shown {
     async fn last_epoch(&mut self) -> Result<Option<u64>> {
         Ok(None)
+    }
+
+    /// What is shown keeps the columns it began with.
+    fn take_schema(&mut self, _: &SchemaRef) -> Result<()> {
+        Ok(())
     }
 
     async fn write(&mut self, epoch: u64, partitions: Vec<SendableRecordBatchStream>) -> Result<Written> {

@@ -1,7 +1,8 @@
 //! From names and paths to relations: what a query reads, found and opened before anything is planned.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use alluvium_parser::{
     Diagnostic, Place, Query, Relation, RelationKind, Span, Statement, StatementKind, parse_statement,
@@ -20,14 +21,68 @@ use futures::future::BoxFuture;
 use crate::catalog::{Entry, Object, qualified, table_name};
 use crate::error::{Error, Result};
 use crate::session::Session;
-use crate::source::files::{self, ResolvedFiles};
+use crate::source::files::schema_log::{SchemaLog, SchemaVersion};
+use crate::source::files::{self, ResolvedFiles, Sampling};
 use crate::table;
 
 /// Code of the error that says: wait for the first file.
 pub(super) const EMPTY_DIRECTORY: &str = "EMPTY_DIRECTORY";
 
-/// Columns of file sources as inferred at a stream's first start, by path; DDL text.
-pub(super) type StoredSchemas = BTreeMap<String, String>;
+/// Columns of file sources as the first release kept them in the checkpoint: DDL text by path.
+pub(super) type FormerSchemas = BTreeMap<String, String>;
+
+/// What is known of the columns of a query's file sources before it is planned.
+#[derive(Debug, Default)]
+pub(super) struct StoredSchemas {
+    checkpoint: Option<PathBuf>,
+    fresh: bool,
+    former: FormerSchemas,
+    proposed: Vec<(SchemaLog, SchemaVersion)>,
+    /// How many sources of each path were met.
+    met: Mutex<BTreeMap<String, usize>>,
+}
+
+impl StoredSchemas {
+    /// Nothing: columns are learnt anew, and kept nowhere.
+    pub(super) fn new() -> Self {
+        StoredSchemas::default()
+    }
+
+    /// Those of the stream with this checkpoint.
+    pub(super) fn of_stream(checkpoint: &Path) -> Self {
+        StoredSchemas { checkpoint: Some(checkpoint.to_owned()), ..StoredSchemas::default() }
+    }
+
+    /// What the checkpoint has belongs to a stream that goes.
+    pub(super) fn fresh(self, fresh: bool) -> Self {
+        StoredSchemas { fresh, ..self }
+    }
+
+    /// With columns that the first release kept, where there are no versions yet.
+    pub(super) fn or_former(self, former: FormerSchemas) -> Self {
+        StoredSchemas { former, ..self }
+    }
+
+    /// With versions that are not stored yet.
+    pub(super) fn proposing(self, proposed: Vec<(SchemaLog, SchemaVersion)>) -> Self {
+        StoredSchemas { proposed, ..self }
+    }
+
+    /// For the next source of this path.
+    fn context(&self, path: &str, sampling: Sampling) -> Result<files::Context> {
+        let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = met.entry(path.to_owned()).or_default();
+        let ordinal = std::mem::replace(count, *count + 1);
+        let former = self.former.get(path).map(|text| ddl::parse_ddl(text)).transpose()?;
+        Ok(files::Context {
+            sampling,
+            schema_log: self.checkpoint.as_ref().map(|at| SchemaLog::of_source(at, path, ordinal)),
+            fresh: self.fresh,
+            proposed: self.proposed.clone(),
+            former,
+        })
+    }
+}
 
 impl Session {
     /// Finds everything a query reads and binds it.
@@ -188,7 +243,7 @@ impl Session {
                 self.delta(&path.value, None, None).await
             }
             RelationKind::Files { .. } | RelationKind::Path { .. } => {
-                let provider = files::static_provider(&relation.kind, relation.span).await?;
+                let provider = files::static_provider(&relation.kind, relation.span, self.sampling()).await?;
                 let has_metadata = ends_in_metadata(&provider.schema());
                 let reference = StaticReference::Files { path: String::new() };
                 Ok(Resolved { provider: Arc::new(StaticRelation { reference, provider }), has_metadata })
@@ -255,8 +310,8 @@ impl Session {
         let RelationKind::Files { path, .. } = &relation.kind else {
             return Err(Error::internal("not a file relation"));
         };
-        let known = stored.get(&path.value).map(|text| ddl::parse_ddl(text)).transpose()?;
-        let mut spec = match files::resolve(&relation.kind, relation.span, known.as_ref()).await? {
+        let context = stored.context(&path.value, self.sampling())?;
+        let mut spec = match files::resolve(&relation.kind, relation.span, context).await? {
             ResolvedFiles::Ready(spec) => spec,
             ResolvedFiles::Waiting { .. } => {
                 return Err(Diagnostic::new(
@@ -277,33 +332,19 @@ impl Session {
         Ok(Resolved { provider: Arc::new(StreamRelation { spec: Arc::new(spec) }), has_metadata })
     }
 
+    /// From how much of the files columns are learnt.
+    pub(super) fn sampling(&self) -> Sampling {
+        let settings = self.settings();
+        let files_max = usize::try_from(settings.sample_files).unwrap_or(usize::MAX);
+        Sampling { files_max, bytes_max: settings.sample_bytes }
+    }
+
     /// The columns of a table or view.
     pub(super) async fn columns_of(&self, name: &str) -> Result<SchemaRef> {
         let parts = [name.to_string()];
         let resolved = self.named(&parts, Span::UNKNOWN, &StoredSchemas::new()).await?;
         Ok(resolved.provider.schema())
     }
-}
-
-/// The columns of the file sources of a plan that were inferred, to be stored with the stream.
-pub(super) fn inferred_schemas(sources: &[Arc<SourceSpec>]) -> StoredSchemas {
-    let mut schemas = StoredSchemas::new();
-    for source in sources {
-        if let SourceKind::Files(files) = &source.kind
-            && files.inferred
-        {
-            schemas.insert(files.path.clone(), ddl_of(&files.data_schema));
-        }
-    }
-    schemas
-}
-
-/// Columns as DDL text.
-pub(super) fn ddl_of(schema: &Schema) -> String {
-    let column = |field: &Arc<arrow::datatypes::Field>| {
-        format!("`{}` {}", field.name().replace('`', "``"), ddl::sql_type(field.data_type()))
-    };
-    schema.fields().iter().map(column).collect::<Vec<_>>().join(", ")
 }
 
 fn no_delta_table(location: &str) -> Error {

@@ -158,6 +158,8 @@ impl Session {
             .number("files", number(|r| r.files))
             .number("bytes", number(|r| r.bytes))
             .number("table_version", records.iter().map(|r| r.table_version))
+            .number("schema_version", records.iter().map(|r| r.schema_version))
+            .text("new_columns", records.iter().map(|r| (!r.new_columns.is_empty()).then(|| r.new_columns.join(", "))))
             .rows()
     }
 

@@ -12,32 +12,34 @@ use alluvium_parser::{
     StatementKind, Trigger, TriggerClause, parse_statement,
 };
 use alluvium_planner::plan::StreamingPlan;
+use alluvium_planner::relation::{FilesSpec, SourceKind};
 use alluvium_planner::streaming::plan_stream;
 use arrow::datatypes::{Schema, SchemaRef};
 
 use crate::catalog::{Entry, Object, StreamEntry, table_name};
 use crate::checkpoint::Checkpoint;
-use crate::epoch::Pipeline;
+use crate::epoch::{Pipeline, Replan, Replanned};
 use crate::error::{Error, Result};
 use crate::metrics::EpochRecord;
 use crate::query::{PipelineParts, StreamHandle, StreamState, StreamStatus, failure, open};
 use crate::session::outcome::{Notice, Outcome};
-use crate::session::resolve::{EMPTY_DIRECTORY, StoredSchemas, inferred_schemas};
+use crate::session::resolve::{EMPTY_DIRECTORY, FormerSchemas, StoredSchemas};
 use crate::session::{Session, is_live};
+use crate::sink::Sink;
 use crate::sink::delta::DeltaSink;
 use crate::source::files::{self, ResolvedFiles};
 use crate::table::{self, NewTable, Operation};
 
-/// Checkpoint entry: columns of file sources as first inferred.
+/// Checkpoint entry of the first release: columns of file sources as first inferred.
 const SCHEMAS: &str = "schemas";
 
 /// The trigger of streams started in the background when nobody named one.
 const DEFAULT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A planned statement with the columns its sources were planned with.
+/// A planned statement with the columns of its table.
 struct Planned {
     plan: StreamingPlan,
-    schemas: StoredSchemas,
+    target: SchemaRef,
 }
 
 impl Session {
@@ -67,14 +69,14 @@ impl Session {
             _ => {}
         }
         let refresh = existing.is_some() && create.form == CreateForm::OrRefresh;
-        let planned = match refresh {
-            // The stored columns are in the checkpoint; planning happens behind its lock.
-            true => None,
-            false => self.plan_new(create).await?,
-        };
         let entry = match (&existing, refresh) {
             (Some(old), true) => self.entry_for(statement, create, &name, Some(old))?,
             _ => self.entry_for(statement, create, &name, None)?,
+        };
+        let planned = match refresh {
+            // The stored columns are in the checkpoint; planning happens behind its lock.
+            true => None,
+            false => self.plan_new(create, stream_of(&entry)?, existing.is_some()).await?,
         };
         if let (Some(old), false) = (&existing, refresh) {
             self.remove_table(old).await?;
@@ -101,10 +103,22 @@ impl Session {
         if self.inner.interactive { Trigger::ProcessingTime(DEFAULT_INTERVAL) } else { Trigger::AvailableNow }
     }
 
-    /// Plans a statement that has no checkpoint yet. None: it reads a directory in which no file has arrived.
-    async fn plan_new(&self, create: &CreateStreamingTable) -> Result<Option<Planned>> {
-        match self.plan(create, &StoredSchemas::new()).await {
-            Ok(planned) => Ok(Some(planned)),
+    /// Plans a statement whose stream does not exist yet. None: it reads a directory in which no file has arrived.
+    /// `replaces`: what is stored is of a stream that goes.
+    async fn plan_new(
+        &self,
+        create: &CreateStreamingTable,
+        stream: &StreamEntry,
+        replaces: bool,
+    ) -> Result<Option<Planned>> {
+        let stored = StoredSchemas::of_stream(&stream.checkpoint).fresh(replaces);
+        match self.plan(create, &stored).await {
+            Ok(planned) => {
+                for spec in file_sources(&planned.plan) {
+                    files::check_schema_location(spec, &stream.location)?;
+                }
+                Ok(Some(planned))
+            }
             Err(Error::Statement(diagnostic)) if diagnostic.code == EMPTY_DIRECTORY => Ok(None),
             Err(error) => Err(error),
         }
@@ -118,16 +132,31 @@ impl Session {
         }
         let mode = create.output_mode.unwrap_or((OutputMode::Append, create.query.span));
         let plan = plan_stream(bound, &create.query, mode, &self.state())?;
-        target_schema(create, &plan)?;
-        let schemas = inferred_schemas(&plan.sources);
-        Ok(Planned { plan, schemas })
+        let target = target_schema(create, &plan)?;
+        let mut logs: Vec<&String> = Vec::new();
+        for spec in file_sources(&plan) {
+            if let Some(log) = &spec.schema_log {
+                if logs.contains(&log) {
+                    return Err(Diagnostic::new(
+                        "SCHEMA_LOCATION_SHARED",
+                        format!("two sources of the query have the schema location `{log}`"),
+                    )
+                    .at(create.query.span)
+                    .help("every source needs a schemaLocation of its own, or none")
+                    .into());
+                }
+                logs.push(log);
+            }
+        }
+        Ok(Planned { plan, target })
     }
 
     /// Whether the changed statement fits what is stored: refused before anything is touched.
     async fn check_refresh(&self, entry: &Entry, create: &CreateStreamingTable) -> Result<()> {
         let stream = stream_of(entry)?;
         let checkpoint = Checkpoint::open(&stream.checkpoint, &entry.name)?;
-        let planned = match self.plan(create, &stored_schemas(&checkpoint)?).await {
+        let stored = StoredSchemas::of_stream(&stream.checkpoint).or_former(former_schemas(&checkpoint)?);
+        let planned = match self.plan(create, &stored).await {
             Err(Error::Statement(diagnostic)) if diagnostic.code == EMPTY_DIRECTORY => return Ok(()),
             other => other?,
         };
@@ -229,6 +258,14 @@ impl Session {
         let name = entry.name.clone();
         let on_epoch = move |record: &EpochRecord, backlog: crate::source::Backlog| {
             if let Some(notices) = &notices {
+                if !record.new_columns.is_empty() {
+                    let columns = record.new_columns.join(", ");
+                    let version =
+                        record.schema_version.map_or(String::new(), |version| format!(", schema version {version}"));
+                    let text =
+                        format!("stream `{name}`: epoch {} brought new columns{version}: {columns}", record.epoch);
+                    let _ = notices.send(Notice::Info(text));
+                }
                 // The receiver goes first when the program ends.
                 let _ = notices.send(Notice::Progress {
                     stream: name.clone(),
@@ -409,6 +446,7 @@ fn rows_written(handle: &StreamHandle, status: &StreamStatus, before: u64) -> u6
     }
 }
 
+#[derive(Clone)]
 struct WeakSession(std::sync::Weak<super::Inner>);
 
 impl WeakSession {
@@ -425,11 +463,19 @@ pub(super) fn stream_of(entry: &Entry) -> Result<&StreamEntry> {
     }
 }
 
-fn stored_schemas(checkpoint: &Checkpoint) -> Result<StoredSchemas> {
+/// The file sources of a plan.
+fn file_sources(plan: &StreamingPlan) -> impl Iterator<Item = &FilesSpec> {
+    plan.sources.iter().filter_map(|source| match &source.kind {
+        SourceKind::Files(spec) => Some(spec.as_ref()),
+        SourceKind::Table(_) => None,
+    })
+}
+
+fn former_schemas(checkpoint: &Checkpoint) -> Result<FormerSchemas> {
     match checkpoint.meta(SCHEMAS)? {
         Some(text) => serde_json::from_str(&text)
             .map_err(|e| Error::environment("CHECKPOINT_CORRUPT", format!("stored schemas cannot be read: {e}"))),
-        None => Ok(StoredSchemas::new()),
+        None => Ok(FormerSchemas::new()),
     }
 }
 
@@ -452,7 +498,8 @@ async fn open_stream(
     let planned = match planned {
         Some(planned) => planned,
         None => loop {
-            match session.session()?.plan(&create, &stored_schemas(&checkpoint)?).await {
+            let stored = StoredSchemas::of_stream(&stream.checkpoint).or_former(former_schemas(&checkpoint)?);
+            match session.session()?.plan(&create, &stored).await {
                 Err(Error::Statement(diagnostic)) if diagnostic.code == EMPTY_DIRECTORY && waits => {
                     first_arrival(&create.query).await?;
                 }
@@ -463,21 +510,20 @@ async fn open_stream(
             }
         },
     };
-    let Planned { plan, schemas } = planned;
-    let mut all = stored_schemas(&checkpoint)?;
-    if schemas.iter().any(|(path, ddl)| all.get(path) != Some(ddl)) {
-        all.extend(schemas);
-        let text = serde_json::to_string(&all).map_err(|e| Error::internal(e.to_string()))?;
-        checkpoint.put_meta(SCHEMAS, &text)?;
+    let Planned { plan, target } = planned;
+    for spec in file_sources(&plan) {
+        files::store_schema(spec, &stream.location)?;
     }
     if !table::exists(&stream.location) {
         let new = new_table(&create, &plan)?;
         table::create(&stream.location, &new).await?;
     }
-    let sink = Box::new(DeltaSink::open(&stream.location, checkpoint.query_id(), plan.mode).await?);
+    let mut sink = Box::new(DeltaSink::open(&stream.location, checkpoint.query_id(), plan.mode).await?);
+    sink.take_schema(&target)?;
+    let replan = Some(replan(session.clone(), create, stream.checkpoint));
     let session = session.session()?;
     let state_budget = (session.settings().memory_limit / 4) as usize;
-    let parts = PipelineParts { plan, checkpoint, sink, session: session.state(), state_budget, name };
+    let parts = PipelineParts { plan, checkpoint, sink, session: session.state(), state_budget, name, replan };
     drop(session);
     open(parts).await
 }
@@ -490,11 +536,25 @@ fn refuse_if_elsewhere(entry: &Entry, stream: &StreamEntry) -> Result<()> {
     Ok(())
 }
 
+/// Plans a stream's statement again, with the columns its sources have by then.
+fn replan(session: WeakSession, create: CreateStreamingTable, checkpoint: PathBuf) -> Replan {
+    let create = Arc::new(create);
+    Box::new(move |proposed| {
+        let (session, create, checkpoint) = (session.clone(), create.clone(), checkpoint.clone());
+        Box::pin(async move {
+            let stored = StoredSchemas::of_stream(&checkpoint).proposing(proposed);
+            let Planned { plan, target } = session.session()?.plan(&create, &stored).await?;
+            Ok(Replanned { plan, target })
+        })
+    })
+}
+
 /// Returns when the directories a query reads have changed.
 async fn first_arrival(query: &Query) -> Result<()> {
     for relation in &query.relations {
         if matches!(relation.kind, RelationKind::Files { streaming: true, .. })
-            && let ResolvedFiles::Waiting(waiting) = files::resolve(&relation.kind, relation.span, None).await?
+            && let ResolvedFiles::Waiting(waiting) =
+                files::resolve(&relation.kind, relation.span, files::Context::default()).await?
         {
             return waiting.changed().await;
         }

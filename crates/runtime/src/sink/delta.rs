@@ -19,7 +19,8 @@ use tokio::task::JoinHandle;
 use super::{Sink, Written};
 use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::table::{self, Conform, Head, Layout, Operation, SeenTransaction, Staged};
+use crate::table::actions::Action;
+use crate::table::{self, Conform, Grown, Head, Layout, Operation, SeenTransaction, Staged};
 
 /// The table a stream writes to. A checkpoint of the log that is being written when this is dropped is finished; cut
 /// off half-way it has no name yet, and no reader sees it.
@@ -29,6 +30,10 @@ pub struct DeltaSink {
     /// Another table at the same place is not ours.
     table_id: String,
     mode: OutputMode,
+    /// Columns that rows have; None: those of the table.
+    wanted: Option<SchemaRef>,
+    /// The table as the next commit makes it, where it lacks columns of `wanted`.
+    grown: Option<Grown>,
     layout: Arc<Layout>,
     /// The head's generation that `layout` and the checks belong to.
     generation: u64,
@@ -63,6 +68,8 @@ impl DeltaSink {
             query_id: query_id.to_owned(),
             table_id,
             mode,
+            wanted: None,
+            grown: None,
             layout,
             generation,
             log_checkpointed,
@@ -89,9 +96,21 @@ impl DeltaSink {
                 return Err(replaced(self.head.path()));
             }
             table::check(&self.head, self.mode == OutputMode::Complete)?;
-            self.layout = Arc::new(Layout::new(self.head.path(), self.head.metadata())?);
-            self.generation = self.head.generation();
+            self.arrange()?;
         }
+        Ok(())
+    }
+
+    /// How files are written to the table as it is, with the columns it is to get.
+    fn arrange(&mut self) -> Result<()> {
+        let (protocol, metadata) = (self.head.protocol(), self.head.metadata());
+        self.grown = match &self.wanted {
+            Some(wanted) => table::grown(protocol, metadata, wanted)?,
+            None => None,
+        };
+        let metadata = self.grown.as_ref().map_or(metadata, |grown| &grown.metadata);
+        self.layout = Arc::new(Layout::new(self.head.path(), metadata)?);
+        self.generation = self.head.generation();
         Ok(())
     }
 
@@ -153,6 +172,11 @@ impl Sink for DeltaSink {
         self.head.txn(&self.query_id).await
     }
 
+    fn take_schema(&mut self, schema: &SchemaRef) -> Result<()> {
+        self.wanted = Some(schema.clone());
+        self.arrange()
+    }
+
     async fn write(&mut self, epoch: u64, partitions: Vec<SendableRecordBatchStream>) -> Result<Written> {
         self.refresh().await?;
         if let Some(seen) = self.head.known_transaction(&self.query_id)
@@ -164,6 +188,7 @@ impl Sink for DeltaSink {
         failpoint::reached("after_data_files", epoch);
         let operation = Operation::StreamingUpdate { mode: self.mode, query_id: self.query_id.clone(), epoch };
         let (query_id, planned) = (&self.query_id, self.head.metadata().clone());
+        let grown = self.grown.clone();
         let mut overtaken = None;
         let written = table::publish_until_done(&mut self.head, staged, |head, staged| {
             if let Some(seen) = head.known_transaction(query_id)
@@ -182,7 +207,15 @@ impl Sink for DeltaSink {
                 return Ok(None);
             }
             failpoint::reached("before_publish", epoch);
-            if same { Ok(Some(table::lines(head, staged, &operation))) } else { Err(table::changed_meanwhile()) }
+            if !same {
+                return Err(table::changed_meanwhile());
+            }
+            let mut lines = table::lines(head, staged, &operation);
+            if let Some(Grown { metadata, protocol }) = &grown {
+                lines.insert(1, Action::metadata(metadata.clone()));
+                lines.extend(protocol.clone().map(Action::protocol));
+            }
+            Ok(Some(lines))
         })
         .await?;
         failpoint::reached("after_publish", epoch);

@@ -2,6 +2,7 @@
 
 pub mod delta;
 
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::execution::SendableRecordBatchStream;
 
@@ -25,6 +26,9 @@ pub struct Written {
 pub trait Sink: Send {
     /// The last epoch of this query that the sink holds; None for none.
     async fn last_epoch(&mut self) -> Result<Option<u64>>;
+
+    /// From the next epoch on rows have these columns; those that the target lacks come into it with that epoch.
+    fn take_schema(&mut self, schema: &SchemaRef) -> Result<()>;
 
     /// Writes the partitions' rows as epoch `epoch` and publishes them at one instant. When the epoch is there
     /// already, nothing is written (the streams are then not read).

@@ -5,6 +5,7 @@ pub mod table;
 
 use std::sync::Arc;
 
+use alluvium_planner::relation::SourceSpec;
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use serde::{Deserialize, Serialize};
@@ -83,6 +84,31 @@ pub trait Source: Send + Sync {
     fn facts(&self) -> Vec<(String, String)> {
         Vec::new()
     }
+
+    /// A run of `input` failed: whether because it met fields that the source has no columns for.
+    async fn drift(&mut self, _input: &EpochInput) -> Result<Drift> {
+        Ok(Drift::None)
+    }
+
+    /// Whether `next` failed only because what comes next has columns that the source's spec lacks: after the query was
+    /// planned again and `rebase` it goes on.
+    fn outgrown(&self) -> bool {
+        false
+    }
+
+    /// The query was planned again: from now on rows are given as `spec` says, which reads the same.
+    async fn rebase(&mut self, spec: &Arc<SourceSpec>) -> Result<()>;
+}
+
+/// Why a run failed, as its source sees it.
+#[derive(Debug)]
+pub enum Drift {
+    /// For a reason that is not the source's columns.
+    None,
+    /// Nothing can be learnt from the fields that were met; the same input is let through when it runs again.
+    Passed,
+    /// With these columns the same input fits.
+    Columns(files::NewColumns),
 }
 
 /// How much an input reads, for metrics.

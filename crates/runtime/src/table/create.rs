@@ -149,7 +149,7 @@ fn describe(new: &NewTable) -> Result<(Protocol, Metadata)> {
     Ok((protocol_for(schema::has_timestamp_ntz(&stored), changes), metadata))
 }
 
-fn protocol_for(timestamp_ntz: bool, change_data_feed: bool) -> Protocol {
+pub(super) fn protocol_for(timestamp_ntz: bool, change_data_feed: bool) -> Protocol {
     if !timestamp_ntz {
         let min_writer_version = if change_data_feed { 4 } else { 2 };
         return Protocol { min_reader_version: 1, min_writer_version, ..Protocol::default() };

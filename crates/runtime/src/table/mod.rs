@@ -13,6 +13,7 @@ mod durable;
 mod features;
 mod fence;
 mod files;
+mod grow;
 mod head;
 mod history;
 mod location;
@@ -41,10 +42,11 @@ pub use create::{NewTable, create, create_as, replace};
 pub(crate) use features::{refused, streamable};
 pub(crate) use fence::{load, no_such_version, write_log_checkpoint};
 pub(crate) use files::{Layout, Staged};
+pub(crate) use grow::{Grown, grown};
 pub use head::{Head, SeenTransaction};
 pub use history::{detail, history, version_at};
 pub use location::{absolute, decode as decoded, table_path};
-pub(crate) use log::{Log, blocking};
+pub(crate) use log::{Log, blocking, create_directories, sync_directory};
 
 use crate::error::{Error, Result};
 

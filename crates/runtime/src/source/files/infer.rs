@@ -1,7 +1,7 @@
 //! The columns of files, learnt from a sample.
 //!
-//! The sample is the newest files, at most [`FILES_MAX`] of them and about [`BYTES_MAX`] bytes (compressed ones count
-//! five times), read oldest first, so that columns come in the order in which they appeared. Of the file that
+//! The sample is the newest files, at most so many of them and about so many bytes (compressed ones count five times),
+//! read oldest first, so that columns come in the order in which they appeared. Of the file that
 //! crosses the limit only whole records up to the limit are looked at.
 
 use alluvium_formats::compression::Compression;
@@ -15,21 +15,42 @@ use super::read::{FileReader, Passes, ReadError, Reading, decode_error};
 use super::store::{Inputs, Place};
 use crate::error::{Error, Result};
 
-/// Most files in a sample.
-pub const FILES_MAX: usize = 1000;
+/// How much is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sampling {
+    /// Most files.
+    pub files_max: usize,
+    /// About how many bytes.
+    pub bytes_max: u64,
+}
 
-/// About how many bytes a sample has: a tenth of a second or two of one core.
-pub const BYTES_MAX: u64 = 32 << 20;
+impl Sampling {
+    /// Everything.
+    pub const ALL: Sampling = Sampling { files_max: usize::MAX, bytes_max: u64::MAX };
+}
+
+impl Default for Sampling {
+    /// A tenth of a second or two of one core.
+    fn default() -> Sampling {
+        Sampling { files_max: 1000, bytes_max: 32 << 20 }
+    }
+}
 
 /// What the sample told; None when it has no records. Damaged files are passed over where `passes` says so.
-pub fn infer(files: &[FileEntry], options: &FormatOptions, place: &Place, passes: &Passes) -> Result<Option<Schema>> {
+pub fn infer(
+    files: &[FileEntry],
+    options: &FormatOptions,
+    place: &Place,
+    passes: &Passes,
+    sampling: Sampling,
+) -> Result<Option<Schema>> {
     if options.format.is_typed() {
-        return typed(files, options, place, passes);
+        return typed(files, options, place, passes, sampling);
     }
     let mut inferrer = Inferrer::new(options);
-    let files = sample(files);
+    let files = sample(files, sampling);
     let mut reader = FileReader::new(Inputs::of(place, files.iter().map(|file| (file, 0))));
-    let mut left = BYTES_MAX;
+    let mut left = sampling.bytes_max;
     for file in files {
         inferrer.start_file(&file.path);
         let read = reader.read(file, None, Reading::of(options), &mut |bytes, eof| {
@@ -53,11 +74,17 @@ pub fn infer(files: &[FileEntry], options: &FormatOptions, place: &Place, passes
 }
 
 /// What the files say themselves: all columns of the newest of them, each with the widest common type.
-fn typed(files: &[FileEntry], options: &FormatOptions, place: &Place, passes: &Passes) -> Result<Option<Schema>> {
+fn typed(
+    files: &[FileEntry],
+    options: &FormatOptions,
+    place: &Place,
+    passes: &Passes,
+    sampling: Sampling,
+) -> Result<Option<Schema>> {
     if options.format == Format::BinaryFile {
         return Ok(Some(binary_file_schema()));
     }
-    let files = &files[files.len().saturating_sub(FILES_MAX)..];
+    let files = &files[files.len().saturating_sub(sampling.files_max)..];
     let mut reader = FileReader::new(Inputs::of(place, files.iter().map(|file| (file, 0))));
     let mut learnt: Option<Schema> = None;
     for file in files {
@@ -78,13 +105,13 @@ fn typed(files: &[FileEntry], options: &FormatOptions, place: &Place, passes: &P
 }
 
 /// The newest files within the limits, oldest first. `files` are ordered oldest first.
-fn sample(files: &[FileEntry]) -> &[FileEntry] {
+fn sample(files: &[FileEntry], sampling: Sampling) -> &[FileEntry] {
     let mut bytes = 0u64;
-    let enough = files.iter().rev().take(FILES_MAX).take_while(|file| {
+    let enough = files.iter().rev().take(sampling.files_max).take_while(|file| {
         let before = bytes;
         let factor = if Compression::from_file_name(&file.path) == Ok(Compression::None) { 1 } else { 5 };
         bytes = bytes.saturating_add(file.size.saturating_mul(factor));
-        before < BYTES_MAX
+        before < sampling.bytes_max
     });
     &files[files.len() - enough.count()..]
 }
@@ -104,10 +131,13 @@ mod tests {
     fn the_sample_is_the_newest_files_within_the_limits() {
         let file = |i: i64, size| FileEntry { path: format!("{i}.json"), size, modified_ms: i };
         let many: Vec<_> = (0..1500).map(|i| file(i, 10)).collect();
-        assert_eq!(sample(&many).len(), FILES_MAX);
-        assert_eq!(sample(&many)[0].modified_ms, 500);
-        let large: Vec<_> = (0..10).map(|i| file(i, BYTES_MAX / 2)).collect();
-        assert_eq!(sample(&large).iter().map(|f| f.modified_ms).collect::<Vec<_>>(), [8, 9]);
-        assert!(sample(&[]).is_empty());
+        let sampling = Sampling::default();
+        assert_eq!(sample(&many, sampling).len(), 1000);
+        assert_eq!(sample(&many, Sampling { files_max: 3, ..sampling }).len(), 3);
+        assert_eq!(sample(&many, Sampling::ALL).len(), 1500);
+        assert_eq!(sample(&many, sampling)[0].modified_ms, 500);
+        let large: Vec<_> = (0..10).map(|i| file(i, sampling.bytes_max / 2)).collect();
+        assert_eq!(sample(&large, sampling).iter().map(|f| f.modified_ms).collect::<Vec<_>>(), [8, 9]);
+        assert!(sample(&[], sampling).is_empty());
     }
 }

@@ -10,11 +10,10 @@
 //! goes on without the file and leaves it out of the ledger, so that the same name can be delivered again.
 //!
 //! Files in object stores are [`store`]'s.
-//!
-//! Known gap: `key=value` directories do not become columns.
 
 mod bad_records;
 mod clean;
+mod evolve;
 mod exec;
 mod glob;
 mod hints;
@@ -22,6 +21,7 @@ mod infer;
 mod input;
 mod listing;
 mod metadata;
+mod partition_columns;
 mod pending;
 mod preview;
 mod provider;
@@ -29,6 +29,7 @@ mod read;
 pub mod resolve;
 mod root;
 mod rules;
+pub mod schema_log;
 mod selection;
 mod store;
 #[cfg(test)]
@@ -40,27 +41,35 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use alluvium_planner::relation::{FilesSpec, SourceKind, SourceSpec};
+use alluvium_planner::options::EvolutionMode;
+use alluvium_planner::relation::{FilesSpec, METADATA_COLUMN, SourceKind, SourceSpec};
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use tokio::task::JoinHandle;
 
+pub use evolve::added;
 pub use exec::FilesExec;
+pub use infer::Sampling;
 pub use input::{FileEntry, FilesInput};
 pub use preview::{PreviewItem, preview};
-pub use resolve::{ResolvedFiles, WaitingForFiles, resolve, selection, static_provider};
+pub use resolve::{
+    Context, ResolvedFiles, WaitingForFiles, check_schema_location, columns_of, resolve, selection, static_provider,
+    store_schema,
+};
 pub use selection::{FileStatus, Selection, statuses};
 pub use store::{ObjectsSource, is_remote};
 
 use crate::checkpoint::{Alteration, Ledger};
 use crate::clock::now_ms;
 use crate::error::{Error, Result};
-use crate::source::{Backlog, EpochInput, ReadCounters, Source};
+use crate::source::{Backlog, Drift, EpochInput, ReadCounters, Source};
 use clean::Cleaner;
+use evolve::UnknownFields;
 use listing::Lister;
 use pending::Pending;
 use root::{Root, Target};
 use rules::{Hidden, Times};
+use schema_log::{SchemaLog, SchemaVersion};
 use watch::{Mail, Watch};
 
 /// Most files in one epoch when nothing is said.
@@ -109,6 +118,8 @@ pub struct FilesSource {
     listed_all: Option<Instant>,
     relist: bool,
     second_looks: Vec<(Instant, PathBuf)>,
+    /// Some where fields without a column end a run.
+    unknown: Option<Arc<UnknownFields>>,
     /// Files of the last `next`: running them is a first run, anything else is a re-run.
     given: Mutex<Vec<FileEntry>>,
 }
@@ -204,6 +215,7 @@ impl FilesSource {
             listed_all: None,
             relist: false,
             second_looks: Vec::new(),
+            unknown: unknown_fields(files)?,
             given: Mutex::new(Vec::new()),
         };
         if skip_existing {
@@ -461,13 +473,16 @@ impl Source for FilesSource {
             return Err(Error::internal(format!("{} was given another source's input", self.source_schema.title)));
         };
         let first_run = !input.files.is_empty() && *lock(&self.given) == input.files;
-        let place = store::Place::Local;
-        provider::bound(&self.source_schema, &self.spec, input, !first_run, counters, place)
+        let (place, unknown) = (store::Place::Local, self.unknown.clone());
+        provider::bound(&self.source_schema, &self.spec, input, !first_run, counters, place, unknown)
     }
 
     async fn committed(&mut self, input: &EpochInput) -> Result<()> {
         let EpochInput::Files(input) = input else { return Ok(()) };
         let input = input.clone();
+        if let Some(unknown) = &self.unknown {
+            unknown.pass(false);
+        }
         lock(&self.given).clear();
         self.work(move |discovery| {
             discovery.pending.forget(&input.files);
@@ -517,6 +532,97 @@ impl Source for FilesSource {
     fn backlog(&self) -> Backlog {
         self.backlog
     }
+
+    async fn drift(&mut self, input: &EpochInput) -> Result<Drift> {
+        drift(&self.source_schema, &self.spec, &store::Place::Local, input, self.unknown.as_deref()).await
+    }
+
+    async fn rebase(&mut self, spec: &Arc<SourceSpec>) -> Result<()> {
+        let SourceKind::Files(files) = &spec.kind else {
+            return Err(Error::internal(format!("{} is not a file source any more", spec.title)));
+        };
+        self.unknown = unknown_fields(files)?;
+        self.source_schema = spec.as_ref().clone();
+        self.spec = files.clone();
+        Ok(())
+    }
+}
+
+/// What is to be learnt from the fields of `input` that `unknown` met.
+async fn drift(
+    source: &SourceSpec,
+    spec: &Arc<FilesSpec>,
+    place: &store::Place,
+    input: &EpochInput,
+    unknown: Option<&UnknownFields>,
+) -> Result<Drift> {
+    let (EpochInput::Files(input), Some(unknown)) = (input, unknown) else { return Ok(Drift::None) };
+    let met = unknown.take();
+    let Some(first) = met.first() else { return Ok(Drift::None) };
+    if spec.options.evolution() != EvolutionMode::AddNewColumns {
+        return Ok(Drift::None);
+    }
+    let Some(log) = spec.schema_log.as_deref().map(SchemaLog::at) else { return Ok(Drift::None) };
+    let (files, options, place) = (input.files.clone(), resolve::format_options(spec)?, place.clone());
+    let passes = provider::passes(spec, None);
+    let learnt = blocking(move || infer::infer(&files, &options, &place, &passes, Sampling::ALL)).await?;
+    let known = resolve::columns_of(spec)?;
+    let learnt = match learnt {
+        Some(learnt) => crate::table::schema::storable(&without_reserved(&learnt, spec)?)?,
+        None => Arc::new(known.clone()),
+    };
+    let (data, added) = evolve::merge(&known, &learnt);
+    if added.is_empty() {
+        unknown.pass(true);
+        return Ok(Drift::Passed);
+    }
+    let version = SchemaVersion {
+        version: spec.schema_version.map_or(0, |version| version + 1),
+        data,
+        partitions: arrow::datatypes::Schema::new(spec.partition_columns.clone()),
+    };
+    let (title, restart) = (source.title.clone(), spec.options.schema_evolution_restart);
+    Ok(Drift::Columns(NewColumns { title, log, version, added, restart, cause: first.error() }))
+}
+
+/// Columns that a source's files have and its schema has not.
+#[derive(Debug)]
+pub struct NewColumns {
+    /// How messages name the source.
+    pub title: String,
+    /// Where its schema's versions are.
+    pub log: SchemaLog,
+    /// The version with them, not stored yet.
+    pub version: SchemaVersion,
+    /// They, as `a.b BIGINT`.
+    pub added: Vec<String>,
+    /// The stream is to end once the version is stored, rather than go on with it.
+    pub restart: bool,
+    /// What was met, as an error.
+    pub cause: Error,
+}
+
+/// Watches for fields that the columns of `spec` lack, if it is to.
+fn unknown_fields(spec: &FilesSpec) -> Result<Option<Arc<UnknownFields>>> {
+    if !resolve::watches_fields(spec) {
+        return Ok(None);
+    }
+    let others = reserved(spec)?;
+    Ok(Some(Arc::new(UnknownFields::new(&spec.data_schema, others.iter().map(String::as_str)))))
+}
+
+/// Names that no field of a file becomes a column under.
+fn reserved(spec: &FilesSpec) -> Result<Vec<String>> {
+    let mut names = vec![METADATA_COLUMN.to_owned()];
+    names.extend(resolve::format_options(spec)?.rescued_data_column);
+    names.extend(spec.partition_columns.iter().map(|field| field.name().clone()));
+    Ok(names)
+}
+
+fn without_reserved(learnt: &arrow::datatypes::Schema, spec: &FilesSpec) -> Result<arrow::datatypes::Schema> {
+    let reserved: Vec<String> = reserved(spec)?.iter().map(|name| name.to_lowercase()).collect();
+    let fields = learnt.fields().iter().filter(|field| !reserved.contains(&field.name().to_lowercase()));
+    Ok(arrow::datatypes::Schema::new(fields.cloned().collect::<Vec<_>>()))
 }
 
 /// Runs `job` on a thread that may block.

@@ -17,8 +17,9 @@ use arrow::datatypes::{DataType, Schema};
 use datafusion::execution::SessionState;
 use datafusion::prelude::SessionContext;
 
+use super::infer::Sampling;
 use super::input::FilesInput;
-use super::resolve::{self, ResolvedFiles, Typed};
+use super::resolve::{self, Context, ResolvedFiles, Typed};
 use super::store::{self, Place};
 use super::{FileEntry, blocking, infer, provider};
 use crate::error::{Error, Result};
@@ -62,7 +63,7 @@ pub async fn preview(relation: &RelationKind, span: Span, state: &SessionState) 
             ignored(&typed.selection()?, &mut items)?;
         }
         let sample = sample(&files);
-        Ok((items, sample, typed.resolve(None)?))
+        Ok((items, sample, typed.resolve(Context::default())?))
     })
     .await
     .map_err(|e| e.at_least(span))?;
@@ -145,7 +146,9 @@ fn columns(spec: &FilesSpec, sample: &[FileEntry]) -> Result<Vec<PreviewItem>> {
     let mut first: BTreeMap<String, &str> = BTreeMap::new();
     let (mut order, mut looked_at) = (Vec::new(), 0);
     for file in sample {
-        let Some(schema) = infer::infer(std::slice::from_ref(file), &options, &place, &passes)? else { continue };
+        let Some(schema) = infer::infer(std::slice::from_ref(file), &options, &place, &passes, Sampling::ALL)? else {
+            continue;
+        };
         looked_at += 1;
         for field in schema.fields() {
             let types = seen.entry(field.name().clone()).or_insert_with(|| {
@@ -208,7 +211,7 @@ async fn rescued(
     let source = SourceSpec { kind: SourceKind::Files(spec.clone()), schema, ..source.clone() };
     let (files, counters) = (sample.len(), Arc::new(ReadCounters::default()));
     let place = Place::of(&spec)?;
-    let table = provider::bound(&source, &spec, &FilesInput::new(sample), true, counters.clone(), place)?;
+    let table = provider::bound(&source, &spec, &FilesInput::new(sample), true, counters.clone(), place, None)?;
     let rows = SessionContext::new_with_state(state.clone()).read_table(table)?.limit(0, Some(SAMPLE_ROWS))?;
     let corrupt_column = resolve::format_options(&spec)?.corrupt_column;
     let (mut total, mut with_rescue, mut reasons) = (0_usize, 0_usize, BTreeMap::new());

@@ -1,10 +1,11 @@
 //! Files as a table: the rows of one epoch's input, or of everything there is at the moment of the scan.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use alluvium_formats::FormatOptions;
-use alluvium_planner::relation::{FilesSpec, METADATA_COLUMN, SourceSpec};
-use arrow::datatypes::{Schema, SchemaRef};
+use alluvium_planner::relation::{FilesSpec, SourceSpec};
+use arrow::datatypes::{Fields, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::Result;
@@ -12,8 +13,10 @@ use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::bad_records::Run;
+use super::evolve::UnknownFields;
 use super::exec::FilesExec;
 use super::input::FilesInput;
+use super::partition_columns::PathColumns;
 use super::read::{Job, Passes};
 use super::store::Place;
 use super::{FileEntry, resolve};
@@ -29,11 +32,14 @@ pub struct FilesTable {
     options: FormatOptions,
     place: Place,
     files: Files,
+    partition_columns: Fields,
+    base: PathBuf,
     counters: Arc<ReadCounters>,
     rerun: Option<FilesInput>,
     /// Some in an epoch; a statement is a run of its own.
     run: Option<Run>,
     passes: Passes,
+    unknown: Option<Arc<UnknownFields>>,
 }
 
 /// Which files a scan reads.
@@ -45,7 +51,8 @@ pub enum Files {
     Listed(Arc<FilesSpec>),
 }
 
-/// The rows of `input`, whose files are in `place`. In a `rerun` missing files are passed over.
+/// The rows of `input`, whose files are in `place`. In a `rerun` missing files are passed over. Fields without a column
+/// are shown to `unknown`.
 pub fn bound(
     source: &SourceSpec,
     spec: &FilesSpec,
@@ -53,6 +60,7 @@ pub fn bound(
     rerun: bool,
     counters: Arc<ReadCounters>,
     place: Place,
+    unknown: Option<Arc<UnknownFields>>,
 ) -> Result<Arc<dyn TableProvider>, Error> {
     Ok(Arc::new(FilesTable {
         schema: source.schema.clone(),
@@ -60,10 +68,13 @@ pub fn bound(
         options: resolve::format_options(spec).map_err(|e| e.at_least(source.span))?,
         place,
         files: Files::Fixed(input.files.clone().into()),
+        partition_columns: spec.partition_columns.clone(),
+        base: base_of(spec)?,
         counters,
         rerun: rerun.then(|| input.clone()),
         run: Some(input.run()),
         passes: passes(spec, Some(input.clone())),
+        unknown,
     }))
 }
 
@@ -75,10 +86,13 @@ pub fn listed(source: &SourceSpec, spec: &Arc<FilesSpec>) -> Result<Arc<dyn Tabl
         options: resolve::format_options(spec).map_err(|e| e.at_least(source.span))?,
         place: Place::of(spec).map_err(|e| e.at_least(source.span))?,
         files: Files::Listed(spec.clone()),
+        partition_columns: spec.partition_columns.clone(),
+        base: base_of(spec)?,
         counters: Arc::default(),
         rerun: None,
         run: None,
         passes: passes(spec, None),
+        unknown: None,
     }))
 }
 
@@ -88,12 +102,30 @@ pub fn passes(spec: &FilesSpec, notes: Option<FilesInput>) -> Passes {
     Passes { missing: options.ignore_missing_files, corrupt: options.ignore_corrupt_files, notes }
 }
 
+/// Where the columns of the path begin; not looked for where there are none.
+fn base_of(spec: &FilesSpec) -> Result<PathBuf, Error> {
+    match spec.partition_columns.is_empty() {
+        true => Ok(PathBuf::new()),
+        false => resolve::partition_base(spec, &Place::of(spec)?),
+    }
+}
+
 impl FilesTable {
     async fn job(&self, projection: Option<&Vec<usize>>) -> Result<Job, Error> {
         let all: Vec<usize> = (0..self.schema.fields().len()).collect();
         let wanted = projection.unwrap_or(&all);
         let output: SchemaRef = Arc::new(self.schema.project(wanted)?);
-        let data_columns = self.data_schema.fields().len();
+        let (mut columns, mut partitions, mut metadata_at) = (Vec::new(), Vec::new(), None);
+        for (at, field) in output.fields().iter().enumerate() {
+            let lower = field.name().to_lowercase();
+            if self.partition_columns.iter().any(|partition| partition.name().to_lowercase() == lower) {
+                partitions.push((at, field.clone()));
+            } else if let Ok(column) = self.data_schema.index_of(field.name()) {
+                columns.push(column);
+            } else {
+                metadata_at = Some(at);
+            }
+        }
         let files = match &self.files {
             Files::Fixed(files) => files.clone(),
             Files::Listed(spec) => {
@@ -106,13 +138,15 @@ impl FilesTable {
             place: self.place.clone(),
             options: self.options.clone(),
             data_schema: self.data_schema.clone(),
-            columns: wanted.iter().copied().filter(|column| *column < data_columns).collect(),
-            metadata_at: wanted.iter().position(|column| *column >= data_columns),
+            columns,
+            metadata_at,
+            partitions: PathColumns { base: self.base.clone(), columns: partitions },
             output,
             counters: self.counters.clone(),
             rerun: self.rerun.clone(),
             run: self.run.unwrap_or_else(|| Run { epoch: 0, started_ms: now_ms() }),
             passes: self.passes.clone(),
+            unknown: self.unknown.clone(),
         })
     }
 }
@@ -136,16 +170,5 @@ impl TableProvider for FilesTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let job = self.job(projection).await?;
         Ok(Arc::new(FilesExec::new(job, state.config().target_partitions(), limit)))
-    }
-}
-
-/// `schema` without `_metadata`, where that is its last column.
-pub fn without_metadata(schema: &Schema) -> Schema {
-    let fields = schema.fields().iter();
-    match schema.fields().last() {
-        Some(last) if last.name() == METADATA_COLUMN => {
-            Schema::new(fields.take(schema.fields().len() - 1).cloned().collect::<Vec<_>>())
-        }
-        _ => schema.clone(),
     }
 }

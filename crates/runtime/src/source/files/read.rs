@@ -19,8 +19,10 @@ use tokio::sync::mpsc::Sender;
 
 use super::FileEntry;
 use super::bad_records::{BadRecords, Run};
+use super::evolve::UnknownFields;
 use super::input::FilesInput;
 use super::metadata::{file_url, metadata_array};
+use super::partition_columns::PathColumns;
 use super::store::{Input, Inputs, Place};
 use crate::error::{Error, Result};
 use crate::source::ReadCounters;
@@ -58,6 +60,8 @@ pub struct Job {
     pub columns: Vec<usize>,
     /// Where `_metadata` stands among the wanted columns.
     pub metadata_at: Option<usize>,
+    /// Columns whose values stand in the path.
+    pub partitions: PathColumns,
     /// Columns given.
     pub output: SchemaRef,
     /// Where what was read is counted.
@@ -68,6 +72,8 @@ pub struct Job {
     pub run: Run,
     /// Which files are passed over instead of failing, and where that is noted for a stream.
     pub passes: Passes,
+    /// Some where a field without a column ends the run.
+    pub unknown: Option<Arc<UnknownFields>>,
 }
 
 /// Files that are passed over.
@@ -172,6 +178,13 @@ impl Decoder {
             Decoder::Files(decoder) => decoder.counts(),
         }
     }
+
+    fn unmatched_fields(&self) -> Vec<String> {
+        match self {
+            Decoder::Records(decoder) => decoder.unmatched_fields(),
+            Decoder::Files(decoder) => decoder.unmatched_fields(),
+        }
+    }
 }
 
 /// One decoder and whose rows it holds.
@@ -225,7 +238,16 @@ impl RowMaker<'_> {
             Err(ReadError::Corrupt(error) | ReadError::Failed(error)) => return Err(error),
             Ok(()) => {}
         }
-        self.attribute(unit.file)
+        self.attribute(unit.file)?;
+        self.look_for_new_fields(unit.file)
+    }
+
+    /// Ends the run at a field that no column has, where that is wanted.
+    fn look_for_new_fields(&self, file: usize) -> Result<()> {
+        match (&self.job.unknown, self.job.files.get(file)) {
+            (Some(unknown), Some(file)) => unknown.look(&file.path, &self.decoder.unmatched_fields()),
+            _ => Ok(()),
+        }
     }
 
     /// Decodes a file of a typed format, as long as somebody wants its rows.
@@ -240,6 +262,7 @@ impl RowMaker<'_> {
             let more = decoder.advance()?;
             if self.decoder.is_full() {
                 self.attribute(at)?;
+                self.look_for_new_fields(at)?;
                 if !self.give()? {
                     return Ok(());
                 }
@@ -264,6 +287,7 @@ impl RowMaker<'_> {
                 return Ok(Some(at));
             }
             self.attribute(file)?;
+            self.look_for_new_fields(file)?;
             if !self.give()? {
                 return Ok(None);
             }
@@ -305,8 +329,12 @@ impl RowMaker<'_> {
     fn with_metadata(&self, batch: RecordBatch, origin: &[(usize, usize)]) -> Result<RecordBatch> {
         let rows = batch.num_rows();
         let mut columns = batch.columns().to_vec();
-        if let Some(at) = self.job.metadata_at {
-            columns.insert(at, metadata_array(&self.job.files, origin));
+        let mut more = self.job.partitions.arrays(&self.job.files, origin)?;
+        more.extend(self.job.metadata_at.map(|at| (at, metadata_array(&self.job.files, origin))));
+        more.sort_by_key(|(at, _)| *at);
+        // From the left, so that each comes to stand where it belongs.
+        for (at, column) in more {
+            columns.insert(at, column);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         Ok(RecordBatch::try_new_with_options(self.job.output.clone(), columns, &options)?)

@@ -1,31 +1,33 @@
 //! What a file relation of a statement means: its place, format, options and columns. Nothing is created or written.
 //!
-//! Columns come from the `schema` option, from what the stream's checkpoint has stored, or from a sample of the files, in
-//! this order. `schemaHints` replace or add columns of a learnt schema. When columns are learnt, a rescue column
-//! comes last, unless `schemaEvolutionMode` is `none`.
+//! Columns come from the `schema` option, from the newest stored version, or from a sample of the files, in this order.
+//! `schemaHints` replace or add columns of a learnt schema. When columns are learnt, a rescue column comes last, unless
+//! `schemaEvolutionMode` is `none`. `key=value` directories become columns behind those of the files.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use alluvium_formats::{Format, FormatOptions, OptionError};
 use alluvium_parser::{Diagnostic, OptionEntry, RelationKind, Span, Text};
 use alluvium_planner::ddl::parse_ddl;
-use alluvium_planner::options::FilesOptions;
+use alluvium_planner::options::{EvolutionMode, FilesOptions};
 use alluvium_planner::relation::{FilesSpec, METADATA_COLUMN, SourceKind, SourceSpec, with_metadata_column};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 
 use super::glob::Glob;
-use super::infer;
+use super::infer::{self, Sampling};
 use super::listing::{self, Lister};
-use super::provider::{self, without_metadata};
+use super::provider;
 use super::root::{Root, Target};
 use super::rules::{Hidden, Times};
+use super::schema_log::{SchemaLog, SchemaVersion};
 use super::selection::Selection;
 use super::store::{self, Place};
 use super::watch::Watch;
-use super::{FileEntry, blocking, clean, hints, root_of};
+use super::{FileEntry, blocking, clean, hints, partition_columns, root_of};
 use crate::error::{Error, Result};
+use crate::table;
 
 /// A file relation, resolved.
 pub enum ResolvedFiles {
@@ -80,18 +82,45 @@ impl WaitingForFiles {
     }
 }
 
-/// Resolves `cloud_files(…)`, `[STREAM] read_files(…)` or `` format.`path` ``. `stored_schema`: the columns that the stream's
-/// checkpoint remembers (with or without `_metadata`), taken instead of learning them anew.
-pub async fn resolve(relation: &RelationKind, span: Span, stored_schema: Option<&Schema>) -> Result<ResolvedFiles> {
+/// What resolving goes by besides the statement.
+#[derive(Debug, Clone, Default)]
+pub struct Context {
+    /// From how much of the files columns are learnt.
+    pub sampling: Sampling,
+    /// Where the stream keeps versions of this source's schema if no option says; None: nowhere.
+    pub schema_log: Option<SchemaLog>,
+    /// What is stored there is of a stream that is being replaced.
+    pub fresh: bool,
+    /// Versions that are to be stored if the query can be planned with them: taken for the newest.
+    pub proposed: Vec<(SchemaLog, SchemaVersion)>,
+    /// Columns that a checkpoint keeps which has no versions yet.
+    pub former: Option<Schema>,
+}
+
+impl Context {
+    fn stored(&self, log: &SchemaLog) -> Result<Option<SchemaVersion>> {
+        if let Some((_, version)) = self.proposed.iter().find(|(at, _)| at == log) {
+            return Ok(Some(version.clone()));
+        }
+        if self.fresh && self.schema_log.as_ref() == Some(log) { Ok(None) } else { log.latest() }
+    }
+}
+
+/// Resolves `cloud_files(…)`, `[STREAM] read_files(…)` or `` format.`path` ``.
+pub async fn resolve(relation: &RelationKind, span: Span, context: Context) -> Result<ResolvedFiles> {
     let typed = Typed::parse(relation, span)?;
-    let stored = stored_schema.map(without_metadata);
-    blocking(move || typed.resolve(stored)).await.map_err(|e| e.at_least(span))
+    blocking(move || typed.resolve(context)).await.map_err(|e| e.at_least(span))
 }
 
 /// All files of a relation, as of each scan.
-pub async fn static_provider(relation: &RelationKind, span: Span) -> Result<Arc<dyn TableProvider>> {
+pub async fn static_provider(
+    relation: &RelationKind,
+    span: Span,
+    sampling: Sampling,
+) -> Result<Arc<dyn TableProvider>> {
     let typed = Typed::parse(relation, span)?;
-    match blocking(move || typed.resolve(None)).await.map_err(|e| e.at_least(span))? {
+    let context = Context { sampling, ..Context::default() };
+    match blocking(move || typed.resolve(context)).await.map_err(|e| e.at_least(span))? {
         ResolvedFiles::Ready(source) => match &source.kind {
             SourceKind::Files(spec) => provider::listed(&source, spec),
             SourceKind::Table(_) => Err(Error::internal("a file relation became a table")),
@@ -135,7 +164,7 @@ impl Typed {
         let by_path = matches!(relation, RelationKind::Path { .. });
         let path = path.clone();
         let typed = Typed { title, path, format, streaming, strict, by_path, options, format_options, span };
-        typed.check_evolution()?;
+        typed.check_stream_only()?;
         typed.check_discovery()?;
         Ok(typed)
     }
@@ -218,24 +247,36 @@ impl Typed {
         lister_of(root, &self.options).map_err(|e| e.at_least(self.span))
     }
 
-    fn check_evolution(&self) -> Result<()> {
-        let Some(mode) = &self.options.schema_evolution_mode else { return Ok(()) };
-        if ["rescue", "none"].iter().any(|known| known.eq_ignore_ascii_case(mode)) {
-            return Ok(());
-        }
-        let known = ["addNewColumns", "addNewColumnsWithTypeWidening", "failOnNewColumns"];
-        let (code, message) = match known.iter().any(|known| known.eq_ignore_ascii_case(mode)) {
-            true => ("NOT_SUPPORTED_YET", format!("schemaEvolutionMode `{mode}` is not supported yet")),
-            false => ("INVALID_OPTION", format!("schemaEvolutionMode `{mode}` is not known")),
+    /// Options that mean something to a stream only.
+    fn check_stream_only(&self) -> Result<()> {
+        let option = match &self.options {
+            _ if self.streaming => return Ok(()),
+            options if options.schema_location.is_some() => "schemaLocation",
+            options if options.schema_evolution_restart => "schemaEvolutionRestart",
+            _ => return Ok(()),
         };
-        Err(Diagnostic::new(code, message)
-            .at(self.span)
-            .help("`rescue` puts new fields into the rescue column, `none` leaves them out")
-            .into())
+        Err(Diagnostic::new(
+            "INVALID_OPTION",
+            format!("option `{option}` is for streams, and {} reads once", self.title),
+        )
+        .at(self.span)
+        .help("leave it out, or write STREAM read_files(…)")
+        .into())
     }
 
-    fn evolves(&self) -> bool {
-        !self.options.schema_evolution_mode.as_deref().is_some_and(|mode| mode.eq_ignore_ascii_case("none"))
+    /// Where versions of the schema are; only streams have any.
+    fn schema_log(&self, context: &Context) -> Result<Option<SchemaLog>> {
+        if !self.streaming {
+            return Ok(None);
+        }
+        match &self.options.schema_location {
+            Some(location) => {
+                let local = table::table_path(location)?;
+                let local = std::path::absolute(&local).map_err(|e| Error::io("find", &local, &e))?;
+                Ok(Some(SchemaLog::below(&local)))
+            }
+            None => Ok(context.schema_log.clone()),
+        }
     }
 
     pub(super) fn place(&self) -> Result<Place> {
@@ -283,9 +324,13 @@ impl Typed {
         }
     }
 
-    pub(super) fn resolve(self, stored: Option<Schema>) -> Result<ResolvedFiles> {
+    pub(super) fn resolve(self, context: Context) -> Result<ResolvedFiles> {
         let place = self.place()?;
-        self.check_place(&place, stored.is_some())?;
+        let known = match self.schema_log(&context)? {
+            Some(log) => context.stored(&log)?.is_some(),
+            None => false,
+        };
+        self.check_place(&place, known)?;
         let format = self.format()?;
         let given = match &self.options.schema {
             Some(ddl) => Some(nullable(&parse_ddl(ddl).map_err(|e| Error::from(e.at_least(self.span)))?)),
@@ -297,25 +342,32 @@ impl Typed {
         if self.by_path && format == Format::Parquet && self.is_directory(&place) {
             relation.path_glob_filter.get_or_insert_with(|| "*.parquet".to_owned());
         }
+        let log = self.schema_log(&context)?;
+        let stored = match &log {
+            Some(log) => context.stored(log)?,
+            None => None,
+        };
         let spec = FilesSpec {
             path: self.path.value.clone(),
             format: format.name().to_owned(),
             options: relation,
             format_options: self.format_options.clone(),
             data_schema: Arc::new(Schema::empty()),
+            partition_columns: Fields::empty(),
+            schema_log: log.as_ref().map(SchemaLog::directory),
+            schema_version: None,
             inferred,
             strict_globs: self.strict,
         };
-        let options = parse_format_options(&spec, inferred && self.evolves())?;
-        let columns = match given.or(stored) {
+        let options = format_options(&spec)?;
+        let known = given.clone().or(stored.as_ref().map(|stored| stored.data.clone())).or(context.former.clone());
+        let mut files = Vec::new();
+        let mut columns = match known {
             Some(columns) => columns,
             None => {
-                let files = files_of(&spec, &place)?;
-                match infer::infer(&files, &options, &place, &provider::passes(&spec, None))? {
-                    Some(learnt) => match &self.options.schema_hints {
-                        Some(hints) => hints::apply(learnt, hints).map_err(|e| e.at_least(self.span))?,
-                        None => learnt,
-                    },
+                files = files_of(&spec, &place)?;
+                match infer::infer(&files, &options, &place, &provider::passes(&spec, None), context.sampling)? {
+                    Some(learnt) => learnt,
                     None => {
                         return Ok(ResolvedFiles::Waiting(WaitingForFiles {
                             title: self.title,
@@ -327,14 +379,32 @@ impl Typed {
                 }
             }
         };
-        let data_schema = with_rescue_column(columns, &options);
-        check_names(&data_schema, &self.title)?;
-        // A data column of that name hides the metadata.
-        let schema = match data_schema.index_of(METADATA_COLUMN) {
-            Ok(_) => data_schema.clone(),
-            Err(_) => with_metadata_column(&data_schema),
+        if given.is_none()
+            && let Some(hints) = &self.options.schema_hints
+        {
+            columns = hints::apply(columns, hints).map_err(|e| e.at_least(self.span))?;
+        }
+        if log.is_some() {
+            columns = table::schema::storable(&columns)?.as_ref().clone();
+        }
+        let partitions = self.partitions(&spec, &place, stored.as_ref(), &given, &files)?;
+        let schema_version = match (&stored, &log) {
+            (_, None) => None,
+            (None, Some(_)) => Some(0),
+            (Some(stored), Some(_)) => {
+                let same = stored.data == columns && *stored.partitions.fields() == partitions;
+                Some(if same { stored.version } else { stored.version + 1 })
+            }
         };
-        let spec = FilesSpec { data_schema, ..spec };
+        let data_schema = with_rescue_column(columns, &options);
+        let schema = output_schema(&data_schema, &partitions, &options);
+        check_names(&schema, &self.title)?;
+        // A data column of that name hides the metadata.
+        let schema = match schema.index_of(METADATA_COLUMN) {
+            Ok(_) => Arc::new(schema),
+            Err(_) => with_metadata_column(&schema),
+        };
+        let spec = FilesSpec { data_schema, partition_columns: partitions, schema_version, ..spec };
         Ok(ResolvedFiles::Ready(SourceSpec {
             kind: SourceKind::Files(Arc::new(spec)),
             title: self.title,
@@ -342,6 +412,132 @@ impl Typed {
             schema,
         }))
     }
+
+    /// The columns of the path: as stored, or those of the files that are there now.
+    fn partitions(
+        &self,
+        spec: &FilesSpec,
+        place: &Place,
+        stored: Option<&SchemaVersion>,
+        given: &Option<Schema>,
+        files: &[FileEntry],
+    ) -> Result<Fields> {
+        let wanted = self.options.partition_columns.as_deref();
+        let typed: Vec<FieldRef> = match (given, &self.options.schema_hints) {
+            (Some(given), _) => given.fields().iter().cloned().collect(),
+            (None, Some(hints)) => parse_ddl(hints)?.fields().iter().cloned().collect(),
+            (None, None) => Vec::new(),
+        };
+        if let Some(stored) = stored.map(|stored| stored.partitions.fields())
+            && wanted.is_none_or(|wanted| stored.iter().map(|field| field.name()).eq(wanted))
+        {
+            let retyped = |field: &FieldRef| match typed.iter().find(|typed| typed.name() == field.name()) {
+                Some(typed) => field.as_ref().clone().with_data_type(typed.data_type().clone()),
+                None => field.as_ref().clone(),
+            };
+            return Ok(stored.iter().map(retyped).collect());
+        }
+        if wanted.is_some_and(<[String]>::is_empty) {
+            return Ok(Fields::empty());
+        }
+        let base = partition_base(spec, place)?;
+        if !files.is_empty() {
+            return Ok(partition_columns::infer(&base, files.iter().map(|file| file.path.as_str()), wanted, &typed));
+        }
+        let paths: Vec<String> = match place.remote() {
+            Some(remote) if !self.options.store.use_notifications => {
+                store::wait(remote.files())?.into_iter().map(|file| file.path).collect()
+            }
+            Some(_) => Vec::new(),
+            None => lister(spec)?.all()?,
+        };
+        Ok(partition_columns::infer(&base, paths.iter().map(String::as_str), wanted, &typed))
+    }
+}
+
+/// The directory below which `key=value` directories are columns.
+pub fn partition_base(spec: &FilesSpec, place: &Place) -> Result<PathBuf> {
+    if let Some(remote) = place.remote() {
+        let address = remote.address();
+        return Ok(PathBuf::from(match &spec.options.base_path {
+            Some(base) => base.clone(),
+            None => address.url(&address.base),
+        }));
+    }
+    let root = root_of(spec)?;
+    let Some(typed) = &spec.options.base_path else { return Ok(root.base) };
+    let base = Root::find(typed, spec.strict_globs)?;
+    if base.target != Target::Directory || !root.base.starts_with(&base.base) {
+        return Err(Diagnostic::new(
+            "INVALID_OPTION",
+            format!("basePath `{typed}` is not a directory that `{}` is in", spec.path),
+        )
+        .help("name a directory above the files")
+        .into());
+    }
+    Ok(base.base)
+}
+
+/// Stores the schema that a stream's source was planned with, if it is not the newest version already. `table`: where
+/// the stream's table is.
+pub fn store_schema(spec: &FilesSpec, table: &Path) -> Result<()> {
+    let (Some(directory), Some(version)) = (&spec.schema_log, spec.schema_version) else { return Ok(()) };
+    let log = SchemaLog::at(directory);
+    if spec.options.schema_location.is_some() {
+        log.claim(table)?;
+    }
+    let mine =
+        SchemaVersion { version, data: columns_of(spec)?, partitions: Schema::new(spec.partition_columns.clone()) };
+    match log.latest()? {
+        // Put there since the query was planned: it counts from the next start on.
+        Some(newest) if newest.version > version => Ok(()),
+        Some(newest) if newest == mine => Ok(()),
+        _ => log.write(&mine),
+    }
+}
+
+/// Refuses a spec whose `schemaLocation` another table's stream uses.
+pub fn check_schema_location(spec: &FilesSpec, table: &Path) -> Result<()> {
+    match (&spec.schema_log, &spec.options.schema_location) {
+        (Some(directory), Some(_)) => SchemaLog::at(directory).check_owner(table),
+        _ => Ok(()),
+    }
+}
+
+/// The columns that files are expected to have: without the rescue column.
+pub fn columns_of(spec: &FilesSpec) -> Result<Schema> {
+    let options = format_options(spec)?;
+    let data = |field: &&FieldRef| options.rescued_data_column.as_ref() != Some(field.name());
+    Ok(Schema::new(spec.data_schema.fields().iter().filter(data).cloned().collect::<Vec<_>>()))
+}
+
+/// Whether readers are to fail at a field without a column.
+pub fn watches_fields(spec: &FilesSpec) -> bool {
+    match spec.options.evolution() {
+        EvolutionMode::FailOnNewColumns => true,
+        EvolutionMode::AddNewColumns => spec.schema_log.is_some(),
+        EvolutionMode::Rescue | EvolutionMode::None => false,
+    }
+}
+
+/// Columns of the files with those of the path: in the place of a file's column of that name, or behind them all,
+/// before the rescue column.
+fn output_schema(data: &Schema, partitions: &Fields, options: &FormatOptions) -> Schema {
+    let same = |a: &Field, b: &Field| a.name().to_lowercase() == b.name().to_lowercase();
+    let mut fields: Vec<FieldRef> = Vec::new();
+    for field in data.fields() {
+        fields.push(match partitions.iter().find(|partition| same(partition, field)) {
+            Some(partition) => Arc::new(field.as_ref().clone().with_data_type(partition.data_type().clone())),
+            None => field.clone(),
+        });
+    }
+    let rescue = options.rescued_data_column.as_ref();
+    let end = fields.len() - usize::from(fields.last().is_some_and(|last| Some(last.name()) == rescue));
+    let more = partitions.iter().filter(|partition| !data.fields().iter().any(|field| same(partition, field)));
+    let rest = fields.split_off(end);
+    fields.extend(more.cloned());
+    fields.extend(rest);
+    Schema::new(fields)
 }
 
 /// What a file relation selects; nothing is read.
@@ -390,16 +586,18 @@ pub fn strict_globs(spec: &FilesSpec) -> bool {
 
 /// A spec's format options, checked; the rescue column is the one its schema was made with.
 pub fn format_options(spec: &FilesSpec) -> Result<FormatOptions> {
-    let evolves = !spec.options.schema_evolution_mode.as_deref().is_some_and(|mode| mode.eq_ignore_ascii_case("none"));
-    parse_format_options(spec, spec.inferred && evolves)
-}
-
-fn parse_format_options(spec: &FilesSpec, rescues: bool) -> Result<FormatOptions> {
+    let rescues = match spec.options.evolution() {
+        EvolutionMode::None => false,
+        EvolutionMode::Rescue => true,
+        EvolutionMode::AddNewColumns | EvolutionMode::FailOnNewColumns => spec.inferred,
+    };
     let format = Format::from_name(&spec.format).ok_or_else(|| Error::internal(format!("format `{}`", spec.format)))?;
     let entries: Vec<(String, String)> =
         spec.format_options.iter().map(|entry| (entry.key.value.clone(), entry.value.value.clone())).collect();
-    FormatOptions::parse(format, &entries, spec.options.infer_column_types, rescues)
-        .map_err(|error| option_error(&error, &spec.format_options))
+    let mut options = FormatOptions::parse(format, &entries, spec.options.infer_column_types, rescues)
+        .map_err(|error| option_error(&error, &spec.format_options))?;
+    options.track_unmatched = watches_fields(spec);
+    Ok(options)
 }
 
 fn option_error(error: &OptionError, entries: &[OptionEntry]) -> Error {

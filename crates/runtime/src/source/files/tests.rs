@@ -15,7 +15,7 @@ use arrow::record_batch::RecordBatch;
 use datafusion::catalog::TableProvider;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-use super::{FilesSource, ResolvedFiles, resolve, static_provider};
+use super::{Context, FilesSource, ResolvedFiles, Sampling, resolve, static_provider};
 use crate::checkpoint::{Checkpoint, EpochCommit, FileState, Intent, LedgerEntry};
 use crate::error::{Error, Result};
 use crate::metrics::EpochRecord;
@@ -36,7 +36,7 @@ fn relation(path: &Path, format: &str, options: &[(&str, &str)], streaming: bool
 }
 
 async fn spec(path: &Path, format: &str, options: &[(&str, &str)]) -> Result<SourceSpec> {
-    match resolve(&relation(path, format, options, true), Span::UNKNOWN, None).await? {
+    match resolve(&relation(path, format, options, true), Span::UNKNOWN, Context::default()).await? {
         ResolvedFiles::Ready(spec) => Ok(spec),
         ResolvedFiles::Waiting(waiting) => panic!("{} waits", waiting.title),
     }
@@ -433,7 +433,13 @@ async fn what_cannot_work_is_refused_when_planned() {
         (here.to_owned(), "json", vec![("multiLin", "true")], "UNKNOWN_OPTION"),
         (here.to_owned(), "json", vec![("multiLine", "maybe")], "INVALID_OPTION"),
         (here.to_owned(), "json", vec![("badRecordsPath", "/x"), ("mode", "PERMISSIVE")], "INVALID_OPTION"),
-        (here.to_owned(), "json", vec![("schemaEvolutionMode", "addNewColumns")], "NOT_SUPPORTED_YET"),
+        (here.to_owned(), "json", vec![("schemaEvolutionMode", "addNewColumnsWithTypeWidening")], "NOT_SUPPORTED_YET"),
+        (
+            here.to_owned(),
+            "json",
+            vec![("schema", "a INT"), ("schemaEvolutionMode", "addNewColumns")],
+            "CF_ADD_NEW_NOT_SUPPORTED",
+        ),
         (here.to_owned(), "json", vec![("format", "csv")], "INVALID_OPTION"),
         (here.to_owned(), "json", vec![("pathGlobFilter", "[")], "INVALID_OPTION"),
         (here.join("[z-a]"), "json", vec![], "INVALID_PATH"),
@@ -464,7 +470,8 @@ async fn columns_are_learnt_hinted_or_remembered() {
 
     put(dir.path(), "3.json", "{\"other\":1}\n", 2);
     let relation = relation(dir.path(), "json", &[], true);
-    let stored = resolve(&relation, Span::UNKNOWN, Some(&learnt.schema)).await.unwrap();
+    let context = Context { former: Some(files.data_schema.as_ref().clone()), ..Context::default() };
+    let stored = resolve(&relation, Span::UNKNOWN, context).await.unwrap();
     let ResolvedFiles::Ready(stored) = stored else { panic!() };
     assert_eq!(columns(&stored.schema), columns(&learnt.schema));
 }
@@ -473,24 +480,32 @@ async fn columns_are_learnt_hinted_or_remembered() {
 async fn without_files_and_columns_a_stream_waits() {
     let dir = tempfile::tempdir().unwrap();
     let relation = relation(dir.path(), "json", &[], true);
-    let ResolvedFiles::Waiting(waiting) = resolve(&relation, Span::UNKNOWN, None).await.unwrap() else { panic!() };
+    let ResolvedFiles::Waiting(waiting) = resolve(&relation, Span::UNKNOWN, Context::default()).await.unwrap() else {
+        panic!()
+    };
     put(dir.path(), "a.json", "{\"a\":1}\n", 0);
     waiting.changed().await.unwrap();
-    assert!(matches!(resolve(&relation, Span::UNKNOWN, None).await.unwrap(), ResolvedFiles::Ready(_)));
+    assert!(matches!(resolve(&relation, Span::UNKNOWN, Context::default()).await.unwrap(), ResolvedFiles::Ready(_)));
 }
 
 #[tokio::test]
 async fn static_reads_list_anew_each_time() {
     let dir = tempfile::tempdir().unwrap();
     put(dir.path(), "a.json", "{\"a\":1}\n", 0);
-    let provider = static_provider(&relation(dir.path(), "json", &[], false), Span::UNKNOWN).await.unwrap();
+    let provider =
+        static_provider(&relation(dir.path(), "json", &[], false), Span::UNKNOWN, Sampling::default()).await.unwrap();
     assert_eq!(number(provider.clone(), "SELECT sum(a) FROM t").await, 1);
     put(dir.path(), "b.json", "{\"a\":2}\n", 0);
     assert_eq!(number(provider, "SELECT sum(a) FROM t").await, 3);
     let one = RelationKind::Path { format: text("json"), path: text(dir.path().join("b.json").to_str().unwrap()) };
-    assert_eq!(number(static_provider(&one, Span::UNKNOWN).await.unwrap(), "SELECT sum(a) FROM t").await, 2);
+    assert_eq!(
+        number(static_provider(&one, Span::UNKNOWN, Sampling::default()).await.unwrap(), "SELECT sum(a) FROM t").await,
+        2
+    );
     std::fs::create_dir(dir.path().join("empty")).unwrap();
-    let empty = static_provider(&relation(&dir.path().join("empty"), "json", &[], false), Span::UNKNOWN).await;
+    let empty =
+        static_provider(&relation(&dir.path().join("empty"), "json", &[], false), Span::UNKNOWN, Sampling::default())
+            .await;
     assert_eq!(empty.unwrap_err().diagnostic().code, "UNABLE_TO_INFER_SCHEMA");
 }
 
@@ -504,7 +519,7 @@ async fn parquet_is_read_once_with_metadata() {
         frame.write_parquet(path.to_str().unwrap(), Default::default(), None).await.unwrap();
     }
     let relation = RelationKind::Path { format: text("parquet"), path: text(dir.path().to_str().unwrap()) };
-    let provider = static_provider(&relation, Span::UNKNOWN).await.unwrap();
+    let provider = static_provider(&relation, Span::UNKNOWN, Sampling::default()).await.unwrap();
     assert_eq!(columns(&provider.schema())[..1], ["x Int64"]);
     assert_eq!(provider.schema().fields().last().unwrap().name(), "_metadata");
     assert_eq!(number(provider.clone(), "SELECT sum(x) FROM t").await, 3);

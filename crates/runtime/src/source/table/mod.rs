@@ -248,4 +248,13 @@ impl Source for TableSource {
     fn backlog(&self) -> Backlog {
         self.tail.backlog()
     }
+
+    fn outgrown(&self) -> bool {
+        self.tail.grown()
+    }
+
+    async fn rebase(&mut self, spec: &Arc<SourceSpec>) -> Result<()> {
+        self.tail.take_schema(spec.schema.clone());
+        Ok(())
+    }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use alluvium_parser::Diagnostic;
 use alluvium_planner::options::TableStreamOptions;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 
 use super::position::{Position, TableFile};
 use crate::error::{Error, Result};
@@ -53,8 +53,18 @@ pub struct Tail {
     bytes: u64,
     /// Why `scanned` cannot be passed; told once all before it is read.
     failure: Option<Error>,
+    /// `failure` is only that the table has more columns than the stream gives.
+    grown: bool,
     looked: Instant,
     identity: Option<table::Identity>,
+}
+
+/// What becomes of a commit.
+enum Admitted {
+    /// Its files are read.
+    Files(Vec<AddFile>),
+    /// It would be if the stream had the columns that came with it.
+    Grown(Error),
 }
 
 impl Tail {
@@ -70,6 +80,7 @@ impl Tail {
             waiting: VecDeque::new(),
             bytes: 0,
             failure: None,
+            grown: false,
             looked: Instant::now(),
         }
     }
@@ -79,7 +90,20 @@ impl Tail {
         self.scanned = version;
         self.waiting = files.collect();
         self.bytes = self.waiting.iter().map(|waiting| waiting.file.size).sum();
-        self.failure = None;
+        (self.failure, self.grown) = (None, false);
+    }
+
+    /// Goes on with other columns.
+    pub fn take_schema(&mut self, schema: SchemaRef) {
+        self.terms.schema = schema;
+        if std::mem::take(&mut self.grown) {
+            self.failure = None;
+        }
+    }
+
+    /// Whether the next commit has columns that the stream lacks, and nothing else is the matter with it.
+    pub fn grown(&self) -> bool {
+        self.grown && self.waiting.is_empty()
     }
 
     /// What the stream was opened with.
@@ -129,7 +153,7 @@ impl Tail {
                 break;
             }
             match admit(&self.terms, version, actions) {
-                Ok(adds) => {
+                Ok(Admitted::Files(adds)) => {
                     for (index, add) in adds.into_iter().enumerate() {
                         let at = Position { version, index: index as i64, starting: false };
                         if !read.covers(&at) {
@@ -139,6 +163,7 @@ impl Tail {
                     }
                     self.scanned = version + 1;
                 }
+                Ok(Admitted::Grown(error)) => (self.failure, self.grown) = (Some(error), true),
                 Err(error) => self.failure = Some(error),
             }
         }
@@ -193,11 +218,12 @@ pub fn file(add: AddFile) -> TableFile {
 }
 
 /// The files of a commit that a stream reads: adds that change data. The whole commit is looked at first.
-fn admit(terms: &Terms, version: u64, actions: Vec<Action>) -> Result<Vec<AddFile>> {
+fn admit(terms: &Terms, version: u64, actions: Vec<Action>) -> Result<Admitted> {
     let metadata = actions.iter().find_map(|action| action.meta_data.as_ref());
-    if let Some(metadata) = metadata {
-        check_metadata(terms, version, metadata)?;
-    }
+    let grown = match metadata {
+        Some(metadata) => check_metadata(terms, version, metadata)?,
+        None => None,
+    };
     if let Some(protocol) = actions.iter().find_map(|action| action.protocol.as_ref()) {
         let unchanged = Metadata::default();
         table::streamable(protocol, metadata.unwrap_or(&unchanged))?;
@@ -214,14 +240,14 @@ fn admit(terms: &Terms, version: u64, actions: Vec<Action>) -> Result<Vec<AddFil
     if let Some(removed) = removed {
         let options = &terms.options;
         if options.skip_change_commits || (adds.is_empty() && options.ignore_deletes) {
-            return Ok(Vec::new());
+            return Ok(Admitted::Files(Vec::new()));
         }
         return Err(rows_removed(terms, version, operation.as_deref(), &removed, adds.is_empty()));
     }
     if adds.iter().any(|add| add.deletion_vector.is_some()) {
         return Err(table::refused("deletionVectors", "read as a stream"));
     }
-    Ok(adds)
+    Ok(grown.map_or(Admitted::Files(adds), Admitted::Grown))
 }
 
 /// `DELETE (predicate: …)`.
@@ -255,26 +281,67 @@ fn rows_removed(terms: &Terms, version: u64, operation: Option<&str>, removed: &
     )
 }
 
-/// The columns of a commit's schema must be among the stream's, with their types.
-fn check_metadata(terms: &Terms, version: u64, metadata: &Metadata) -> Result<()> {
+/// The columns of a commit's schema must be among the stream's, with their types. Some: there are more of them, and that
+/// is all.
+fn check_metadata(terms: &Terms, version: u64, metadata: &Metadata) -> Result<Option<Error>> {
     if metadata.id != terms.table_id {
         return Err(other_table(terms, &metadata.id));
     }
     let known = schema::storable(&terms.schema)?;
+    let mut more = None;
     for field in schema::from_json(&metadata.schema_string)?.fields() {
         let same = known.fields().iter().find(|column| column.name().eq_ignore_ascii_case(field.name()));
         let (now, name) = (schema::sql_name(field.data_type()), field.name());
-        let what = match same.map(|column| schema::sql_name(column.data_type())) {
-            None => format!("column `{name}` was added"),
-            Some(before) if before != now => format!("column `{name}` changed from {before} to {now}"),
-            Some(_) => continue,
+        let what = match same.map(|column| (column, growth(column.data_type(), field.data_type()))) {
+            None => {
+                more.get_or_insert(format!("column `{name}` was added"));
+                continue;
+            }
+            Some((_, Growth::Within)) => continue,
+            Some((column, growth)) => {
+                let before = schema::sql_name(column.data_type());
+                let what = format!("column `{name}` changed from {before} to {now}");
+                if growth == Growth::More {
+                    more.get_or_insert(what);
+                    continue;
+                }
+                what
+            }
         };
         return Err(schema_changed(terms, version, &what));
     }
     if metadata.partition_columns != terms.partition_columns {
         return Err(schema_changed(terms, version, "the partition columns changed"));
     }
-    Ok(())
+    Ok(more.map(|what| schema_changed(terms, version, &what)))
+}
+
+/// How a type of a commit lies to the one the stream has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Growth {
+    /// Everything it has is known.
+    Within,
+    /// It has more fields inside.
+    More,
+    /// It is another type.
+    Other,
+}
+
+fn growth(known: &DataType, now: &DataType) -> Growth {
+    match (known, now) {
+        (DataType::Struct(known), DataType::Struct(now)) => {
+            let of = |field: &FieldRef| {
+                let same = known.iter().find(|column| column.name().eq_ignore_ascii_case(field.name()));
+                same.map_or(Growth::More, |same| growth(same.data_type(), field.data_type()))
+            };
+            now.iter().map(of).max().unwrap_or(Growth::Within)
+        }
+        (DataType::List(known), DataType::List(now)) | (DataType::Map(known, _), DataType::Map(now, _)) => {
+            growth(known.data_type(), now.data_type())
+        }
+        _ if schema::sql_name(known) == schema::sql_name(now) => Growth::Within,
+        _ => Growth::Other,
+    }
 }
 
 fn schema_changed(terms: &Terms, version: u64, what: &str) -> Error {
@@ -312,4 +379,30 @@ pub fn other_table(terms: &Terms, id: &str) -> Error {
         )
         .help("dropping and creating a table makes a new one; start over with REFRESH TABLE … FULL"),
     )
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use alluvium_planner::ddl::parse_ddl;
+
+    use super::*;
+
+    #[test]
+    fn more_fields_are_growth_and_other_types_are_not() {
+        let table = [
+            ("a INT", "a INT", Growth::Within),
+            ("a INT", "a BIGINT", Growth::Other),
+            ("s STRUCT<x: INT, y: INT>", "s STRUCT<y: INT>", Growth::Within),
+            ("s STRUCT<x: INT>", "s STRUCT<x: INT, y: INT>", Growth::More),
+            ("s STRUCT<x: INT>", "s STRUCT<x: STRING, y: INT>", Growth::Other),
+            ("l ARRAY<STRUCT<x: INT>>", "l ARRAY<STRUCT<x: INT, y: INT>>", Growth::More),
+            ("m MAP<STRING, STRUCT<x: INT>>", "m MAP<STRING, STRUCT<x: INT, y: INT>>", Growth::More),
+            ("m MAP<STRING, INT>", "m MAP<INT, INT>", Growth::Other),
+        ];
+        for (known, now, expected) in table {
+            let type_of = |ddl: &str| parse_ddl(ddl).unwrap().field(0).data_type().clone();
+            assert_eq!(growth(&type_of(known), &type_of(now)), expected, "{known} -> {now}");
+        }
+    }
 }

@@ -25,8 +25,9 @@ use super::{POLL, Place, Remote};
 use crate::checkpoint::Checkpoint;
 use crate::clock::now_ms;
 use crate::error::{Error, Result};
-use crate::source::files::{FILES_MAX_DEFAULT, FileEntry, FilesInput, blocking, lock, provider};
-use crate::source::{Backlog, EpochInput, ReadCounters, Source};
+use crate::source::files::evolve::UnknownFields;
+use crate::source::files::{FILES_MAX_DEFAULT, FileEntry, FilesInput, blocking, drift, lock, provider, unknown_fields};
+use crate::source::{Backlog, Drift, EpochInput, ReadCounters, Source};
 
 /// While more waits than an epoch takes, a new listing waits this long.
 const RELIST: Duration = Duration::from_secs(10);
@@ -60,6 +61,8 @@ pub struct ObjectsSource {
     frozen: bool,
     /// Frozen, and the queue was not found empty since.
     draining: bool,
+    /// Some where fields without a column end a run.
+    unknown: Option<Arc<UnknownFields>>,
     /// Files of the last `next`: running them is a first run, anything else is a re-run.
     given: Mutex<Vec<FileEntry>>,
 }
@@ -114,6 +117,7 @@ impl ObjectsSource {
             inbox,
             frozen: false,
             draining: false,
+            unknown: unknown_fields(files)?,
             given: Mutex::new(Vec::new()),
         };
         if source.inbox.is_some() {
@@ -352,12 +356,16 @@ impl Source for ObjectsSource {
             return Err(Error::internal(format!("{} was given another source's input", self.source_schema.title)));
         };
         let first_run = !input.files.is_empty() && *lock(&self.given) == input.files;
-        provider::bound(&self.source_schema, &self.spec, input, !first_run, counters, self.place.clone())
+        let (place, unknown) = (self.place.clone(), self.unknown.clone());
+        provider::bound(&self.source_schema, &self.spec, input, !first_run, counters, place, unknown)
     }
 
     async fn committed(&mut self, input: &EpochInput) -> Result<()> {
         let EpochInput::Files(input) = input else { return Ok(()) };
         lock(&self.given).clear();
+        if let Some(unknown) = &self.unknown {
+            unknown.pass(false);
+        }
         self.waiting.forget(&input.files);
         if !input.skipped.is_empty() {
             self.skipped.clear();
@@ -375,6 +383,20 @@ impl Source for ObjectsSource {
 
     fn backlog(&self) -> Backlog {
         self.waiting.backlog()
+    }
+
+    async fn drift(&mut self, input: &EpochInput) -> Result<Drift> {
+        drift(&self.source_schema, &self.spec, &self.place, input, self.unknown.as_deref()).await
+    }
+
+    async fn rebase(&mut self, spec: &Arc<SourceSpec>) -> Result<()> {
+        let SourceKind::Files(files) = &spec.kind else {
+            return Err(Error::internal(format!("{} is not a file source any more", spec.title)));
+        };
+        self.unknown = unknown_fields(files)?;
+        self.source_schema = spec.as_ref().clone();
+        self.spec = files.clone();
+        Ok(())
     }
 
     fn facts(&self) -> Vec<(String, String)> {

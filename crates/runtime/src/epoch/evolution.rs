@@ -1,0 +1,174 @@
+//! New columns in the midst of a stream: the query planned anew, the schema's next version stored, the epoch run again.
+//!
+//! The order makes a crash harmless: whether the new plan, the stored state and the table go together is found out before
+//! the version is stored; what is stored then is what every later start plans with, and the epoch's intent is the same
+//! as before. Knows nothing of how files tell their columns or how a query is planned.
+
+use alluvium_parser::Diagnostic;
+use alluvium_planner::plan::StreamingPlan;
+use alluvium_planner::relation::SourceKind;
+use arrow::datatypes::SchemaRef;
+use futures::future::BoxFuture;
+
+use super::{Pipeline, Ran, Run};
+use crate::checkpoint::Intent;
+use crate::error::{Error, Result};
+use crate::failpoint;
+use crate::source::Drift;
+use crate::source::files::schema_log::{SchemaLog, SchemaVersion};
+use crate::source::files::{self, NewColumns};
+
+/// Runs of one epoch, each of which learnt more columns: nobody's files need so many.
+const RUNS_MAX: usize = 100;
+
+/// Plans the stream's query again, with these versions in the place of stored ones.
+pub type Replan = Box<dyn Fn(Vec<(SchemaLog, SchemaVersion)>) -> BoxFuture<'static, Result<Replanned>> + Send + Sync>;
+
+/// A new plan.
+pub struct Replanned {
+    /// What each epoch computes.
+    pub plan: StreamingPlan,
+    /// The columns of the stream's table.
+    pub target: SchemaRef,
+}
+
+impl Pipeline {
+    /// Runs an intent; after each run that failed for lack of columns, once more with them.
+    pub(super) async fn run_until_it_fits(&mut self, intent: &Intent, run: Run) -> Result<Ran> {
+        let mut runs = 0;
+        loop {
+            let error = match self.run_once(intent, run).await {
+                Ok(ran) => return Ok(ran),
+                Err(error) => error,
+            };
+            runs += 1;
+            if runs > RUNS_MAX || !self.evolve(intent).await? {
+                return Err(error);
+            }
+        }
+    }
+
+    /// The newest version among the schemas of the plan's files.
+    pub(super) fn schema_version(&self) -> Option<u64> {
+        let versions = self.plan.sources.iter().filter_map(|source| match &source.kind {
+            SourceKind::Files(files) => files.schema_version,
+            SourceKind::Table(_) => None,
+        });
+        versions.max()
+    }
+
+    /// After a failed run: whether the same intent can be run again, and with better luck.
+    async fn evolve(&mut self, intent: &Intent) -> Result<bool> {
+        let (mut columns, mut passed) = (Vec::new(), false);
+        for (id, input) in &intent.inputs {
+            let Some((_, source)) = self.sources.iter_mut().find(|(at, _)| at == id) else { continue };
+            match source.drift(input).await? {
+                Drift::None => {}
+                Drift::Passed => passed = true,
+                Drift::Columns(new) => columns.push(new),
+            }
+        }
+        if columns.is_empty() {
+            return Ok(passed);
+        }
+        let Some(replan) = &self.replan else { return Ok(false) };
+        failpoint::reached("after_drift", intent.epoch);
+        let proposed = columns.iter().map(|new| (new.log.clone(), new.version.clone())).collect();
+        let replanned = replan(proposed).await.map_err(|error| without_the_columns(&columns, error))?;
+        self.check(&replanned).map_err(|error| without_the_columns(&columns, error))?;
+        failpoint::reached("before_schema", intent.epoch);
+        for new in &columns {
+            new.log.write(&new.version)?;
+        }
+        failpoint::reached("after_schema", intent.epoch);
+        if let Some(new) = columns.iter().find(|new| new.restart) {
+            return Err(stored_and_stopped(new));
+        }
+        self.new_columns.extend(columns.into_iter().flat_map(|new| new.added));
+        self.take(replanned).await?;
+        Ok(true)
+    }
+
+    /// The table that source number `at` follows has more columns than the plan: so `error` says.
+    pub(super) async fn take_grown_table(&mut self, at: usize, error: Error) -> Result<()> {
+        let Some(replan) = &self.replan else { return Err(error) };
+        let replanned = replan(Vec::new()).await?;
+        self.check(&replanned)?;
+        let (before, after) = (self.plan.sources.get(at), replanned.plan.sources.get(at));
+        let added = match (before, after) {
+            (Some(before), Some(after)) => files::added(&before.schema, &after.schema),
+            _ => Vec::new(),
+        };
+        if added.is_empty() {
+            return Err(error);
+        }
+        self.new_columns.extend(added);
+        self.take(replanned).await
+    }
+
+    /// Whether sources and stored state are those of the plan so far.
+    fn check(&self, new: &Replanned) -> Result<()> {
+        let titles = |plan: &StreamingPlan| plan.sources.iter().map(|source| source.title.clone()).collect::<Vec<_>>();
+        if titles(&new.plan) != titles(&self.plan) {
+            return Err(Error::internal(format!(
+                "the query read {:?} and now reads {:?}",
+                titles(&self.plan),
+                titles(&new.plan)
+            )));
+        }
+        if new.plan.fingerprint != self.plan.fingerprint && !self.plan.operators.is_empty() {
+            return Err(Diagnostic::new(
+                "STATE_INCOMPATIBLE",
+                format!(
+                    "the stored state is [{}], and with the new columns the query needs [{}]",
+                    self.plan.fingerprint, new.plan.fingerprint
+                ),
+            )
+            .help("name the fields you aggregate instead of the whole structure; REFRESH TABLE … FULL starts over")
+            .into());
+        }
+        Ok(())
+    }
+
+    async fn take(&mut self, new: Replanned) -> Result<()> {
+        for ((_, source), spec) in self.sources.iter_mut().zip(&new.plan.sources) {
+            source.rebase(spec).await?;
+        }
+        self.sink.take_schema(&new.target)?;
+        self.plan = new.plan;
+        Ok(())
+    }
+}
+
+fn names(columns: &[NewColumns]) -> String {
+    let names = columns.iter().flat_map(|new| &new.added).map(|name| format!("`{name}`"));
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// The query cannot be planned, or go on, with the new columns: nothing was stored.
+fn without_the_columns(columns: &[NewColumns], error: Error) -> Error {
+    let told = |mut diagnostic: Box<Diagnostic>| {
+        let sources: Vec<&str> = columns.iter().map(|new| new.title.as_str()).collect();
+        diagnostic.message = format!(
+            "new columns {} of {} do not go with the query: {}",
+            names(columns),
+            sources.join(", "),
+            diagnostic.message
+        );
+        diagnostic.help.push("change the query by CREATE OR REFRESH, or use schemaEvolutionMode `rescue`".into());
+        diagnostic
+    };
+    match error {
+        Error::Statement(diagnostic) => Error::Statement(told(diagnostic)),
+        other => other,
+    }
+}
+
+fn stored_and_stopped(new: &NewColumns) -> Error {
+    let mut diagnostic = new.cause.diagnostic();
+    diagnostic.help = vec![format!(
+        "version {} of the schema has them; start the stream again to go on (automatic retry: true)",
+        new.version.version
+    )];
+    Error::statement(diagnostic)
+}

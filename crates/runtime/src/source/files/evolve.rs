@@ -1,0 +1,226 @@
+//! Fields that no column has: noticing them while files are read, and the schema that has columns for them.
+//!
+//! New columns come last, at every level; known columns keep name, place and type. Knows nothing of how a stream goes
+//! on afterwards.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use alluvium_parser::Diagnostic;
+use alluvium_planner::ddl::sql_type;
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
+
+use crate::error::{Error, Result};
+
+/// So many names stand in a message.
+const NAMES_MAX: usize = 10;
+
+/// Looks at the fields that readers could not place. Shared by all partitions of a run.
+#[derive(Debug)]
+pub struct UnknownFields {
+    /// Dotted paths of all columns in lower case: another spelling of one is no new column.
+    known: HashSet<String>,
+    /// They are let through: nothing can be learnt from them.
+    pass: AtomicBool,
+    met: Mutex<Vec<Met>>,
+}
+
+/// What one file had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Met {
+    /// The file.
+    pub path: String,
+    /// Dotted names.
+    pub fields: Vec<String>,
+}
+
+impl UnknownFields {
+    /// For columns of `schema`; fields called like one of `others` are no columns either.
+    pub fn new<'n>(schema: &Schema, others: impl IntoIterator<Item = &'n str>) -> UnknownFields {
+        let mut known = HashSet::new();
+        paths(schema.fields(), "", &mut known);
+        known.extend(others.into_iter().map(str::to_lowercase));
+        UnknownFields { known, pass: AtomicBool::new(false), met: Mutex::default() }
+    }
+
+    /// Fails if `unmatched`, found in the file `path`, has a field that is not just another spelling.
+    pub fn look(&self, path: &str, unmatched: &[String]) -> Result<()> {
+        if unmatched.is_empty() || self.pass.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let new = |name: &&String| !self.known.contains(&name.to_lowercase());
+        let fields: Vec<String> = unmatched.iter().filter(new).cloned().collect();
+        if fields.is_empty() {
+            return Ok(());
+        }
+        let met = Met { path: path.to_owned(), fields };
+        let error = met.error();
+        self.lock().push(met);
+        Err(error)
+    }
+
+    /// What was met since the last call.
+    pub fn take(&self) -> Vec<Met> {
+        std::mem::take(&mut self.lock())
+    }
+
+    /// Lets everything through, or looks again.
+    pub fn pass(&self, pass: bool) {
+        self.pass.store(pass, Ordering::Relaxed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Met>> {
+        self.met.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Met {
+    /// As an error that ends the stream.
+    pub fn error(&self) -> Error {
+        let names: Vec<String> = self.fields.iter().take(NAMES_MAX).map(|name| format!("`{name}`")).collect();
+        let more = match self.fields.len().saturating_sub(NAMES_MAX) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        Diagnostic::new(
+            "UNKNOWN_FIELD_EXCEPTION",
+            format!("file `{}` has fields without a column: {}{more}", self.path, names.join(", ")),
+        )
+        .help("give the columns by `schema` or schemaHints in CREATE OR REFRESH, or take the file away")
+        .help("schemaEvolutionMode `addNewColumns` makes them columns, `rescue` puts them into the rescue column")
+        .into()
+    }
+}
+
+fn paths(fields: &Fields, prefix: &str, known: &mut HashSet<String>) {
+    for field in fields {
+        let path = format!("{prefix}{}", field.name().to_lowercase());
+        inner_paths(field.data_type(), &path, known);
+        known.insert(path);
+    }
+}
+
+fn inner_paths(data_type: &DataType, path: &str, known: &mut HashSet<String>) {
+    match data_type {
+        DataType::Struct(fields) => paths(fields, &format!("{path}."), known),
+        DataType::List(item) => inner_paths(item.data_type(), &format!("{path}.element"), known),
+        DataType::Map(entries, _) => {
+            if let DataType::Struct(pair) = entries.data_type()
+                && let Some(value) = pair.get(1)
+            {
+                inner_paths(value.data_type(), &format!("{path}.value"), known);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// `known` with what only `learnt` has behind it, at every level; and what that is, as `a.b BIGINT`.
+pub fn merge(known: &Schema, learnt: &Schema) -> (Schema, Vec<String>) {
+    let mut added = Vec::new();
+    let fields = merge_fields(known.fields(), learnt.fields(), "", &mut added);
+    (Schema::new(fields), added)
+}
+
+/// What `after` has and `before` has not, as `a.b BIGINT`.
+pub fn added(before: &Schema, after: &Schema) -> Vec<String> {
+    merge(before, after).1
+}
+
+fn merge_fields(known: &Fields, learnt: &Fields, prefix: &str, added: &mut Vec<String>) -> Fields {
+    let mut fields: Vec<FieldRef> = known.iter().cloned().collect();
+    for field in learnt {
+        let exact = fields.iter().position(|other| other.name() == field.name());
+        let at = exact.or_else(|| {
+            let lower = field.name().to_lowercase();
+            fields.iter().position(|other| other.name().to_lowercase() == lower)
+        });
+        let path = format!("{prefix}{}", field.name());
+        match at {
+            Some(at) => {
+                let merged = merge_types(fields[at].data_type(), field.data_type(), &path, added);
+                if merged != *fields[at].data_type() {
+                    fields[at] = Arc::new(fields[at].as_ref().clone().with_data_type(merged));
+                }
+            }
+            None => {
+                added.push(format!("{path} {}", sql_type(field.data_type())));
+                fields.push(Arc::new(field.as_ref().clone().with_nullable(true)));
+            }
+        }
+    }
+    fields.into()
+}
+
+fn merge_types(known: &DataType, learnt: &DataType, path: &str, added: &mut Vec<String>) -> DataType {
+    let inner = |item: &FieldRef, learnt: &DataType, added: &mut Vec<String>| {
+        Arc::new(item.as_ref().clone().with_data_type(merge_types(item.data_type(), learnt, path, added)))
+    };
+    match (known, learnt) {
+        (DataType::Struct(known), DataType::Struct(learnt)) => {
+            DataType::Struct(merge_fields(known, learnt, &format!("{path}."), added))
+        }
+        (DataType::List(known), DataType::List(learnt)) => DataType::List(inner(known, learnt.data_type(), added)),
+        (DataType::Map(entries, sorted), DataType::Map(learnt, _)) => {
+            let (DataType::Struct(pair), DataType::Struct(new)) = (entries.data_type(), learnt.data_type()) else {
+                return known.clone();
+            };
+            let ([key, value], [_, new_value]) = (&pair[..], &new[..]) else { return known.clone() };
+            map_of(entries, key, inner(value, new_value.data_type(), added), *sorted)
+        }
+        // Objects are learnt as structs; where the column is a map their values are its values.
+        (DataType::Map(entries, sorted), DataType::Struct(learnt)) => {
+            let DataType::Struct(pair) = entries.data_type() else { return known.clone() };
+            let [key, value] = &pair[..] else { return known.clone() };
+            let value = learnt.iter().fold(value.clone(), |value, field| inner(&value, field.data_type(), added));
+            map_of(entries, key, value, *sorted)
+        }
+        _ => known.clone(),
+    }
+}
+
+fn map_of(entries: &Field, key: &FieldRef, value: FieldRef, sorted: bool) -> DataType {
+    let pair = DataType::Struct(vec![key.clone(), value].into());
+    DataType::Map(Arc::new(entries.clone().with_data_type(pair)), sorted)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use alluvium_planner::ddl::parse_ddl;
+
+    use super::*;
+
+    fn ddl(text: &str) -> Schema {
+        parse_ddl(text).unwrap()
+    }
+
+    #[test]
+    fn new_fields_come_last_and_types_stay() {
+        let known = ddl("id BIGINT, s STRUCT<a: INT>, l ARRAY<STRUCT<x: INT>>, m MAP<STRING, STRUCT<v: INT>>");
+        let learnt = ddl(
+            "extra STRING, ID STRING, s STRUCT<b: DOUBLE, a: STRING>, l ARRAY<STRUCT<y: DATE, x: INT>>, m STRUCT<k: STRUCT<w: INT>>",
+        );
+        let (merged, added) = merge(&known, &learnt);
+        let wanted = ddl(
+            "id BIGINT, s STRUCT<a: INT, b: DOUBLE>, l ARRAY<STRUCT<x: INT, y: DATE>>, m MAP<STRING, STRUCT<v: INT, w: INT>>, extra STRING",
+        );
+        assert_eq!(merged, wanted);
+        assert_eq!(added, ["extra STRING", "s.b DOUBLE", "l.y DATE", "m.w INT"]);
+        assert_eq!(merge(&merged, &learnt), (wanted, vec![]));
+    }
+
+    #[test]
+    fn other_spellings_and_reserved_names_are_not_new() {
+        let unknown = UnknownFields::new(&ddl("id INT, s STRUCT<a: INT>, l ARRAY<STRUCT<x: INT>>"), ["_rescued_data"]);
+        let names = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+        unknown.look("f", &names(&["ID", "S.A", "l.element.X", "_Rescued_Data"])).unwrap();
+        assert!(unknown.take().is_empty());
+        let error = unknown.look("f", &names(&["Id", "s.b", "new"])).unwrap_err().diagnostic();
+        assert!(error.message.contains("`s.b`, `new`") && !error.message.contains("`Id`"), "{error:?}");
+        assert_eq!(unknown.take(), [Met { path: "f".into(), fields: names(&["s.b", "new"]) }]);
+        unknown.pass(true);
+        unknown.look("f", &names(&["new"])).unwrap();
+    }
+}
