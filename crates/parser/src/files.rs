@@ -60,7 +60,9 @@ pub(crate) fn preview(cursor: &mut Cursor<'_>) -> Result<StatementKind, Diagnost
             let kind = RelationKind::Files { path, format, options, streaming: true, read_files };
             Ok(StatementKind::Preview { relation: kind, span: cursor.span_from(first) })
         }
-        Some(_) => Err(syntax("PREVIEW looks at files, and this is another relation", cursor.span_from(first)).help(help)),
+        Some(_) => {
+            Err(syntax("PREVIEW looks at files, and this is another relation", cursor.span_from(first)).help(help))
+        }
         None => Err(cursor.expected("cloud_files(…) or read_files(…)").help(help)),
     }
 }

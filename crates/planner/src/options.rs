@@ -76,7 +76,11 @@ const fn doc(name: &'static str, default: &'static str, meaning: &'static str) -
 
 /// Options of `cloud_files(…)` and `read_files(…)` that are carried out, besides those of the format.
 pub const FILES_OPTIONS: &[OptionDoc] = &[
-    doc("allowOverwrites", "false", "a file whose modification time is newer than when it was read is read again, whole"),
+    doc(
+        "allowOverwrites",
+        "false",
+        "a file whose modification time is newer than when it was read is read again, whole",
+    ),
     doc("backfillInterval", "", "list everything again this often, whatever events and directories tell: 1 day"),
     doc("cleanSource", "OFF", "what becomes of files that were read: OFF, DELETE, MOVE"),
     doc("cleanSource.moveDestination", "", "the directory to which MOVE moves them, outside of the source"),
@@ -84,17 +88,29 @@ pub const FILES_OPTIONS: &[OptionDoc] = &[
     doc("fileNamePattern", "", "the same as pathGlobFilter"),
     doc("format", "", "the files' format; must agree with the second argument of cloud_files"),
     doc("ignoreCorruptFiles", "false", "pass over damaged files; rows read before the damage stay"),
-    doc("ignoredPathSegmentRegex", "", "a part of a path below the source that this matches hides; instead of names with . or _ in front"),
+    doc(
+        "ignoredPathSegmentRegex",
+        "",
+        "a part of a path below the source that this matches hides; instead of names with . or _ in front",
+    ),
     doc("ignoreMissingFiles", "false", "pass over files that are gone before they are read"),
     doc("includeExistingFiles", "true", "whether files that are there at the first start are read; fixed then"),
     doc("inferColumnTypes", "false (read_files: true)", "infer column types; otherwise text formats give STRING"),
     doc("maxBytesPerTrigger", "", "an epoch ends with the file that crosses this size: 1048576, 10mb, 1g"),
-    doc("maxFileAge", "", "neither read nor remember files older than the newest one read by more than this; at least 14 days"),
+    doc(
+        "maxFileAge",
+        "",
+        "neither read nor remember files older than the newest one read by more than this; at least 14 days",
+    ),
     doc("maxFilesPerTrigger", "1000", "most files of one epoch"),
     doc("modifiedAfter", "", "only files modified after this time: 2026-01-31 12:00:00 UTC"),
     doc("modifiedBefore", "", "only files modified before this time"),
     doc("pathGlobFilter", "", "glob on the file name: only files that match are read"),
-    doc("recursiveFileLookup", "false", "directories are read at every depth in any case; true takes no columns from key=value names"),
+    doc(
+        "recursiveFileLookup",
+        "false",
+        "directories are read at every depth in any case; true takes no columns from key=value names",
+    ),
     doc("schema", "", "the columns as DDL: id BIGINT, name STRING; nothing is inferred then"),
     doc("schemaEvolutionMode", "", "what unknown fields do: rescue, none, addNewColumns, failOnNewColumns"),
     doc("schemaHints", "", "types of single columns as DDL, over what is inferred"),
@@ -140,12 +156,7 @@ const FILES_NOT_YET: &[&str] = &[
 ];
 
 /// Generic options of file reads (no prefix), not carried out here.
-const GENERIC_NOT_YET: &[&str] = &[
-    "badRecordsPath",
-    "basePath",
-    "latestFirst",
-    "fileNameOnly",
-];
+const GENERIC_NOT_YET: &[&str] = &["badRecordsPath", "basePath", "latestFirst", "fileNameOnly"];
 
 const TABLE_NOT_YET: &[&str] = &[
     "startingTimestamp",

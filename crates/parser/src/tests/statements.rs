@@ -217,7 +217,8 @@ fn settings() {
 
 #[test]
 fn files_of_a_stream() {
-    let Kind::ShowFiles { query } = kind("SHOW FILES FROM s.t WHERE size > 1 AND state = 'waiting' ORDER BY path LIMIT 2")
+    let Kind::ShowFiles { query } =
+        kind("SHOW FILES FROM s.t WHERE size > 1 AND state = 'waiting' ORDER BY path LIMIT 2")
     else {
         panic!()
     };
@@ -238,7 +239,8 @@ fn files_of_a_stream() {
     assert_eq!(trigger.trigger, Trigger::Once);
     assert!(refused("ALTER STREAM t SKIP FILES 'x'").help.iter().any(|help| help.contains("FILE")));
 
-    for text in ["PREVIEW cloud_files('/in', 'json')", "PREVIEW STREAM read_files('/in')", "PREVIEW read_files('/in')"] {
+    for text in ["PREVIEW cloud_files('/in', 'json')", "PREVIEW STREAM read_files('/in')", "PREVIEW read_files('/in')"]
+    {
         let Kind::Preview { relation: RelationKind::Files { path, streaming: true, .. }, span: at } = kind(text) else {
             panic!("{text}")
         };

@@ -163,7 +163,8 @@ fn clean_source<'e>(find: &impl Fn(&str) -> Option<&'e OptionEntry>) -> Result<O
 
 fn timestamp(entry: &OptionEntry) -> Result<i64, Diagnostic> {
     parse_timestamp_us(&entry.value.value).ok_or_else(|| {
-        invalid(entry, "a timestamp").help("write '2026-01-31', '2026-01-31 12:00:00' or '2026-01-31T12:00:00+01:00'; without a zone it is UTC")
+        invalid(entry, "a timestamp")
+            .help("write '2026-01-31', '2026-01-31 12:00:00' or '2026-01-31T12:00:00+01:00'; without a zone it is UTC")
     })
 }
 
@@ -240,7 +241,10 @@ mod tests {
         let code = |pairs: &[(&str, &str)]| parse(pairs).map(|_| "").unwrap_or_else(|error| error.code);
         assert_eq!(code(&[("cleanSource", "MOVE")]), "CONTRADICTORY_OPTIONS");
         assert_eq!(code(&[("cleanSource.moveDestination", "/x")]), "CONTRADICTORY_OPTIONS");
-        assert_eq!(code(&[("cleanSource", "OFF"), ("cleanSource.retentionDuration", "9 days")]), "CONTRADICTORY_OPTIONS");
+        assert_eq!(
+            code(&[("cleanSource", "OFF"), ("cleanSource.retentionDuration", "9 days")]),
+            "CONTRADICTORY_OPTIONS"
+        );
         assert_eq!(
             code(&[("cleanSource", "DELETE"), ("cleanSource.retentionDuration", "7 days")]),
             "CONTRADICTORY_OPTIONS"

@@ -149,8 +149,7 @@ impl Ledger {
     }
 
     fn decode(&self, source: &str, path: String, value: &[u8]) -> Result<LedgerEntry> {
-        entry::decode(source, path, value)
-            .ok_or_else(|| super::unreadable(&self.name, "an entry of the file ledger"))
+        entry::decode(source, path, value).ok_or_else(|| super::unreadable(&self.name, "an entry of the file ledger"))
     }
 
     /// To be held from [`Self::write_into`] to [`Self::apply`].

@@ -8,8 +8,8 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use alluvium_parser::{
-    CreateStreamingTable, Diagnostic, FileChange, Name, Query, RelationKind, Span, StatementKind, Text,
-    TriggerClause, with_trigger,
+    CreateStreamingTable, Diagnostic, FileChange, Name, Query, RelationKind, Span, StatementKind, Text, TriggerClause,
+    with_trigger,
 };
 use alluvium_planner::bind::{Resolved, Wanted, wanted};
 use alluvium_planner::options::FilesOptions;

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use alluvium_parser::{
-    CreateStreamingTable, Name, OutputMode, Place, StatementKind, Text, Trigger, parse_statement,
-};
+use alluvium_parser::{CreateStreamingTable, Name, OutputMode, Place, StatementKind, Text, Trigger, parse_statement};
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{Field, Schema};
 

@@ -28,13 +28,8 @@ pub enum FileState {
 }
 
 impl FileState {
-    const ALL: [FileState; 5] = [
-        FileState::Ingested,
-        FileState::SkippedExisting,
-        FileState::Skipped,
-        FileState::Corrupt,
-        FileState::Vanished,
-    ];
+    const ALL: [FileState; 5] =
+        [FileState::Ingested, FileState::SkippedExisting, FileState::Skipped, FileState::Corrupt, FileState::Vanished];
 
     /// The word `state` and SHOW FILES print.
     pub fn word(self) -> &'static str {

@@ -29,7 +29,8 @@ fn entry(path: &str, state: FileState) -> LedgerEntry {
 fn read(checkpoint: &Checkpoint, epoch: u64, names: &[&str], modified_ms: i64, now_ms: i64) {
     let files = names.iter().map(|name| FileEntry { path: name.to_string(), size: 1, modified_ms }).collect();
     let inputs = vec![("0".to_owned(), EpochInput::Files(FilesInput::new(files)))];
-    let intent = Intent { epoch, timestamp_ms: 0, inputs: inputs.clone(), fingerprint: String::new(), statics: BTreeMap::new() };
+    let intent =
+        Intent { epoch, timestamp_ms: 0, inputs: inputs.clone(), fingerprint: String::new(), statics: BTreeMap::new() };
     assert!(checkpoint.begin(&intent, checkpoint.ledger().alterations()).unwrap());
     let EpochInput::Files(input) = &inputs[0].1 else { panic!() };
     let ledger = input.ledger_entries("0", epoch, 0, now_ms);
@@ -93,10 +94,7 @@ fn files_are_forgotten_and_kept_out() {
     assert!(matches!(checkpoint.skip_file(&[entry("b", FileState::Skipped)]), Err(Altering::Read(0))));
     let unseen = LedgerEntry { epoch: None, ..entry("c", FileState::Skipped) };
     assert!(checkpoint.skip_file(std::slice::from_ref(&unseen)).is_ok());
-    assert_eq!(
-        ledger.take_alterations("0"),
-        [Alteration::Forgotten("a".into()), Alteration::Skipped("c".into())]
-    );
+    assert_eq!(ledger.take_alterations("0"), [Alteration::Forgotten("a".into()), Alteration::Skipped("c".into())]);
     assert_eq!((ledger.alterations(), ledger.take_alterations("0")), (2, Vec::new()));
     let again = open();
     assert_eq!((paths(again.ledger().iter("0")), again.ledger().len("0")), (vec!["b".to_owned(), "c".into()], 2));
@@ -152,7 +150,10 @@ fn files_wait_to_be_cleaned_in_the_order_of_their_commits() {
     ledger.set_cleaning("0", true).unwrap();
     read(&checkpoint, 1, &["a", "c"], 1, 2000);
     let due = |until| ledger.due("0", until, None, 10).unwrap().into_iter().map(|(_, path)| path).collect::<Vec<_>>();
-    assert_eq!((due(999).len(), due(1000), due(2000)), (0, vec!["b".to_owned()], vec!["b".into(), "a".into(), "c".into()]));
+    assert_eq!(
+        (due(999).len(), due(1000), due(2000)),
+        (0, vec!["b".to_owned()], vec!["b".into(), "a".into(), "c".into()])
+    );
     assert_eq!(ledger.due("0", 2000, Some(&(2000, "a".into())), 10).unwrap(), [(2000, "c".to_owned())]);
     let archived = Archived { at_ms: 3000, moved_to: Some("/x".into()) };
     let left = Err("changed".to_owned());

@@ -114,7 +114,6 @@ impl Cleaner {
     }
 }
 
-
 /// Moves a file; one that is there already keeps its place, and this one gets its time into its name.
 fn move_file(from: &Path, to: PathBuf, modified_ms: i64) -> Result<PathBuf> {
     let to = match to.file_name().and_then(|name| name.to_str()) {

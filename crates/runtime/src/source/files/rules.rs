@@ -161,7 +161,10 @@ mod tests {
         assert_eq!(hidden, [false, true, true, false, true, false]);
         assert_eq!(usual.part("a/_tmp/b"), Some("_tmp"));
         let said = Hidden::new(Some("^tmp|[.]bak$")).unwrap();
-        assert_eq!((said.part("a/tmp1/b"), said.part("_a/x.bak"), said.part("_a/b")), (Some("tmp1"), Some("x.bak"), None));
+        assert_eq!(
+            (said.part("a/tmp1/b"), said.part("_a/x.bak"), said.part("_a/b")),
+            (Some("tmp1"), Some("x.bak"), None)
+        );
         assert!(!Hidden::new(Some("")).unwrap().hides("_a"));
         assert_eq!(Hidden::new(Some("(")).unwrap_err().diagnostic().code, "INVALID_OPTION");
     }

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::iter::Peekable;
 use std::path::Path;
 
+use super::FileEntry;
 use super::listing::{self, Lister};
 use super::pending::overwritten;
 use super::root::local_path;
 use super::rules::{Ignored, Times};
 use super::walk::walk;
-use super::FileEntry;
 use crate::checkpoint::{Archived, FileState, Ledger, LedgerEntry};
 use crate::error::Result;
 
@@ -78,9 +78,8 @@ impl Selection {
         let mut counts = BTreeMap::new();
         self.each(newest_ms, &mut |path, _, ignored| {
             if let Some(ignored) = ignored {
-                let count = counts
-                    .entry(ignored.kind())
-                    .or_insert_with(|| IgnoredFiles { files: 0, example: path.to_owned() });
+                let count =
+                    counts.entry(ignored.kind()).or_insert_with(|| IgnoredFiles { files: 0, example: path.to_owned() });
                 count.files += 1;
             }
             Ok(true)

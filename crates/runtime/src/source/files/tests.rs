@@ -580,8 +580,7 @@ async fn times_of_files_rule_them_out() {
     let checkpoint = Checkpoint::in_memory().unwrap();
     // 1_700_000_000 is 2023-11-14 22:13:20 UTC.
     let bounds = [("modifiedAfter", "2023-11-14 22:13:20"), ("modifiedBefore", "2023-11-14T23:13:40+01:00")];
-    let mut source =
-        FilesSource::open("0", &json(dir.path(), &bounds).await, checkpoint.ledger(), true).await.unwrap();
+    let mut source = FilesSource::open("0", &json(dir.path(), &bounds).await, checkpoint.ledger(), true).await.unwrap();
     assert_eq!(next(&mut source, true).await, ["b.json"]);
 
     let aged = json(dir.path(), &[("maxFileAge", "14 days"), ("maxFilesPerTrigger", "1")]).await;
