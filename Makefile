@@ -49,7 +49,7 @@ check:
 	@$(PREPARE) && .ci/phase 'formatting' cargo fmt --all --check
 	@$(PREPARE) && .ci/phase 'lints' cargo clippy --workspace --all-targets -- -D warnings
 	@$(PREPARE) && .ci/phase 'tidy' cargo test -p alluvium --test tidy
-	@$(PREPARE) && RUSTDOCFLAGS='-D warnings' .ci/phase 'documentation' cargo doc --workspace --no-deps --document-private-items
+	@$(PREPARE) && RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' .ci/phase 'documentation' cargo doc --workspace --no-deps --document-private-items
 
 fmt:
 	@$(PREPARE) && cargo fmt --all

@@ -79,7 +79,7 @@ pub fn terminal() -> Result<(File, OwnedFd)> {
     let mut size = libc::winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: the descriptors and the size are live locals; name and settings may be null.
     let opened =
-        unsafe { libc::openpty(&mut ours, &mut theirs, std::ptr::null_mut(), std::ptr::null_mut(), &mut size) };
+        unsafe { libc::openpty(&mut ours, &mut theirs, std::ptr::null_mut(), std::ptr::null_mut(), &raw mut size) };
     if opened != 0 {
         return Err(std::io::Error::last_os_error().into());
     }

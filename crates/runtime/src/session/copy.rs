@@ -121,7 +121,7 @@ impl CsvSettings {
 /// Text output, compressed or not.
 enum Output {
     Plain(BufWriter<File>),
-    Gzip(GzEncoder<BufWriter<File>>),
+    Gzip(Box<GzEncoder<BufWriter<File>>>),
 }
 
 impl Write for Output {
@@ -142,7 +142,7 @@ impl Write for Output {
 
 enum Encoder {
     Json(Output),
-    Csv(arrow_csv::Writer<Output>),
+    Csv(Box<arrow_csv::Writer<Output>>),
     Parquet(Box<ArrowWriter<BufWriter<File>>>),
 }
 
@@ -164,14 +164,14 @@ impl FileWriter {
         let guard = Temporary(temporary);
         let file = BufWriter::new(file);
         let text = |file| match gzip {
-            true => Output::Gzip(GzEncoder::new(file, flate2::Compression::default())),
+            true => Output::Gzip(Box::new(GzEncoder::new(file, flate2::Compression::default()))),
             false => Output::Plain(file),
         };
         let encoder = match format {
             Format::Json => Encoder::Json(text(file)),
             Format::Csv => {
                 let builder = arrow_csv::WriterBuilder::new().with_header(csv.header).with_delimiter(csv.delimiter);
-                Encoder::Csv(builder.build(text(file)))
+                Encoder::Csv(Box::new(builder.build(text(file))))
             }
             Format::Parquet => {
                 let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();

@@ -171,12 +171,12 @@ impl Session {
             }
             return Err(self.entry(&table, name.span).err().unwrap_or_else(|| Error::internal("entry appeared")));
         };
-        let fits = match (&entry.object, what) {
-            (Object::View(_), Dropped::View) => true,
-            (Object::Table(_), Dropped::Table) => true,
-            (Object::StreamingTable(_), Dropped::Table | Dropped::StreamingTable) => true,
-            _ => false,
-        };
+        let fits = matches!(
+            (&entry.object, what),
+            (Object::View(_), Dropped::View)
+                | (Object::Table(_), Dropped::Table)
+                | (Object::StreamingTable(_), Dropped::Table | Dropped::StreamingTable)
+        );
         if !fits {
             return Err(Diagnostic::new("WRONG_OBJECT_KIND", format!("`{}` is a {}", entry.name, entry.kind()))
                 .at(name.span)

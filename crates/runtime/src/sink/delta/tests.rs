@@ -9,7 +9,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 
 use super::*;
 use crate::table::testing::{batch, keys, rows, table};
-use crate::table::{Log, append, history};
+use crate::table::{Log, append};
 
 async fn sink(path: &Path, mode: OutputMode) -> DeltaSink {
     DeltaSink::open(path, "query-1", mode).await.unwrap()

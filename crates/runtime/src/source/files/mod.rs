@@ -1,7 +1,7 @@
 //! New files of a directory as a stream, and all of its files as a table.
 //!
 //! Which files wait is decided by [`listing`] and [`watch`] against the checkpoint's ledger; how they become rows is
-//! the [`exec`] module's matter; what a relation's options mean is [`resolve`]'s. Nothing here knows of queries, sinks or
+//! the [`exec`] module's matter; what a relation's options mean is [`mod@resolve`]'s. Nothing here knows of queries, sinks or
 //! epochs' commits.
 //!
 //! Files are taken for complete and final from the moment they appear. An epoch's intent names its files with the
