@@ -11,10 +11,22 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import boto3
+from moto.sqs.models import Queue
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 counts = collections.Counter()
+
+# moto replaces a queue's list when it deletes from it, so that a message added by another thread meanwhile is lost.
+delete_unlocked = Queue.delete_message
+
+
+def delete_message(queue, receipt_handle):
+    with queue._messages_lock:
+        delete_unlocked(queue, receipt_handle)
+
+
+Queue.delete_message = delete_message
 
 
 class Quiet(WSGIRequestHandler):
