@@ -73,9 +73,9 @@ pub(crate) fn alter(cursor: &mut Cursor<'_>) -> Result<StatementKind, Diagnostic
         return Err(cursor.expected_word(&["STREAM"]));
     }
     let name = cursor.name("a stream name")?;
-    let change = if cursor.take(&["FORGET", "FILE"]) {
+    let change = if cursor.take(&["FORGET"]) {
         FileChange::Forget
-    } else if cursor.take(&["SKIP", "FILE"]) {
+    } else if cursor.take(&["SKIP"]) {
         FileChange::Skip
     } else if cursor.take(&["SET"]) {
         let Some(trigger) = trigger(cursor)? else { return Err(cursor.expected_word(&["TRIGGER"])) };
@@ -84,6 +84,9 @@ pub(crate) fn alter(cursor: &mut Cursor<'_>) -> Result<StatementKind, Diagnostic
     } else {
         return Err(cursor.expected_word(&["FORGET FILE", "SKIP FILE", "SET TRIGGER"]));
     };
+    if !cursor.take(&["FILE"]) {
+        return Err(cursor.expected_word(&["FILE"]));
+    }
     let path = cursor.string("the file's path, a string")?;
     cursor.finish(&[])?;
     Ok(StatementKind::AlterFile { name, change, path })

@@ -163,7 +163,13 @@ impl Session {
         if table::exists(&stream.location) {
             let head = table::Head::open(&stream.location).await?;
             super::refresh::refuse_changed_table(create, &head)?;
-            table::Conform::plan(&planned.plan.schema, &head.schema()).map_err(|e| e.at_least(create.query.span))?;
+            // The table takes columns it lacks; what it has must take the rows.
+            let grown = table::grown(head.protocol(), head.metadata(), &planned.target)?;
+            let columns = match &grown {
+                Some(grown) => table::schema::from_json(&grown.metadata.schema_string)?,
+                None => head.schema(),
+            };
+            table::Conform::plan(&planned.plan.schema, &columns).map_err(|e| e.at_least(create.query.span))?;
         }
         crate::query::check_fingerprint(&planned.plan, &checkpoint, &entry.name)
     }

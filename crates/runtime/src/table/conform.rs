@@ -8,7 +8,7 @@ use arrow::array::{
     Array, ArrayRef, ListArray, MapArray, RecordBatch, RecordBatchOptions, StructArray, new_null_array,
 };
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 
 use super::schema;
 use crate::error::{Error, Result};
@@ -29,7 +29,10 @@ impl Conform {
         for (at, field) in rows.fields().iter().enumerate() {
             let found = table.fields().iter().position(|column| column.name().eq_ignore_ascii_case(field.name()));
             match found {
-                Some(column) if from[column].is_none() => from[column] = Some(at),
+                Some(column) if from[column].is_none() => {
+                    check_kind(field, table.field(column))?;
+                    from[column] = Some(at);
+                }
                 Some(_) => {
                     return Err(Error::statement(Diagnostic::new(
                         "DUPLICATE_COLUMN",
@@ -63,6 +66,26 @@ impl Conform {
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         Ok(RecordBatch::try_new_with_options(self.target.clone(), columns, &options)?)
     }
+}
+
+/// No value of a nested type is a value of a plain one, or the other way round.
+fn check_kind(rows: &Field, column: &Field) -> Result<()> {
+    let (from, to) = (rows.data_type(), column.data_type());
+    if from.is_nested() == to.is_nested() || *from == DataType::Null || *to == DataType::Utf8 {
+        return Ok(());
+    }
+    Err(Error::statement(
+        Diagnostic::new(
+            "INCOMPATIBLE_DATA_FOR_TABLE",
+            format!(
+                "column `{}` is {}, and the query gives {}",
+                column.name(),
+                schema::sql_name(to),
+                schema::sql_name(from)
+            ),
+        )
+        .help("take a part of it in the query, or give it another name"),
+    ))
 }
 
 /// Casts, nested fields by name.
