@@ -101,20 +101,8 @@ fn johns_hopkins_days() {
     for drifting in [false, true] {
         let engine = ingest(&files, "'cloudFiles.maxFilesPerTrigger', '3'", drifting);
         let columns = ["Confirmed", "Deaths", "Recovered", "Latitude", "Longitude"];
-        let expected = [
-            1845.0,
-            765_675.0,
-            1826.0,
-            22_124.0,
-            1404.0,
-            230_543.0,
-            1457.0,
-            13_223.0693,
-            417.0,
-            12_393.6979,
-            417.0,
-            0.0,
-        ];
+        let expected =
+            [1845.0, 765_675.0, 1826.0, 22_124.0, 1404.0, 230_543.0, 1457.0, 13223.0693, 417.0, 12393.6979, 417.0, 0.0];
         assert_eq!(sums(&engine, &columns), expected, "drifting: {drifting}");
         let names: Vec<String> =
             engine.ask("SHOW COLUMNS IN t").iter().map(|row| row["col_name"].as_str().unwrap().to_string()).collect();

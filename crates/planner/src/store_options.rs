@@ -213,7 +213,7 @@ fn rewrites(entry: &OptionEntry) -> Result<Vec<(String, String)>, Diagnostic> {
         let to = to.as_str().filter(|to| to.contains("://"))?;
         Some((from.trim_matches('/').to_string(), to.trim_end_matches('/').to_string()))
     };
-    parsed.iter().map(|entry| pair(entry)).collect::<Option<_>>().ok_or_else(|| invalid(entry, accepted))
+    parsed.iter().map(pair).collect::<Option<_>>().ok_or_else(|| invalid(entry, accepted))
 }
 
 #[cfg(test)]

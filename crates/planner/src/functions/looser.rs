@@ -23,7 +23,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         part(datafusion_spark::function::datetime::minute()),
         part(datafusion_spark::function::datetime::second()),
         days(datafusion_spark::function::datetime::add_months()),
-        Looser::udf(datafusion_spark::function::datetime::last_day(), &[date.clone()], date.clone(), &[]),
+        Looser::udf(datafusion_spark::function::datetime::last_day(), std::slice::from_ref(&date), date.clone(), &[]),
         Looser::udf(datafusion_spark::function::datetime::next_day(), &[date.clone(), DataType::Utf8], date, &[]),
         Looser::udf(datafusion_spark::function::math::factorial(), &[DataType::Int32], DataType::Int64, &[]),
         days(datafusion_spark::function::datetime::date_add()),

@@ -65,7 +65,7 @@ impl Pipeline {
             match source.drift(input).await? {
                 Drift::None => {}
                 Drift::Passed => passed = true,
-                Drift::Columns(new) => columns.push(new),
+                Drift::Columns(new) => columns.push(*new),
             }
         }
         if columns.is_empty() {

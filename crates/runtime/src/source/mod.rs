@@ -108,7 +108,7 @@ pub enum Drift {
     /// Nothing can be learnt from the fields that were met; the same input is let through when it runs again.
     Passed,
     /// With these columns the same input fits.
-    Columns(files::NewColumns),
+    Columns(Box<files::NewColumns>),
 }
 
 /// How much an input reads, for metrics.

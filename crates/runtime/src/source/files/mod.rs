@@ -582,7 +582,7 @@ async fn drift(
         partitions: arrow::datatypes::Schema::new(spec.partition_columns.clone()),
     };
     let (title, restart) = (source.title.clone(), spec.options.schema_evolution_restart);
-    Ok(Drift::Columns(NewColumns { title, log, version, added, restart, cause: first.error() }))
+    Ok(Drift::Columns(Box::new(NewColumns { title, log, version, added, restart, cause: first.error() })))
 }
 
 /// Columns that a source's files have and its schema has not.

@@ -437,7 +437,8 @@ impl Typed {
             };
             return Ok(stored.iter().map(retyped).collect());
         }
-        if wanted.is_some_and(<[String]>::is_empty) {
+        let flat = wanted.is_none() && self.options.discovery.recursive_file_lookup;
+        if flat || wanted.is_some_and(<[String]>::is_empty) {
             return Ok(Fields::empty());
         }
         let base = partition_base(spec, place)?;

@@ -13,6 +13,9 @@ use super::walk::walk;
 use crate::checkpoint::{Archived, FileState, Ledger, LedgerEntry};
 use crate::error::Result;
 
+/// Takes a path, size and time where they were needed, and why the file does not count; whether to go on.
+pub(super) type Visit<'v> = dyn FnMut(&str, Option<FileEntry>, Option<Ignored>) -> Result<bool> + 'v;
+
 /// What one file relation selects.
 pub struct Selection {
     /// The path as typed.
@@ -88,11 +91,7 @@ impl Selection {
     }
 
     /// Every file, its size and time where they were needed, and why it does not count.
-    pub(super) fn each(
-        &self,
-        newest_ms: Option<i64>,
-        visit: &mut dyn FnMut(&str, Option<FileEntry>, Option<Ignored>) -> Result<bool>,
-    ) -> Result<()> {
+    pub(super) fn each(&self, newest_ms: Option<i64>, visit: &mut Visit<'_>) -> Result<()> {
         walk(&self.lister, &mut |path, ignored| {
             if ignored.is_some() || self.times == Times::default() {
                 return visit(path, None, ignored);
