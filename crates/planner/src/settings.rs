@@ -55,7 +55,7 @@ pub const SETTINGS: &[SettingDoc] = &[
     SettingDoc {
         name: "timezone",
         default: "UTC",
-        meaning: "session time zone: how timestamps are shown, read from text in queries that has no zone, and cut to days",
+        meaning: "session time zone: how timestamps are shown, read from text without a zone, and cut to days",
     },
 ];
 
