@@ -40,9 +40,10 @@ test:
 # Goes through the same target directory, so it only compiles our own crates again; `cargo build --release` works as
 # well and builds every dependency once more.
 release:
-	@$(PREPARE) && .ci/phase 'optimised build' cargo build $(KEPT_PROFILE) -p alluvium -p alluvium-bench
-	@mkdir -p $(KEPT) && for program in alluvium alluvium-bench; do \
-		cp $(CARGO_TARGET_DIR)/debug/$$program $(KEPT)/$$program.new && mv $(KEPT)/$$program.new $(KEPT)/$$program; done
+	@$(PREPARE) && .ci/phase 'optimised build' cargo build $(KEPT_PROFILE) -p alluvium -p alluvium-bench -p alluvium-formats \
+		--bins --example decode
+	@mkdir -p $(KEPT) && for program in alluvium alluvium-bench examples/decode; do \
+		kept=$(KEPT)/$${program##*/}; cp $(CARGO_TARGET_DIR)/debug/$$program $$kept.new && mv $$kept.new $$kept; done
 	@echo '$(KEPT)/alluvium'
 
 check:

@@ -1,7 +1,8 @@
 //! Workloads that measure the `alluvium` program as people run it: a child process, fed with files, watched from
 //! outside. Beside each stands plain DataFusion reading the same files once, in the same minutes on the same machine.
 //!
-//! Nothing here links the engine. What is known about it is the command line, the SQL, and the Delta log on disk.
+//! Nothing here links the engine. What is known about it is the command line, the SQL, and the Delta log on disk; its
+//! decoders alone are measured by a program of their crate, which is started like the engine.
 
 pub mod baseline;
 pub mod child;

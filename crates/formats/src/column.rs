@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int8Array, Int16Array,
-    Int32Array, Int64Array, ListArray, MapArray, NullArray, StringArray, StructArray, TimestampMicrosecondArray,
+    Int32Array, Int64Array, ListArray, MapArray, NullArray, StringArray, StringBuilder, StructArray,
+    TimestampMicrosecondArray,
 };
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
@@ -68,25 +69,70 @@ pub(crate) enum Data {
     },
 }
 
-/// Strings end to end. Only valid UTF-8 is pushed; Arrow checks that once more when the batch is made.
+/// Strings end to end. As long as they are ASCII they are bytes, which Arrow checks fast when the batch is made; from the
+/// first other one on they are a `String`, so that their UTF-8 is checked once, where they are pushed.
 #[derive(Debug, Default)]
 pub(crate) struct Texts {
-    pub bytes: Vec<u8>,
+    ascii: Vec<u8>,
+    /// All of them, if any is not ASCII.
+    mixed: Option<String>,
+    /// How long they became in the last batch where they were not.
+    mixed_len: usize,
     ends: Vec<i32>,
 }
 
 impl Texts {
+    /// Appends a string that is known to be ASCII; were it not, the batch would be refused.
     #[inline]
-    pub fn push(&mut self, text: &[u8]) {
-        self.bytes.extend_from_slice(text);
+    pub fn push_ascii(&mut self, text: &[u8]) {
+        match &mut self.mixed {
+            None => self.ascii.extend_from_slice(text),
+            Some(all) => all.push_str(&String::from_utf8_lossy(text)),
+        }
         self.close();
     }
 
-    /// Ends the string whose bytes have been appended to `bytes`. Batches are taken long before a column has
-    /// 2³¹ bytes (`row::BATCH_BYTES_MAX`); were it otherwise, the offsets would fail Arrow's check.
+    /// Appends a string.
+    pub fn push(&mut self, text: &str) {
+        if self.mixed.is_none() && text.is_ascii() {
+            self.ascii.extend_from_slice(text.as_bytes());
+        } else {
+            self.mixed().push_str(text);
+        }
+        self.close();
+    }
+
+    /// Appends a string whose UTF-8 is not checked yet; false, and nothing appended, if it is none.
+    pub fn push_bytes(&mut self, text: &[u8]) -> bool {
+        if self.mixed.is_none() && text.is_ascii() {
+            self.push_ascii(text);
+            return true;
+        }
+        let text = std::str::from_utf8(text);
+        text.iter().for_each(|text| self.push(text));
+        text.is_ok()
+    }
+
+    fn mixed(&mut self) -> &mut String {
+        let (ascii, capacity) = (&mut self.ascii, self.mixed_len);
+        self.mixed.get_or_insert_with(|| {
+            let mut all = String::with_capacity(capacity.max(ascii.len()));
+            all.push_str(&String::from_utf8_lossy(ascii));
+            ascii.clear();
+            all
+        })
+    }
+
+    /// Ends a string. Batches are taken long before a column has 2³¹ bytes (`row::BATCH_BYTES_MAX`); were it otherwise,
+    /// the offsets would fail Arrow's check.
     #[inline]
-    pub fn close(&mut self) {
-        self.ends.push(self.bytes.len() as i32);
+    fn close(&mut self) {
+        self.ends.push(self.mixed.as_ref().map_or(self.ascii.len(), String::len) as i32);
+    }
+
+    /// Appends an empty string.
+    pub fn push_empty(&mut self) {
+        self.close();
     }
 
     #[inline]
@@ -96,14 +142,30 @@ impl Texts {
 
     pub fn truncate(&mut self, len: usize) {
         self.ends.truncate(len);
-        self.bytes.truncate(self.ends.last().map_or(0, |&end| end as usize));
+        let end = self.ends.last().map_or(0, |&end| end as usize);
+        match &mut self.mixed {
+            None => self.ascii.truncate(end),
+            Some(all) => all.truncate(end),
+        }
     }
 
     pub fn array(&mut self, nulls: Option<NullBuffer>) -> Result<StringArray, ArrowError> {
-        let capacity = (self.bytes.len(), self.ends.len());
-        let bytes = std::mem::replace(&mut self.bytes, Vec::with_capacity(capacity.0));
-        let ends = std::mem::replace(&mut self.ends, Vec::with_capacity(capacity.1));
-        StringArray::try_new(offsets(ends), Buffer::from_vec(bytes), nulls)
+        let ends = take(&mut self.ends);
+        let Some(all) = self.mixed.take() else {
+            return StringArray::try_new(offsets(ends), Buffer::from_vec(take(&mut self.ascii)), nulls);
+        };
+        self.mixed_len = all.len();
+        // The only way to an array that does not check all of it once more.
+        let mut array = StringBuilder::with_capacity(ends.len(), all.len());
+        let mut start = 0;
+        for (row, end) in ends.into_iter().map(|end| end as usize).enumerate() {
+            match all.get(start..end) {
+                Some(text) if nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row)) => array.append_value(text),
+                _ => array.append_null(),
+            }
+            start = end;
+        }
+        Ok(array.finish())
     }
 }
 
@@ -191,27 +253,52 @@ impl Column {
         }
     }
 
+    /// Appends a NULL if the column has no value at place `row`, which is its last or the next.
+    #[inline]
+    pub fn fill_to(&mut self, row: usize) {
+        if self.len() == row {
+            self.push_null();
+        }
+    }
+
     /// Appends a NULL.
     pub fn push_null(&mut self) {
-        self.nulls.push(self.len() as u32);
-        match &mut self.data {
-            Data::Null(len) => *len += 1,
-            Data::Bool(values) => values.push(false),
-            Data::I8(values) => values.push(0),
-            Data::I16(values) => values.push(0),
-            Data::I32(values) | Data::Date(values) => values.push(0),
-            Data::I64(values) | Data::Timestamp { values, .. } => values.push(0),
-            Data::F32(values) => values.push(0.0),
-            Data::F64(values) => values.push(0.0),
-            Data::Decimal { values, .. } => values.push(0),
-            Data::Utf8(texts) => texts.close(),
+        fn next<T: Default>(values: &mut Vec<T>) -> usize {
+            values.push(T::default());
+            values.len()
+        }
+        let len = match &mut self.data {
+            Data::Null(len) => {
+                *len += 1;
+                *len
+            }
+            Data::Bool(values) => next(values),
+            Data::I8(values) => next(values),
+            Data::I16(values) => next(values),
+            Data::I32(values) | Data::Date(values) => next(values),
+            Data::I64(values) | Data::Timestamp { values, .. } => next(values),
+            Data::F32(values) => next(values),
+            Data::F64(values) => next(values),
+            Data::Decimal { values, .. } => next(values),
+            Data::Utf8(texts) => {
+                texts.push_empty();
+                texts.len()
+            }
             Data::Struct { children, len, .. } => {
                 children.iter_mut().for_each(Column::push_null);
                 *len += 1;
+                *len
             }
-            Data::List { child, ends, .. } => ends.push(child.len() as i32),
-            Data::Map { keys, ends, .. } => ends.push(keys.len() as i32),
-        }
+            Data::List { child, ends, .. } => {
+                ends.push(child.len() as i32);
+                ends.len()
+            }
+            Data::Map { keys, ends, .. } => {
+                ends.push(keys.len() as i32);
+                ends.len()
+            }
+        };
+        self.nulls.push((len - 1) as u32);
     }
 
     /// Ends an array or a map: what was appended to its child since the last one is in it.

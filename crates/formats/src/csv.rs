@@ -11,6 +11,7 @@ pub(crate) mod value;
 use arrow::datatypes::Schema;
 
 use crate::column::Column;
+pub use crate::csv::header::beginning;
 use crate::csv::header::{Begin, Beginning};
 use crate::csv::tokenizer::{Dialect, Row};
 use crate::csv::value::Values;
@@ -141,7 +142,7 @@ impl CsvDecoder {
         }
         if self.row.values.len() != self.targets.len() {
             ending = Ending::Ragged;
-            self.rows.columns.iter_mut().filter(|column| column.len() == row).for_each(Column::push_null);
+            self.rows.columns.iter_mut().for_each(|column| column.fill_to(row));
             self.rescue_surplus(input);
         }
         let reason = if ending == Ending::Ragged { RAGGED } else { DOES_NOT_FIT };

@@ -32,20 +32,20 @@ pub(crate) struct CorruptRecords {
     /// The column they add.
     column: Option<String>,
     pub path: String,
-    pub record: u64,
+    record: u64,
     count: u64,
     records: u64,
 }
 
 impl CorruptRecords {
-    /// Notes a record that could be read.
-    pub fn sound(&mut self) {
+    /// Notes that a record begins.
+    pub fn begin(&mut self) {
+        self.record += 1;
         self.records += 1;
     }
 
-    /// Notes a record that could not.
+    /// Notes that it could not be read.
     pub fn met(&mut self, reason: String) -> Result<(), DecodeError> {
-        self.records += 1;
         self.count += 1;
         if self.mode == Mode::FailFast {
             return Err(DecodeError::Malformed { path: self.path.clone(), record: self.record, reason });

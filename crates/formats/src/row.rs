@@ -70,10 +70,46 @@ const UNMATCHED_NAMES_MAX: usize = 1000;
 
 /// Where a column of the batch comes from.
 #[derive(Debug, Clone, Copy)]
-enum Slot {
+pub(crate) enum Slot {
+    /// A data column, by its place among those that are built.
     Data(usize),
     Rescue,
     Corrupt,
+}
+
+/// Where rescue column and corrupt record column stand in a schema.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Special {
+    pub rescue: Option<usize>,
+    pub corrupt: Option<usize>,
+}
+
+impl Special {
+    pub fn of(options: &FormatOptions, full_schema: &Schema) -> Special {
+        let fields = full_schema.fields();
+        let text = |name: &str| {
+            let place = fields.iter().position(|field| field.name() == name);
+            place.filter(|&place| full_schema.field(place).data_type() == &DataType::Utf8)
+        };
+        Special {
+            rescue: options.rescued_data_column.as_deref().and_then(text),
+            corrupt: text(&options.corrupt_column),
+        }
+    }
+
+    pub fn is_data(&self, index: usize) -> bool {
+        Some(index) != self.rescue && Some(index) != self.corrupt
+    }
+
+    /// Where the columns of `projection` come from, the built ones being at `places`.
+    pub fn slots(&self, projection: &[usize], places: &[Option<usize>]) -> Vec<Slot> {
+        let slot = |&index: &usize| match places.get(index).copied().flatten() {
+            Some(place) => Slot::Data(place),
+            None if Some(index) == self.rescue => Slot::Rescue,
+            None => Slot::Corrupt,
+        };
+        projection.iter().map(slot).collect()
+    }
 }
 
 /// The rows.
@@ -134,23 +170,16 @@ impl Rows {
         projection: &[usize],
         batch_rows: usize,
     ) -> Result<Rows, DecodeError> {
-        let rescue_name = options.rescued_data_column.as_deref();
-        let text = |index: usize| full_schema.field(index).data_type() == &DataType::Utf8;
-        let position = |name: Option<&str>| {
-            let name = name?;
-            full_schema.fields().iter().position(|field| field.name() == name).filter(|&index| text(index))
-        };
-        let rescue_index = position(rescue_name);
-        let corrupt_index = position(Some(&options.corrupt_column));
+        let special = Special::of(options, full_schema);
         let asked = |index: Option<usize>| index.is_some_and(|index| projection.contains(&index));
-        let (rescues, keeps_corrupt) = (asked(rescue_index), asked(corrupt_index));
+        let (rescues, keeps_corrupt) = (asked(special.rescue), asked(special.corrupt));
         let sets_aside = options.bad_records_path.is_some();
-        let strict = options.mode != Mode::Permissive && rescue_index.is_none();
+        let strict = options.mode != Mode::Permissive && special.rescue.is_none();
         let build_all = rescues || keeps_corrupt || strict || sets_aside;
 
         let (mut columns, mut fields, mut places) = (Vec::new(), Vec::new(), vec![None; full_schema.fields().len()]);
         for (index, field) in full_schema.fields().iter().enumerate() {
-            if Some(index) == rescue_index || Some(index) == corrupt_index {
+            if !special.is_data(index) {
                 continue;
             }
             if build_all || projection.contains(&index) {
@@ -160,14 +189,6 @@ impl Rows {
             }
             fields.push((field.name().clone(), places[index]));
         }
-        let slots = projection
-            .iter()
-            .map(|&index| match places.get(index).copied().flatten() {
-                Some(place) => Slot::Data(place),
-                None if Some(index) == rescue_index => Slot::Rescue,
-                None => Slot::Corrupt,
-            })
-            .collect();
         let text_field = arrow::datatypes::Field::new("text", DataType::Utf8, true);
         Ok(Rows {
             columns,
@@ -177,7 +198,7 @@ impl Rows {
             rescued: RescueObject::default(),
             path: String::new(),
             record: 0,
-            tolerant: rescue_index.is_some(),
+            tolerant: special.rescue.is_some(),
             mode: options.mode,
             sets_aside,
             bad: Vec::new(),
@@ -185,7 +206,7 @@ impl Rows {
             rescue: Column::new(&text_field, "", true, "")?,
             corrupt: Column::new(&text_field, "", true, "")?,
             keeps_corrupt,
-            slots,
+            slots: special.slots(projection, &places),
             schema: Arc::new(full_schema.project(projection)?),
             batch_rows: batch_rows.max(1),
             len: 0,
@@ -355,7 +376,7 @@ impl Rows {
 /// Appends text to a STRING column; bytes that are not UTF-8 become U+FFFD.
 fn push_text(column: &mut Column, text: &[u8]) {
     if let Data::Utf8(texts) = &mut column.data {
-        texts.push(String::from_utf8_lossy(text).as_bytes());
+        texts.push(&String::from_utf8_lossy(text));
     }
 }
 

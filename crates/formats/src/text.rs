@@ -79,7 +79,7 @@ impl FillRows for TextDecoder {
             let Some((end, next)) = self.end(rest, eof) else { break };
             self.rows.begin_record(next)?;
             if let Some(Data::Utf8(texts)) = self.rows.columns.first_mut().map(|column| &mut column.data) {
-                texts.push(String::from_utf8_lossy(&rest[..end]).as_bytes());
+                texts.push(&String::from_utf8_lossy(&rest[..end]));
             }
             self.rows.close(Ending::Whole, &[], "")?;
             self.any = true;

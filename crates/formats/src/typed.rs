@@ -39,6 +39,26 @@ pub enum Content {
     Bytes(Bytes),
 }
 
+/// A part of a file, as a range of its bytes: the rows that the format's own pieces (row groups, stripes, blocks) put
+/// there. Of parts that meet each row is in one, whatever the file says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FilePart {
+    /// The first byte.
+    pub from: u64,
+    /// The byte behind the last.
+    pub to: u64,
+}
+
+impl FilePart {
+    /// All of a file.
+    pub const WHOLE: FilePart = FilePart { from: 0, to: u64::MAX };
+
+    /// Whether what begins at `place` belongs to it.
+    pub fn has(&self, place: u64) -> bool {
+        self.from <= place && (place < self.to || self.to == u64::MAX)
+    }
+}
+
 /// What is known of a file before it is opened.
 #[derive(Debug, Clone, Copy)]
 pub struct FileFacts<'f> {
@@ -57,8 +77,9 @@ pub struct FileFacts<'f> {
 /// The caller opens a file, calls `advance` until it returns false, and takes a batch whenever `is_full` says so. After
 /// an error the decoder's rows are those before it, and the next file may be opened.
 pub trait FileDecoder: Send {
-    /// Opens a file; the one before is given up.
-    fn start_file(&mut self, facts: FileFacts<'_>, content: Content) -> Result<(), DecodeError>;
+    /// Opens a file, of which only `part` is wanted; the one before is given up. A file of [`Format::BinaryFile`] has
+    /// no parts.
+    fn start_file(&mut self, facts: FileFacts<'_>, content: Content, part: FilePart) -> Result<(), DecodeError>;
 
     /// Decodes some rows of the file; false when it has no more.
     fn advance(&mut self) -> Result<bool, DecodeError>;
@@ -115,8 +136,9 @@ pub(crate) trait TypedFile: Send {
     /// Its columns in its own types.
     fn schema(&self) -> &Schema;
 
-    /// The rows of `columns` (places in the schema, ascending) in batches of at most about `batch_rows`.
-    fn batches(self: Box<Self>, columns: &[usize], batch_rows: usize) -> Result<Batches, String>;
+    /// The rows of `columns` (places in the schema, ascending) in a part of the file, in batches of at most about
+    /// `batch_rows`.
+    fn batches(self: Box<Self>, columns: &[usize], batch_rows: usize, part: FilePart) -> Result<Batches, String>;
 }
 
 fn open(format: Format, path: &str, content: Content) -> Result<Box<dyn TypedFile>, DecodeError> {

@@ -165,25 +165,19 @@ impl Filler {
             }
             column.close_list();
             if !parts.is_empty() && self.rescues {
-                member(name, &[b"[".as_slice(), &parts.join(&b','), b"]"].concat(), rescued);
+                member(name, &array(&parts), rescued);
             }
             return;
         }
+        let mut part = Vec::new();
         match values {
             [] => column.push_null(),
-            [value] => {
-                let mut part = Vec::new();
-                if !self.push(column, *value, record, &format!("{path}{name}."), &mut part) {
-                    column.push_null();
-                    self.misfit = true;
-                    if self.rescues {
-                        self.rescue(name, values, rescued);
-                    }
-                } else if !part.is_empty() {
+            [value] if self.push(column, *value, record, &format!("{path}{name}."), &mut part) => {
+                if !part.is_empty() {
                     member(name, &[b"{".as_slice(), &part, b"}"].concat(), rescued);
                 }
             }
-            // Several elements where the column has one value.
+            // A value that does not fit, or several where the column has one.
             _ => {
                 column.push_null();
                 self.misfit = true;
@@ -222,7 +216,7 @@ impl Filler {
                         values.truncate(before);
                         return false;
                     }
-                    keys.push(name.as_bytes());
+                    keys.push(name);
                 }
                 column.close_list();
                 true
@@ -240,7 +234,7 @@ impl Filler {
                 // What is inside the element, as it stands.
                 Data::Utf8(texts) => {
                     let inner = record.get(node.inner.clone()).unwrap_or_default();
-                    texts.push(String::from_utf8_lossy(inner).as_bytes());
+                    texts.push(&String::from_utf8_lossy(inner));
                     return true;
                 }
                 _ => return false,
@@ -260,10 +254,19 @@ impl Filler {
 
     fn rescue(&self, name: &str, values: &[Value<'_>], rescued: &mut Vec<u8>) {
         let parts: Vec<Vec<u8>> = values.iter().map(|value| json(*value, &self.options)).collect();
-        match parts.as_slice() {
-            [one] => member(name, one, rescued),
-            several => member(name, &[b"[".as_slice(), &several.join(&b','), b"]"].concat(), rescued),
-        }
+        member_of(name, &parts, rescued);
+    }
+}
+
+fn array(parts: &[Vec<u8>]) -> Vec<u8> {
+    [b"[".as_slice(), &parts.join(&b','), b"]"].concat()
+}
+
+/// Appends a member whose value is the one part there is, or an array of several.
+fn member_of(name: &str, parts: &[Vec<u8>], out: &mut Vec<u8>) {
+    match parts {
+        [one] => member(name, one, out),
+        several => member(name, &array(several), out),
     }
 }
 
@@ -304,12 +307,7 @@ fn json(value: Value<'_>, options: &XmlOptions) -> Vec<u8> {
             }
             let mut members = Vec::new();
             for (name, texts) in names {
-                match texts.as_slice() {
-                    [one] => member(name, one, &mut members),
-                    several => {
-                        member(name, &[b"[".as_slice(), &several.join(&b','), b"]"].concat(), &mut members);
-                    }
-                }
+                member_of(name, &texts, &mut members);
             }
             out.push(b'{');
             out.extend_from_slice(&members);

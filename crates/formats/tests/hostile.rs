@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use alluvium_formats::typed::{Content, FileFacts, file_decoder, file_schema};
+use alluvium_formats::typed::{Content, FileFacts, FilePart, file_decoder, file_schema};
 use alluvium_formats::{DecodeCounts, DecodeError, Format, FormatOptions, Inferrer, decoder};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
@@ -305,20 +305,27 @@ fn fuzz_records(format: Format, seed: &str, entries: &[(&str, &str)], schema: &S
     let _ = inferrer.finish();
 }
 
-/// Reads a mutated file of a typed format.
+/// Reads a mutated file of a typed format, whole and in two parts, which must have the same number of rows.
 fn fuzz_typed(format: Format, seed: &[u8], random: &mut Random) {
     let bytes = bytes::Bytes::from(mutated(seed, random));
     let facts = FileFacts { path: "f", url: "f", size: bytes.len() as u64, modified_us: 0 };
-    let read = || -> Result<usize, DecodeError> {
+    let read = |parts: &[FilePart]| -> Result<usize, DecodeError> {
         let schema = file_schema(format, facts, Content::Bytes(bytes.clone()))?;
         let all: Vec<usize> = (0..schema.fields().len()).collect();
         let mut decoder = file_decoder(&FormatOptions::new(format, true, true), Arc::new(schema), &all, 100)?;
-        decoder.start_file(facts, Content::Bytes(bytes.clone()))?;
-        while decoder.advance()? {}
+        for part in parts {
+            decoder.start_file(facts, Content::Bytes(bytes.clone()), *part)?;
+            while decoder.advance()? {}
+        }
         decoder.finish().map(|batch| batch.num_rows())
     };
-    match read() {
-        Ok(rows) => assert!(rows < 1_000_000),
+    let cut = random.next(bytes.len() + 2) as u64;
+    let parts = read(&[FilePart { from: 0, to: cut }, FilePart { from: cut, to: u64::MAX }]);
+    match read(&[FilePart::WHOLE]) {
+        Ok(rows) => {
+            assert!(rows < 1_000_000);
+            assert_eq!(parts.ok(), Some(rows), "{format:?} cut at {cut}: {bytes:?}");
+        }
         // The panics of libraries are caught; our own reader must have none.
         Err(DecodeError::Corrupt { reason, .. }) => {
             assert!(format != Format::Orc || !reason.contains("gave up"), "{reason}: {bytes:?}");
@@ -351,7 +358,7 @@ fn an_avro_block_with_fewer_records_than_it_holds_is_damaged() {
         let content = || Content::Bytes(bytes::Bytes::from(bytes.clone()));
         let schema = Arc::new(file_schema(Format::Avro, facts, content()).unwrap());
         let mut decoder = file_decoder(&FormatOptions::new(Format::Avro, true, true), schema, &[0], 100).unwrap();
-        let read = decoder.start_file(facts, content()).and_then(|()| decoder.advance());
+        let read = decoder.start_file(facts, content(), FilePart::WHOLE).and_then(|()| decoder.advance());
         assert!(matches!(read, Err(DecodeError::Corrupt { .. })), "{count}");
     }
 }

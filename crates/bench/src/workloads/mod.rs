@@ -2,6 +2,7 @@
 //! figures computed from the row numbers, and reports.
 
 pub mod aggregate;
+pub mod decode;
 pub mod ingest;
 pub mod latency;
 pub mod long_state;
@@ -91,11 +92,13 @@ pub enum Workload {
     LongState,
     /// A stream of a Delta table with 1,000 commits, and with 10.
     TableStream,
+    /// The decoders alone, beside arrow-json and arrow-csv.
+    Decode,
 }
 
 impl Workload {
     /// All, in the order of a full run.
-    pub const ALL: [Workload; 10] = [
+    pub const ALL: [Workload; 11] = [
         Workload::Startup,
         Workload::Ingest,
         Workload::IngestCsv,
@@ -106,6 +109,7 @@ impl Workload {
         Workload::LatencyAggregate,
         Workload::LongState,
         Workload::TableStream,
+        Workload::Decode,
     ];
 
     /// Measures it.
@@ -121,6 +125,7 @@ impl Workload {
             Workload::Startup => startup::run(bench),
             Workload::LongState => long_state::run(bench),
             Workload::TableStream => table_stream::run(bench),
+            Workload::Decode => decode::run(bench),
         }
     }
 }

@@ -2,7 +2,17 @@
 
 use crate::csv::tokenizer::{Dialect, Row};
 use crate::decode::DecodeError;
-use crate::options::CsvOptions;
+use crate::options::{CsvOptions, FormatOptions};
+
+/// How many bytes stand before a file's first row: byte order mark, skipped lines, header. None if `input`, its beginning,
+/// holds too little to tell.
+pub fn beginning(options: &FormatOptions, input: &[u8], eof: bool) -> Option<usize> {
+    let mut beginning = Beginning::new(&options.csv);
+    match beginning.read(&Dialect::new(options), input, eof, &mut Row::default(), options.case_sensitive) {
+        Begin::Columns(_, next) => Some(next),
+        Begin::More(_) => eof.then_some(input.len()),
+    }
+}
 
 /// What must be read before the first row.
 #[derive(Debug)]

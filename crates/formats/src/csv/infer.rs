@@ -76,7 +76,7 @@ impl CsvInferrer {
         loop {
             match self.dialect.read(input, pos, eof, &mut self.row) {
                 Ok((_, next)) => {
-                    corrupt.record += 1;
+                    corrupt.begin();
                     self.sample_row(input, corrupt)?;
                     pos = next;
                 }
@@ -115,12 +115,7 @@ impl CsvInferrer {
                 }
             }
         }
-        if self.row.values.len() == self.places.len() {
-            corrupt.sound();
-            Ok(())
-        } else {
-            corrupt.met(super::RAGGED.to_owned())
-        }
+        if self.row.values.len() == self.places.len() { Ok(()) } else { corrupt.met(super::RAGGED.to_owned()) }
     }
 
     pub fn finish(self) -> Vec<Field> {

@@ -261,10 +261,13 @@ impl Dialect {
         let mut copied_to = open + 1;
         let mut at = open + 1;
         loop {
-            at = if self.multi_line {
-                find(input, at, [quote, escape, twice], &mut row.high_bits)
-            } else {
-                find(input, at, [quote, escape, twice, self.ends[0], self.ends[1]], &mut row.high_bits)
+            let bits = &mut row.high_bits;
+            at = match (self.multi_line, escape == twice, escape == quote) {
+                (true, true, true) => find(input, at, [quote], bits),
+                (true, _, _) => find(input, at, [quote, escape, twice], bits),
+                (false, true, true) => find(input, at, [quote, self.ends[0], self.ends[1]], bits),
+                (false, true, false) => find(input, at, [quote, escape, self.ends[0], self.ends[1]], bits),
+                (false, false, _) => find(input, at, [quote, escape, twice, self.ends[0], self.ends[1]], bits),
             };
             let Some(&byte) = input.get(at) else {
                 return if eof { self.torn(input, open, at, row) } else { None };

@@ -100,11 +100,10 @@ impl Values {
     pub fn push(&self, column: &mut Column, text: &[u8], ascii: bool) -> bool {
         match &mut column.data {
             Data::Utf8(texts) => {
-                let fits = ascii || std::str::from_utf8(text).is_ok();
-                if fits {
-                    texts.push(text);
+                if ascii {
+                    texts.push_ascii(text);
                 }
-                fits
+                ascii || texts.push_bytes(text)
             }
             Data::I64(values) => append(values, scalar::integer(text)),
             Data::I32(values) => append(values, scalar::integer(text).and_then(|v| v.try_into().ok())),

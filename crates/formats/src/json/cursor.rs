@@ -29,6 +29,8 @@ pub(crate) struct Text {
     pub end: usize,
     /// Whether it contains escapes.
     pub escaped: bool,
+    /// Whether its bytes are ASCII.
+    pub ascii: bool,
 }
 
 /// A position in a text.
@@ -132,7 +134,7 @@ impl<'a> Cursor<'a> {
                 if self.pos == start || std::str::from_utf8(&self.input[start..self.pos]).is_err() {
                     return self.error("expected a field name");
                 }
-                Ok(Text { start, end: self.pos, escaped: false })
+                Ok(Text { start, end: self.pos, escaped: false, ascii: false })
             }
             _ => self.error("expected a field name"),
         }
@@ -161,6 +163,16 @@ impl<'a> Cursor<'a> {
     /// A string; the position is at its opening quote, afterwards behind the closing one.
     #[inline]
     pub fn string(&mut self) -> Result<Text, Syntax> {
+        let found = self.unchecked_string()?;
+        if !found.ascii {
+            self.check_utf8(found)?;
+        }
+        Ok(found)
+    }
+
+    /// The same without a look at its UTF-8.
+    #[inline]
+    pub fn unchecked_string(&mut self) -> Result<Text, Syntax> {
         if self.peek() == b'"' { self.string_until::<b'"'>() } else { self.single_quoted() }
     }
 
@@ -191,16 +203,16 @@ impl<'a> Cursor<'a> {
             }
             match self.input.get(self.pos) {
                 Some(&byte) if byte == QUOTE => {
-                    let text = Text { start, end: self.pos, escaped };
+                    let text = Text { start, end: self.pos, escaped, ascii: high_bits & HIGHS == 0 };
                     self.pos += 1;
-                    if high_bits & HIGHS != 0 {
-                        self.check_utf8(start, text.end)?;
-                    }
                     return Ok(text);
                 }
                 Some(b'\\') => {
                     escaped = true;
-                    self.escape()?;
+                    match self.input.get(self.pos + 1) {
+                        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.pos += 2,
+                        _ => self.escape()?,
+                    }
                 }
                 Some(0..0x20) if !self.options.allow_unquoted_control_chars => {
                     return self.error("a control character inside a string");
@@ -215,17 +227,18 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Refuses a string whose bytes are not UTF-8.
     #[cold]
-    fn check_utf8(&self, start: usize, end: usize) -> Result<(), Syntax> {
-        match std::str::from_utf8(&self.input[start..end]) {
+    pub fn check_utf8(&self, found: Text) -> Result<(), Syntax> {
+        match std::str::from_utf8(&self.input[found.start..found.end]) {
             Ok(_) => Ok(()),
-            Err(error) => Err(Syntax { at: start + error.valid_up_to(), what: "invalid UTF-8" }),
+            Err(error) => Err(Syntax { at: found.start + error.valid_up_to(), what: "invalid UTF-8" }),
         }
     }
 
+    /// An escape of the rarer kinds.
     fn escape(&mut self) -> Result<(), Syntax> {
         match self.input.get(self.pos + 1) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.pos += 2,
             Some(b'u') => {
                 let digits = self.input.get(self.pos + 2..self.pos + 6);
                 if !digits.is_some_and(|d| d.iter().all(u8::is_ascii_hexdigit)) {
@@ -443,23 +456,45 @@ impl<'a> Cursor<'a> {
 
 /// Appends a string's content without its escapes. Halves of surrogate pairs that stand alone become U+FFFD.
 pub(crate) fn unescape(content: &[u8], out: &mut Vec<u8>) {
+    out.reserve(content.len());
     let mut rest = content;
-    while let Some(at) = memchr::memchr(b'\\', rest) {
-        out.extend_from_slice(&rest[..at]);
-        rest = &rest[at + 1..];
-        let Some((&code, tail)) = rest.split_first() else { return };
-        rest = tail;
-        match code {
-            b'b' => out.push(0x08),
-            b'f' => out.push(0x0C),
-            b'n' => out.push(b'\n'),
-            b'r' => out.push(b'\r'),
-            b't' => out.push(b'\t'),
-            b'u' => rest = unescape_unicode(rest, out),
-            other => out.push(other),
+    loop {
+        // Eight bytes at a time are copied, and those from the escape on taken back.
+        while let Some((chunk, tail)) = rest.split_first_chunk::<8>() {
+            let stops = equals(u64::from_le_bytes(*chunk), b'\\');
+            out.extend_from_slice(chunk);
+            if stops == 0 {
+                rest = tail;
+                continue;
+            }
+            let before = stops.trailing_zeros() as usize / 8;
+            out.truncate(out.len() - 8 + before);
+            rest = unescape_one(&rest[before + 1..], out);
+        }
+        match rest.iter().position(|&byte| byte == b'\\') {
+            Some(before) => {
+                out.extend_from_slice(&rest[..before]);
+                rest = unescape_one(&rest[before + 1..], out);
+            }
+            None => return out.extend_from_slice(rest),
         }
     }
-    out.extend_from_slice(rest);
+}
+
+/// Appends what stands behind a backslash; returns what follows.
+#[inline]
+fn unescape_one<'t>(rest: &'t [u8], out: &mut Vec<u8>) -> &'t [u8] {
+    let Some((&code, rest)) = rest.split_first() else { return rest };
+    match code {
+        b'b' => out.push(0x08),
+        b'f' => out.push(0x0C),
+        b'n' => out.push(b'\n'),
+        b'r' => out.push(b'\r'),
+        b't' => out.push(b'\t'),
+        b'u' => return unescape_unicode(rest, out),
+        other => out.push(other),
+    }
+    rest
 }
 
 fn unescape_unicode<'t>(text: &'t [u8], out: &mut Vec<u8>) -> &'t [u8] {

@@ -81,13 +81,10 @@ impl JsonInferrer {
         loop {
             match self.framer.next(input, pos, eof) {
                 Frame::Record(record, next) => {
-                    corrupt.record += 1;
+                    corrupt.begin();
                     // A broken record must leave no trace, so its syntax is checked before its types are taken.
                     match check(&input[record.clone()], &self.rules.json) {
-                        Ok(()) => {
-                            corrupt.sound();
-                            self.record(&input[record]);
-                        }
+                        Ok(()) => self.record(&input[record]),
                         Err(syntax) => corrupt.met(syntax.to_string())?,
                     }
                     pos = next;

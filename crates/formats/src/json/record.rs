@@ -142,7 +142,7 @@ impl<'a> Assembler<'a> {
             }
         }
         if filled < columns.len() {
-            columns.iter_mut().filter(|column| column.len() == row).for_each(Column::push_null);
+            columns.iter_mut().for_each(|column| column.fill_to(row));
         }
         Ok(())
     }
@@ -153,7 +153,7 @@ impl<'a> Assembler<'a> {
         if let Some((place, length)) = table.guess(after, &self.cursor.input[self.cursor.pos..]) {
             let start = self.cursor.pos + 1;
             self.cursor.pos += length;
-            return Ok((Some(place), Text { start, end: start + length - 2, escaped: false }));
+            return Ok((Some(place), Text { start, end: start + length - 2, escaped: false, ascii: false }));
         }
         let name = self.cursor.name()?;
         let place = table.find(after, text(self.cursor.input, name, &mut self.scratch.text));
@@ -172,18 +172,13 @@ impl<'a> Assembler<'a> {
         match &mut column.data {
             Data::Utf8(texts) => {
                 if cursor.at_string() {
-                    let found = cursor.string()?;
-                    let content = &cursor.input[found.start..found.end];
-                    if found.escaped {
-                        unescape(content, &mut texts.bytes);
-                        texts.close();
-                    } else {
-                        texts.push(content);
-                    }
+                    push_string(cursor, texts, &mut self.scratch.text)?;
                 } else {
                     let start = cursor.pos;
                     cursor.skip()?;
-                    texts.push(&cursor.input[start..cursor.pos]);
+                    if !texts.push_bytes(&cursor.input[start..cursor.pos]) {
+                        return cursor.error("invalid UTF-8");
+                    }
                 }
                 Ok(Fit::Whole)
             }
@@ -298,7 +293,9 @@ impl<'a> Assembler<'a> {
         }
         loop {
             let key = self.cursor.name()?;
-            keys.push(text(self.cursor.input, key, &mut self.scratch.text));
+            if !keys.push_bytes(text(self.cursor.input, key, &mut self.scratch.text)) {
+                return self.cursor.error("invalid UTF-8");
+            }
             self.cursor.colon()?;
             self.inner_value(values, Step::Value)?;
             self.cursor.whitespace()?;
@@ -458,6 +455,29 @@ impl<'a> Assembler<'a> {
         misfits.clear();
         paths.clear();
     }
+}
+
+/// Appends the string at the cursor.
+#[inline]
+fn push_string(cursor: &mut Cursor<'_>, texts: &mut Texts, buffer: &mut Vec<u8>) -> Result<(), Syntax> {
+    let found = cursor.unchecked_string()?;
+    let content = &cursor.input[found.start..found.end];
+    let pushed = match (found.escaped, found.ascii) {
+        (false, true) => {
+            texts.push_ascii(content);
+            true
+        }
+        (false, false) => texts.push_bytes(content),
+        (true, ascii) => {
+            if !ascii {
+                cursor.check_utf8(found)?;
+            }
+            buffer.clear();
+            unescape(content, buffer);
+            texts.push_bytes(buffer)
+        }
+    };
+    if pushed { Ok(()) } else { cursor.check_utf8(found) }
 }
 
 #[inline]

@@ -12,7 +12,7 @@ use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow_avro::reader::{ReaderBuilder, read_header_info};
 
-use super::{Batches, Content, TypedFile};
+use super::{Batches, Content, FilePart, TypedFile};
 use blocks::{Blocks, Codec};
 use skip::Skipper;
 
@@ -34,22 +34,24 @@ fn opened<R: Read + Seek + Send + 'static>(mut input: R) -> Result<Box<dyn Typed
     let sync = header.sync();
     let schema =
         ReaderBuilder::new().build(Blocks::header(&text, sync).as_slice()).map_err(|e| e.to_string())?.schema();
-    input.seek(SeekFrom::Start(header.header_len())).map_err(|e| e.to_string())?;
-    let blocks = Blocks::new(BufReader::with_capacity(CHUNK, input), &text, sync, codec, skipper);
+    let begin = header.header_len();
+    input.seek(SeekFrom::Start(begin)).map_err(|e| e.to_string())?;
+    let blocks = Blocks::new(BufReader::with_capacity(CHUNK, input), begin, &text, sync, codec, skipper);
     Ok(Box::new(AvroFile { blocks, schema }))
 }
 
 struct AvroFile<R> {
-    blocks: Blocks<BufReader<R>>,
+    blocks: Blocks<R>,
     schema: SchemaRef,
 }
 
-impl<R: Read + Send + 'static> TypedFile for AvroFile<R> {
+impl<R: Read + Seek + Send + 'static> TypedFile for AvroFile<R> {
     fn schema(&self) -> &Schema {
         &self.schema
     }
 
-    fn batches(self: Box<Self>, columns: &[usize], batch_rows: usize) -> Result<Batches, String> {
+    fn batches(mut self: Box<Self>, columns: &[usize], batch_rows: usize, part: FilePart) -> Result<Batches, String> {
+        self.blocks.only(part);
         let mut builder = ReaderBuilder::new().with_batch_size(batch_rows);
         // The reader cannot give rows without columns; where nothing is asked of them but their number, one is read.
         let counted_only = columns.is_empty();

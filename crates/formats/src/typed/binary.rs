@@ -8,7 +8,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
-use super::{Content, FileDecoder, FileFacts};
+use super::{Content, FileDecoder, FileFacts, FilePart};
 use crate::decode::{DecodeCounts, DecodeError};
 use crate::row::{BATCH_BYTES_MAX, RECORD_BYTES_MAX};
 
@@ -79,7 +79,7 @@ impl BinaryFileDecoder {
 }
 
 impl FileDecoder for BinaryFileDecoder {
-    fn start_file(&mut self, facts: FileFacts<'_>, content: Content) -> Result<(), DecodeError> {
+    fn start_file(&mut self, facts: FileFacts<'_>, content: Content, _: FilePart) -> Result<(), DecodeError> {
         self.paths.push(facts.url.to_owned());
         self.times.push(facts.modified_us);
         self.lengths.push(i64::try_from(facts.size).unwrap_or(i64::MAX));

@@ -1,6 +1,5 @@
 //! Typed files as batches of one schema.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StringBuilder, new_null_array};
@@ -10,13 +9,11 @@ use arrow::datatypes::{DataType, Field, Fields, SchemaRef};
 use super::fit::{Leftover, StructFit, fit_fields};
 use super::json_text::{any, json_text};
 use super::plain::{plain_type, to_plain};
-use super::{Batches, Content, FileDecoder, FileFacts, corrupt, guarded, open};
+use super::{Batches, Content, FileDecoder, FileFacts, FilePart, corrupt, guarded, open};
 use crate::decode::{DecodeCounts, DecodeError};
 use crate::options::{Format, FormatOptions};
 use crate::rescue::write_string;
-use crate::row::BATCH_BYTES_MAX;
-
-const UNMATCHED_NAMES_MAX: usize = 1000;
+use crate::row::{BATCH_BYTES_MAX, Slot, Special, UnmatchedNames};
 
 /// Decodes Parquet, Avro and ORC.
 pub(super) struct TypedDecoder {
@@ -38,16 +35,7 @@ pub(super) struct TypedDecoder {
     rows: usize,
     bytes: usize,
     counts: DecodeCounts,
-    unmatched: Vec<String>,
-    unmatched_known: HashSet<String>,
-}
-
-/// Where a column of the batch comes from.
-#[derive(Debug, Clone, Copy)]
-enum Slot {
-    Data(usize),
-    Rescue,
-    Corrupt,
+    unmatched: UnmatchedNames,
 }
 
 /// The file being read.
@@ -70,39 +58,32 @@ impl TypedDecoder {
         batch_rows: usize,
     ) -> Result<TypedDecoder, DecodeError> {
         let fields = full_schema.fields();
-        let text = |name: &str| fields.iter().position(|f| f.name() == name && f.data_type() == &DataType::Utf8);
-        let rescue = options.rescued_data_column.as_deref().and_then(text);
-        let corrupt = text(&options.corrupt_column);
+        let special = Special::of(options, &full_schema);
         let mut places = vec![None; fields.len()];
         let mut wanted = Vec::new();
         for (at, field) in fields.iter().enumerate() {
-            if Some(at) != rescue && Some(at) != corrupt {
+            if special.is_data(at) {
                 places[at] = Some(wanted.len());
                 wanted.push(field.clone());
             }
         }
-        let slot = |&at: &usize| match places.get(at).copied().flatten() {
-            Some(place) => Slot::Data(place),
-            None if Some(at) == rescue => Slot::Rescue,
-            None => Slot::Corrupt,
-        };
+        let rescues = special.rescue.is_some_and(|at| projection.contains(&at));
         Ok(TypedDecoder {
             format: options.format,
             case_sensitive: options.case_sensitive,
             wanted: wanted.into(),
-            slots: projection.iter().map(slot).collect(),
+            slots: special.slots(projection, &places),
             output: Arc::new(full_schema.project(projection)?),
-            tolerant: rescue.is_some(),
-            rescues: rescue.is_some_and(|at| projection.contains(&at)),
-            tracks: options.track_unmatched || rescue.is_some_and(|at| projection.contains(&at)),
+            tolerant: special.rescue.is_some(),
+            rescues,
+            tracks: options.track_unmatched || rescues,
             batch_rows: batch_rows.max(1),
             file: None,
             ready: Vec::new(),
             rows: 0,
             bytes: 0,
             counts: DecodeCounts::default(),
-            unmatched: Vec::new(),
-            unmatched_known: HashSet::new(),
+            unmatched: UnmatchedNames::default(),
         })
     }
 
@@ -147,11 +128,7 @@ impl TypedDecoder {
         }
         let mut names = Vec::new();
         fit.unmatched(have, &self.wanted, "", &mut names);
-        for name in names {
-            if self.unmatched.len() < UNMATCHED_NAMES_MAX && self.unmatched_known.insert(name.clone()) {
-                self.unmatched.push(name);
-            }
-        }
+        names.iter().for_each(|name| self.unmatched.add(name.as_bytes()));
     }
 
     /// Fits one batch of the open file and keeps it.
@@ -188,7 +165,7 @@ impl TypedDecoder {
 }
 
 impl FileDecoder for TypedDecoder {
-    fn start_file(&mut self, facts: FileFacts<'_>, content: Content) -> Result<(), DecodeError> {
+    fn start_file(&mut self, facts: FileFacts<'_>, content: Content, part: FilePart) -> Result<(), DecodeError> {
         self.file = None;
         let opened = open(self.format, facts.path, content)?;
         let raw: Vec<Field> = opened.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
@@ -204,7 +181,7 @@ impl FileDecoder for TypedDecoder {
             left: all.left.into_iter().filter_map(place).collect(),
         };
         let batch_rows = self.batch_rows;
-        let batches = guarded(|| opened.batches(&columns, batch_rows));
+        let batches = guarded(|| opened.batches(&columns, batch_rows, part));
         let batches = batches.map_err(|reason| corrupt(self.format, facts.path, reason))?;
         self.file = Some(OpenFile {
             path: facts.path.to_owned(),
@@ -254,7 +231,7 @@ impl FileDecoder for TypedDecoder {
     }
 
     fn unmatched_fields(&self) -> Vec<String> {
-        self.unmatched.clone()
+        self.unmatched.names()
     }
 }
 

@@ -20,7 +20,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use bytes::Bytes;
 
 use super::compression::Codec;
-use super::{Batches, Content, TypedFile};
+use super::{Batches, Content, FilePart, TypedFile};
 use columns::{Stripe, column, data_type};
 use proto::{Footer, PostScript, StripeInfo, Type};
 
@@ -153,7 +153,8 @@ impl TypedFile for OrcFile {
         &self.schema
     }
 
-    fn batches(mut self: Box<Self>, columns: &[usize], batch_rows: usize) -> Result<Batches, String> {
+    fn batches(mut self: Box<Self>, columns: &[usize], batch_rows: usize, part: FilePart) -> Result<Batches, String> {
+        self.stripes.retain(|stripe| part.has(stripe.offset));
         let ids: Vec<usize> = match self.types.first() {
             Some(root) if root.kind == proto::Kind::Struct => {
                 columns.iter().filter_map(|&at| root.children.get(at).copied()).collect()

@@ -21,6 +21,8 @@ const AVRO: [&[u8]; 3] = [
     include_bytes!("../../fixtures/bzip2.avro"),
     include_bytes!("../../fixtures/xz.avro"),
 ];
+const STRIPES_ORC: &[u8] = include_bytes!("../../fixtures/stripes.orc");
+const BLOCKS_AVRO: &[u8] = include_bytes!("../../fixtures/blocks.avro");
 const RUNS_ORC: &[u8] = include_bytes!("../../fixtures/runs.orc");
 
 fn facts(path: &str) -> FileFacts<'_> {
@@ -38,12 +40,33 @@ fn read(format: Format, bytes: &[u8]) -> Result<RecordBatch, DecodeError> {
 }
 
 fn read_as(format: Format, bytes: &[u8], schema: SchemaRef) -> Result<RecordBatch, DecodeError> {
+    read_parts(format, bytes, schema, &[FilePart::WHOLE])
+}
+
+fn read_parts(format: Format, bytes: &[u8], schema: SchemaRef, parts: &[FilePart]) -> Result<RecordBatch, DecodeError> {
     let options = FormatOptions::new(format, true, true);
     let all: Vec<usize> = (0..schema.fields().len()).collect();
     let mut decoder = file_decoder(&options, schema, &all, 1024)?;
-    decoder.start_file(facts("f"), content(bytes))?;
-    while decoder.advance()? {}
+    for part in parts {
+        decoder.start_file(facts("f"), content(bytes), *part)?;
+        while decoder.advance()? {}
+    }
     decoder.finish()
+}
+
+#[test]
+fn parts_of_a_file_hold_each_row_once_wherever_it_is_cut() {
+    for (format, bytes) in [(Format::Orc, STRIPES_ORC), (Format::Avro, BLOCKS_AVRO)] {
+        let schema = Arc::new(file_schema(format, facts("f"), content(bytes)).unwrap());
+        let whole = read(format, bytes).unwrap();
+        let mut firsts = std::collections::BTreeSet::new();
+        for cut in (0..bytes.len() as u64 + 2).step_by(bytes.len() / 40) {
+            let (first, second) = (FilePart { from: 0, to: cut }, FilePart { from: cut, to: u64::MAX });
+            assert_eq!(read_parts(format, bytes, schema.clone(), &[first, second]).unwrap(), whole, "cut at {cut}");
+            firsts.insert(read_parts(format, bytes, schema.clone(), &[first]).unwrap().num_rows());
+        }
+        assert!(firsts.len() > 2, "{} is cut between its pieces: {firsts:?}", format.name());
+    }
 }
 
 #[test]

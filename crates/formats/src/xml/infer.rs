@@ -67,12 +67,11 @@ impl XmlInferrer {
             match self.framer.next(input, pos, eof) {
                 Frame::Record { range, torn } => {
                     pos = range.end;
-                    corrupt.record += 1;
+                    corrupt.begin();
                     let read =
                         if torn { Err("it has no end".to_owned()) } else { tree::read(&input[range], &self.options) };
                     match read {
                         Ok(node) => {
-                            corrupt.sound();
                             let mut fields = std::mem::take(&mut self.fields);
                             self.merge_node(&mut fields, &node);
                             self.fields = fields;

@@ -1,11 +1,13 @@
-//! The blocks of a container: whole, in order, uncompressed, and as many records in each as it says.
+//! The blocks of a container: whole, in order, uncompressed, and as many records in each as it says. Those in front of a
+//! part are passed over by the lengths they give, which is exact, as looking for the marker between them would not be.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek};
 
 use arrow_avro::compression::CompressionCodec;
 use flate2::read::DeflateDecoder;
 
 use super::skip::Skipper;
+use crate::typed::FilePart;
 use crate::typed::compression::snappy;
 
 /// A block may be this large, compressed and uncompressed.
@@ -59,7 +61,11 @@ fn damaged(what: &str) -> io::Error {
 
 /// An uncompressed container over the blocks of another.
 pub(super) struct Blocks<R> {
-    input: R,
+    input: BufReader<R>,
+    /// Place of the next byte of `input`.
+    place: u64,
+    /// Which blocks are wanted, by where they begin.
+    part: FilePart,
     sync: [u8; 16],
     codec: Codec,
     skipper: Skipper,
@@ -67,10 +73,29 @@ pub(super) struct Blocks<R> {
     at: usize,
 }
 
-impl<R: Read> Blocks<R> {
-    /// `input` stands behind the header.
-    pub fn new(input: R, schema: &str, sync: [u8; 16], codec: Codec, skipper: Skipper) -> Blocks<R> {
-        Blocks { input, sync, codec, skipper, out: Blocks::<&[u8]>::header(schema, sync), at: 0 }
+impl<R: Read + Seek> Blocks<R> {
+    /// `input` stands behind the header, at `place`.
+    pub fn new(
+        input: BufReader<R>,
+        place: u64,
+        schema: &str,
+        sync: [u8; 16],
+        codec: Codec,
+        skipper: Skipper,
+    ) -> Blocks<R> {
+        let out = Blocks::<&[u8]>::header(schema, sync);
+        Blocks { input, place, part: FilePart::WHOLE, sync, codec, skipper, out, at: 0 }
+    }
+
+    /// From now on only blocks that begin in `part` are read.
+    pub fn only(&mut self, part: FilePart) {
+        self.part = part;
+    }
+
+    fn exact(&mut self, out: &mut [u8]) -> io::Result<()> {
+        self.input.read_exact(out)?;
+        self.place += out.len() as u64;
+        Ok(())
     }
 
     /// A number, if the file does not end where it would begin.
@@ -78,7 +103,7 @@ impl<R: Read> Blocks<R> {
         let mut value = 0_u64;
         for shift in (0..70).step_by(7) {
             let mut byte = [0];
-            match self.input.read_exact(&mut byte) {
+            match self.exact(&mut byte) {
                 Err(e) if e.kind() == io::ErrorKind::UnexpectedEof && shift == 0 => return Ok(None),
                 other => other?,
             }
@@ -90,12 +115,25 @@ impl<R: Read> Blocks<R> {
         Err(damaged("a number has no end"))
     }
 
-    /// Brings the next block that has records into `out`; nothing at the end of the file.
+    /// Brings the next wanted block that has records into `out`; nothing behind the last of them.
     fn next(&mut self) -> io::Result<()> {
         self.out.clear();
         self.at = 0;
-        while let Some(count) = self.number()? {
-            let block = self.block()?;
+        loop {
+            let begin = self.place;
+            // Nothing behind the part is looked at: another reader has it.
+            if begin >= self.part.from && !self.part.has(begin) {
+                return Ok(());
+            }
+            let Some(count) = self.number()? else { return Ok(()) };
+            let size = self.number()?.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+            let size = usize::try_from(size).ok().filter(|size| *size <= BLOCK_MAX);
+            let size = size.ok_or_else(|| damaged("a block is too large"))?;
+            if !self.part.has(begin) {
+                self.pass(size)?;
+                continue;
+            }
+            let block = self.block(size)?;
             if count == 0 && block.is_empty() {
                 continue;
             }
@@ -106,24 +144,34 @@ impl<R: Read> Blocks<R> {
             put_number(block.len() as i64, &mut self.out);
             self.out.extend_from_slice(&block);
             self.out.extend_from_slice(&self.sync);
-            break;
+            return Ok(());
         }
-        Ok(())
     }
 
-    /// The rest of a block behind its number of records.
-    fn block(&mut self) -> io::Result<Vec<u8>> {
-        let size = self.number()?.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
-        let size = usize::try_from(size).ok().filter(|size| *size <= BLOCK_MAX);
-        let size = size.ok_or_else(|| damaged("a block is too large"))?;
+    /// The records of a block of `size` bytes.
+    fn block(&mut self, size: usize) -> io::Result<Vec<u8>> {
         let mut block = Vec::new();
         self.input.by_ref().take(size as u64).read_to_end(&mut block)?;
-        let mut sync = [0; 16];
-        self.input.read_exact(&mut sync)?;
-        if block.len() < size || sync != self.sync {
+        self.place += block.len() as u64;
+        self.marker()?;
+        if block.len() < size {
             return Err(damaged("a block does not end as it should"));
         }
         self.codec.decompress(block)
+    }
+
+    /// Passes over the `size` bytes of a block.
+    fn pass(&mut self, size: usize) -> io::Result<()> {
+        self.input.seek_relative(size as i64)?;
+        self.place += size as u64;
+        self.marker()
+    }
+
+    /// Reads what stands between blocks.
+    fn marker(&mut self) -> io::Result<()> {
+        let mut sync = [0; 16];
+        self.exact(&mut sync)?;
+        if sync == self.sync { Ok(()) } else { Err(damaged("a block does not end as it should")) }
     }
 }
 
@@ -153,7 +201,7 @@ fn put_number(number: i64, out: &mut Vec<u8>) {
     out.push(rest as u8);
 }
 
-impl<R: Read> Read for Blocks<R> {
+impl<R: Read + Seek> Read for Blocks<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let filled = self.fill_buf()?;
         let count = filled.len().min(out.len());
@@ -163,7 +211,7 @@ impl<R: Read> Read for Blocks<R> {
     }
 }
 
-impl<R: Read> BufRead for Blocks<R> {
+impl<R: Read + Seek> BufRead for Blocks<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.at == self.out.len() {
             self.next()?;

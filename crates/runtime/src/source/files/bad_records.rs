@@ -42,7 +42,7 @@ impl BadRecords {
     /// The records that follow are of this file, or of this part of it.
     pub fn start(&mut self, path: &str, unit: &Unit) -> Result<()> {
         self.end()?;
-        let from = unit.lines.map_or(0, |(from, _)| from);
+        let from = unit.part.map_or(0, |(from, _)| from);
         self.unit = format!("part-{:05}-{:016x}-{from}.json", self.epoch, fnv(path.as_bytes()));
         Ok(())
     }

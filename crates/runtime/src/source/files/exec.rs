@@ -1,8 +1,8 @@
 //! Reads files inside a plan: a leaf whose partitions each decode their share of the files on a thread of their own.
 //!
 //! Which partition reads what is decided before anything runs and only by names and sizes, so a re-run reads the
-//! same rows in the same order in each partition. Shares are neighbouring files of about the same cost; a large file of
-//! lines is cut where a share ends.
+//! same rows in the same order in each partition. Shares are neighbouring files of about the same cost; a large file is
+//! cut where a share ends, if its format has records or pieces to cut between.
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,8 +33,11 @@ const COMPRESSED: u64 = 5;
 /// A partition gets at least this much to do.
 const SHARE_MIN: u64 = 512 << 10;
 
-/// Smaller pieces than this are not cut off a file.
+/// Smaller pieces than this are not cut off a file of lines,
 const PIECE_MIN: u64 = 1 << 20;
+
+/// nor smaller ones than this off a typed file, each of whose parts is opened with its footer.
+const TYPED_PIECE_MIN: u64 = 4 << 20;
 
 /// Batches that may wait between the reading thread and the plan.
 const QUEUE: usize = 2;
@@ -51,7 +54,7 @@ pub struct FilesExec {
 impl FilesExec {
     /// A scan with up to `partitions` partitions. `limit`: rows after which no more are wanted.
     pub(super) fn new(job: Job, partitions: usize, limit: Option<usize>) -> FilesExec {
-        let shares = shares(&job.files, &job.options, partitions);
+        let shares = shares(&job.files, piece_min(&job), partitions);
         let properties = PlanProperties::new(
             EquivalenceProperties::new(job.output.clone()),
             Partitioning::UnknownPartitioning(shares.len()),
@@ -131,8 +134,9 @@ impl ExecutionPlan for FilesExec {
     }
 }
 
-/// Cuts the files into shares of about the same cost, in order; at least one share, though it may be empty.
-fn shares(files: &[FileEntry], options: &FormatOptions, partitions: usize) -> Vec<Arc<[Unit]>> {
+/// Cuts the files into shares of about the same cost, in order; at least one share, though it may be empty. Files are
+/// cut into pieces of `piece_min` bytes or more, or not at all.
+fn shares(files: &[FileEntry], piece_min: Option<u64>, partitions: usize) -> Vec<Arc<[Unit]>> {
     let factor = |file: &FileEntry| if is_plain(file) { 1 } else { COMPRESSED };
     let cost = |file: &FileEntry| file.size.saturating_mul(factor(file)).saturating_add(FILE_COST);
     let total: u64 = files.iter().map(cost).sum();
@@ -143,21 +147,24 @@ fn shares(files: &[FileEntry], options: &FormatOptions, partitions: usize) -> Ve
     let mut before = 0u64;
     for (at, file) in files.iter().enumerate() {
         let cost = cost(file);
-        let splittable = is_lines(options) && is_plain(file);
+        let piece_min = piece_min.filter(|_| is_plain(file));
+        let fits = |from: u64, cut: u64| {
+            piece_min.is_some_and(|min| cut >= from.saturating_add(min) && cut.saturating_add(min) <= file.size)
+        };
         let mut from = 0u64;
         while (shares.len() as u64) < count - 1 && before + cost > end_of(shares.len() as u64) {
             let end = end_of(shares.len() as u64);
             // Past the middle the file belongs to this share as a whole, unless it can be cut.
             let cut = end.saturating_sub(before).min(file.size);
-            if splittable && cut >= from + PIECE_MIN && cut + PIECE_MIN <= file.size {
-                units.push(Unit { file: at, lines: Some((from, cut)) });
+            if fits(from, cut) {
+                units.push(Unit { file: at, part: Some((from, cut)) });
                 from = cut;
             } else if from == 0 && end.saturating_sub(before) > cost / 2 {
                 break;
             }
             shares.push(Arc::from(std::mem::take(&mut units)));
         }
-        units.push(Unit { file: at, lines: (from > 0).then_some((from, u64::MAX)) });
+        units.push(Unit { file: at, part: (from > 0).then_some((from, u64::MAX)) });
         before += cost;
         while (shares.len() as u64) < count - 1 && before >= end_of(shares.len() as u64) {
             shares.push(Arc::from(std::mem::take(&mut units)));
@@ -170,14 +177,21 @@ fn shares(files: &[FileEntry], options: &FormatOptions, partitions: usize) -> Ve
     shares
 }
 
-/// Whether every line break ends a record, so that reading may begin behind any of them.
+/// How small the pieces may be into which files are cut; None if they are read whole.
+fn piece_min(job: &Job) -> Option<u64> {
+    match job.options.format {
+        // What a damaged file still gives depends on where it was cut, and objects are fetched whole.
+        Format::Parquet | Format::Avro | Format::Orc => {
+            (!job.passes.corrupt && job.place.remote().is_none()).then_some(TYPED_PIECE_MIN)
+        }
+        _ => is_lines(&job.options).then_some(PIECE_MIN),
+    }
+}
+
+/// Whether every line feed ends a record, so that reading may begin behind any of them.
 fn is_lines(options: &FormatOptions) -> bool {
-    let by_format = match options.format {
-        Format::Json | Format::Text => true,
-        Format::Csv => options.csv.skip_rows == 0 && options.csv.comment.is_none(),
-        _ => false,
-    };
-    by_format && !options.multi_line && options.line_sep.is_none() && options.charset.is_none()
+    let lines = matches!(options.format, Format::Json | Format::Csv | Format::Text) && !options.multi_line;
+    lines && options.line_sep.as_deref().is_none_or(|separator| separator == b"\n") && options.charset.is_none()
 }
 
 fn is_plain(file: &FileEntry) -> bool {
@@ -201,8 +215,9 @@ mod tests {
     type Share = Vec<(usize, Option<(u64, u64)>)>;
 
     fn cut(files: &[FileEntry], entries: &[(&str, &str)], partitions: usize) -> Vec<Share> {
-        let shares = shares(files, &options(entries), partitions);
-        shares.iter().map(|share| share.iter().map(|unit| (unit.file, unit.lines)).collect()).collect()
+        let piece_min = is_lines(&options(entries)).then_some(PIECE_MIN);
+        let shares = shares(files, piece_min, partitions);
+        shares.iter().map(|share| share.iter().map(|unit| (unit.file, unit.part)).collect()).collect()
     }
 
     #[test]
@@ -229,6 +244,24 @@ mod tests {
         assert_eq!(shares[1], [(0, Some((middle, u64::MAX)))]);
         assert_eq!(cut(&files, &[("multiLine", "true")], 2), vec![vec![(0, None)]]);
         assert_eq!(cut(&[file("a.json.gz", 64 << 20)], &[], 2), vec![vec![(0, None)]]);
+    }
+
+    #[test]
+    fn what_is_cut_and_what_is_not() {
+        let lines = |format, entries: &[(&str, &str)]| {
+            let entries: Vec<_> = entries.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+            is_lines(&FormatOptions::parse(format, &entries, true, false).unwrap())
+        };
+        assert!(lines(Format::Csv, &[("comment", "#"), ("skipRows", "3")]));
+        assert!(lines(Format::Json, &[("lineSep", "\n")]));
+        assert!(!lines(Format::Json, &[("lineSep", "\r\n")]));
+        assert!(!lines(Format::Csv, &[("multiLine", "true")]));
+        assert!(!lines(Format::Json, &[("encoding", "UTF-16")]));
+        assert!(!lines(Format::Text, &[("wholeText", "true")]));
+        assert!(!lines(Format::Xml, &[("rowTag", "r")]));
+        // A typed file is cut into larger pieces.
+        let share = |size| shares(&[file("a.parquet", size)], Some(TYPED_PIECE_MIN), 2).len();
+        assert_eq!((share(6 << 20), share(9 << 20)), (1, 2));
     }
 
     #[test]

@@ -2,15 +2,15 @@
 //!
 //! Errors name the file. A file that is not there is an error in a first run; in a re-run it is noted and passed over.
 
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use alluvium_formats::compression::Compression;
 use alluvium_formats::decode::{DecodeCounts, RecordDecoder, decoder_projected};
-use alluvium_formats::typed::{Content, FileDecoder, FileFacts, file_decoder};
-use alluvium_formats::{Charset, DecodeError, Format, FormatOptions};
+use alluvium_formats::typed::{Content, FileDecoder, FileFacts, FilePart, file_decoder};
+use alluvium_formats::{Charset, DecodeError, Format, FormatOptions, csv};
 use alluvium_parser::Diagnostic;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
@@ -41,8 +41,8 @@ const RECORD_MAX: usize = 1 << 30;
 pub struct Unit {
     /// Position among the files.
     pub file: usize,
-    /// Only the lines that begin in this byte range; None: the whole file.
-    pub lines: Option<(u64, u64)>,
+    /// Only the lines that begin in this byte range, or the pieces of a typed file; None: the whole file.
+    pub part: Option<(u64, u64)>,
 }
 
 /// What all partitions of a read share.
@@ -131,7 +131,7 @@ pub fn run(
         out,
         bad: options.bad_records_path.as_deref().map(|path| BadRecords::new(path, job.run)),
     };
-    let begins = |unit: &Unit| unit.lines.map_or(0, |(from, _)| from.saturating_sub(1));
+    let begins = |unit: &Unit| unit.part.map_or(0, |(from, _)| from.saturating_sub(1));
     let wanted = units.iter().filter_map(|unit| Some((job.files.get(unit.file)?, begins(unit))));
     let mut reader = FileReader::new(Inputs::of(&job.place, wanted));
     for unit in units {
@@ -214,15 +214,13 @@ impl RowMaker<'_> {
             bad.start(&file.path, unit)?;
         }
         let read = match &mut self.decoder {
-            Decoder::Files(_) => self.read_typed(reader, unit.file, file),
+            Decoder::Files(_) => self.read_typed(reader, unit, file),
             Decoder::Records(decoder) => {
                 decoder.start_file(&file.path);
-                let csv = &self.job.options.csv;
-                let separator =
-                    csv.sep.first().copied().filter(|_| self.job.options.format == Format::Csv && csv.header);
-                let lines = unit.lines.map(|(from, to)| Part { from, to, header_separator: separator });
-                let how = Reading::of(&self.job.options);
-                reader.read(file, lines, how, &mut |bytes, eof| self.decode(unit.file, bytes, eof))
+                let options = &self.job.options;
+                let part = unit.part.map(|(from, to)| Part { from, to, options });
+                let how = Reading::of(options);
+                reader.read(file, part, how, &mut |bytes, eof| self.decode(unit.file, bytes, eof))
             }
         };
         match read {
@@ -251,12 +249,15 @@ impl RowMaker<'_> {
     }
 
     /// Decodes a file of a typed format, as long as somebody wants its rows.
-    fn read_typed(&mut self, reader: &mut FileReader, at: usize, file: &FileEntry) -> Result<(), ReadError> {
+    fn read_typed(&mut self, reader: &mut FileReader, unit: &Unit, file: &FileEntry) -> Result<(), ReadError> {
+        let at = unit.file;
         let content = reader.content(file)?;
         let Decoder::Files(decoder) = &mut self.decoder else { return Ok(()) };
         let url = file_url(&file.path);
         let modified_us = file.modified_ms.saturating_mul(1000);
-        decoder.start_file(FileFacts { path: &file.path, url: &url, size: file.size, modified_us }, content)?;
+        let facts = FileFacts { path: &file.path, url: &url, size: file.size, modified_us };
+        let part = unit.part.map_or(FilePart::WHOLE, |(from, to)| FilePart { from, to });
+        decoder.start_file(facts, content, part)?;
         loop {
             let Decoder::Files(decoder) = &mut self.decoder else { return Ok(()) };
             let more = decoder.advance()?;
@@ -375,13 +376,13 @@ pub struct FileReader {
 }
 
 /// Some lines of a file.
-pub struct Part {
+pub struct Part<'o> {
     /// They begin at or behind this byte,
     pub from: u64,
     /// and before this one.
     pub to: u64,
-    /// Some for files whose first line names columns separated by this: it comes first.
-    pub header_separator: Option<u8>,
+    /// What they are: of CSV the beginning with its header is brought before the lines of each part.
+    pub options: &'o FormatOptions,
 }
 
 /// Takes bytes; how many of them it used, or None to stop. What it leaves comes again with more behind it.
@@ -442,7 +443,7 @@ impl FileReader {
     pub fn read(
         &mut self,
         file: &FileEntry,
-        lines: Option<Part>,
+        part: Option<Part<'_>>,
         how: Reading,
         take: &mut Take<'_>,
     ) -> Result<(), ReadError> {
@@ -452,22 +453,27 @@ impl FileReader {
         let failed = |e: std::io::Error| read_error(path, compression, &e);
         let size = usize::try_from(file.size).unwrap_or(usize::MAX);
         let one_piece = size < CHUNK || size < how.whole_max;
-        match (compression, lines) {
+        match (compression, part) {
             (Compression::None, None) if how.charset.is_none() => {
                 let wanted = if one_piece { size.saturating_add(1).min(RECORD_MAX) } else { CHUNK };
                 let mut input = self.inputs.open(file, 0)?;
                 self.pump(path, &mut input, wanted, failed, take)
             }
             (Compression::None, Some(part)) => {
-                if let Some(separator) = part.header_separator.filter(|_| part.from > 0) {
-                    let header = header_line(&mut self.inputs.open(file, 0)?, separator).map_err(failed)?;
-                    if take(&header, false)?.is_none() {
-                        return Ok(());
+                let mut before = match part.options.format {
+                    Format::Csv if part.from > 0 => {
+                        beginning(&mut self.inputs.open(file, 0)?, part.options).map_err(failed)?
                     }
+                    _ => Vec::new(),
+                };
+                let Some((from, exact)) = part.first_line(&before) else { return Ok(()) };
+                let input = self.inputs.open(file, if exact { from } else { from.saturating_sub(1) })?;
+                let lines = Lines::new(input, from, part.to, exact);
+                if part.from > 0 && before.is_empty() && part.options.format != Format::Text {
+                    // A blank line, so that a byte order mark is not taken for one in the middle of a file.
+                    before.push(b'\n');
                 }
-                let input = self.inputs.open(file, part.from.saturating_sub(1))?;
-                let mut lines = Lines::new(input, part.from, part.to);
-                self.pump(path, &mut lines, CHUNK, failed, take)
+                self.pump(path, &mut Cursor::new(before).chain(lines), CHUNK, failed, take)
             }
             (_, _) => {
                 let input = self.inputs.open(file, 0)?;
@@ -527,6 +533,23 @@ impl FileReader {
     }
 }
 
+impl Part<'_> {
+    /// Where its lines are looked for, and whether one begins exactly there instead of behind the next line feed; None if
+    /// it has none. `before` is what stands before the file's first row.
+    fn first_line(&self, before: &[u8]) -> Option<(u64, bool)> {
+        let rows = before.len() as u64;
+        if rows <= self.from {
+            return Some((self.from, false));
+        }
+        // A header that ends with a carriage return stands on one line with the first row, by line feeds.
+        let line = memchr::memrchr(b'\n', before).map_or(0, |end| end as u64 + 1);
+        match line < rows && self.from <= line {
+            true => (line < self.to).then_some((rows, true)),
+            false => Some((rows, false)),
+        }
+    }
+}
+
 /// The lines of a file that begin in a byte range.
 struct Lines {
     file: Input,
@@ -540,10 +563,10 @@ struct Lines {
 }
 
 impl Lines {
-    /// `file` stands at the byte before `from`, or at the beginning.
-    fn new(file: Input, from: u64, to: u64) -> Lines {
-        let at = from.saturating_sub(1);
-        Lines { file, at, skipping: from > 0, last: to.saturating_sub(1), done: to <= from }
+    /// `file` stands at the byte before `from`, or at the beginning; `exact`: at `from`, where a line begins.
+    fn new(file: Input, from: u64, to: u64, exact: bool) -> Lines {
+        let at = if exact { from } else { from.saturating_sub(1) };
+        Lines { file, at, skipping: from > 0 && !exact, last: to.saturating_sub(1), done: to <= from && !exact }
     }
 }
 
@@ -584,20 +607,18 @@ impl Read for Lines {
     }
 }
 
-/// A file's header line, ended by a line feed whatever ends it in the file, and what is blank before it.
-fn header_line(file: &mut Input, separator: u8) -> std::io::Result<Vec<u8>> {
-    let mut line = Vec::new();
-    let mut piece = [0; 4096];
+/// What stands before the first row of a CSV file.
+fn beginning(file: &mut Input, options: &FormatOptions) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let mut piece = 4096;
     loop {
-        let count = file.read(&mut piece)?;
-        line.extend_from_slice(&piece[..count]);
-        let text = line.iter().position(|byte| *byte > b' ' || *byte == separator);
-        let end = text.and_then(|text| memchr::memchr2(b'\n', b'\r', &line[text..]).map(|end| text + end));
-        if end.is_some() || count == 0 || line.len() > RECORD_MAX {
-            line.truncate(end.unwrap_or(line.len()));
-            line.push(b'\n');
-            return Ok(line);
+        let count = file.by_ref().take(piece).read_to_end(&mut text)?;
+        let eof = (count as u64) < piece || text.len() > RECORD_MAX;
+        if let Some(end) = csv::beginning(options, &text, eof) {
+            text.truncate(end);
+            return Ok(text);
         }
+        piece *= 2;
     }
 }
 
@@ -660,39 +681,46 @@ pub fn decode_error(error: &DecodeError) -> Error {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use arrow::datatypes::{DataType, Field, Schema};
+
     use super::*;
 
-    fn parts(content: &[u8], cuts: &[u64], header_separator: Option<u8>) -> Vec<Vec<u8>> {
+    fn options(format: Format, entries: &[(&str, &str)]) -> FormatOptions {
+        let entries: Vec<_> = entries.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        FormatOptions::parse(format, &entries, true, true).unwrap()
+    }
+
+    /// What `take` is brought of each part of a file that is cut at `cuts`.
+    fn read_parts(content: &[u8], cuts: &[u64], options: &FormatOptions, take: &mut Take<'_>) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f.csv");
         std::fs::write(&path, content).unwrap();
         let file = FileEntry { path: path.to_str().unwrap().to_owned(), size: content.len() as u64, modified_ms: 0 };
         let mut reader = FileReader::default();
-        let how = Reading { whole_max: 0, charset: None };
         let mut from = 0;
-        let mut parts = Vec::new();
         for to in cuts.iter().copied().chain([u64::MAX]) {
-            let mut part = Vec::new();
-            let mut keep = |bytes: &[u8], eof: bool| {
-                // As decoders do: whole lines, and the rest at the end.
-                let used = if eof { bytes.len() } else { memchr::memrchr(b'\n', bytes).map_or(0, |end| end + 1) };
-                part.extend_from_slice(&bytes[..used]);
-                Ok(Some(used))
-            };
-            let read = reader.read(&file, Some(Part { from, to, header_separator }), how, &mut keep);
+            let read = reader.read(&file, Some(Part { from, to, options }), Reading::of(options), take);
             assert!(read.is_ok());
-            parts.push(part);
             from = to;
         }
-        parts
     }
 
     #[test]
     fn parts_of_a_file_are_the_file_wherever_it_is_cut() {
         let content = b"one\n\ntwo two\r\nthree\nf\nlast line without end";
+        let text = options(Format::Text, &[]);
         for first in 0..content.len() as u64 + 2 {
             for second in first..content.len() as u64 + 2 {
-                let parts = parts(content, &[first, second], None);
+                let mut parts = vec![Vec::new()];
+                read_parts(content, &[first, second], &text, &mut |bytes, eof| {
+                    // As decoders do: whole lines, and the rest at the end.
+                    let used = if eof { bytes.len() } else { memchr::memrchr(b'\n', bytes).map_or(0, |end| end + 1) };
+                    parts.last_mut().unwrap().extend_from_slice(&bytes[..used]);
+                    if eof {
+                        parts.push(Vec::new());
+                    }
+                    Ok(Some(used))
+                });
                 assert_eq!(parts.concat(), content, "cut at {first} and {second}");
                 let lines_end =
                     parts[..2].iter().all(|part| part.is_empty() || part.ends_with(b"\n") || part.ends_with(b"end"));
@@ -701,10 +729,64 @@ mod tests {
         }
     }
 
+    /// The rows of all parts; `None` as cuts: the file is read whole.
+    fn rows(content: &[u8], cuts: Option<&[u64]>, options: &FormatOptions) -> RecordBatch {
+        let utf8 = |name| Field::new(name, DataType::Utf8, true);
+        let schema = Arc::new(match options.format {
+            Format::Text => Schema::new(vec![utf8("value")]),
+            _ => Schema::new(vec![Field::new("a", DataType::Int64, true), utf8("b"), utf8("_rescued_data")]),
+        });
+        let all: Vec<usize> = (0..schema.fields().len()).collect();
+        let mut decoder = decoder_projected(options, schema.clone(), &all, 1000).unwrap();
+        decoder.start_file("f");
+        let mut take = |bytes: &[u8], eof: bool| {
+            let mut used = 0;
+            loop {
+                let more = decoder.decode(&bytes[used..], eof).unwrap();
+                used += more;
+                if more == 0 || used == bytes.len() {
+                    break;
+                }
+            }
+            if eof {
+                decoder.start_file("f");
+            }
+            Ok(Some(used))
+        };
+        match cuts {
+            Some(cuts) => read_parts(content, cuts, options, &mut take),
+            None => assert_eq!(take(content, true).unwrap(), Some(content.len())),
+        }
+        decoder.finish().unwrap()
+    }
+
     #[test]
-    fn later_parts_of_a_table_begin_with_its_header() {
-        let parts = parts(b"\n \na,b\r\n1,2\n3,4\n5,6\n", &[12], Some(b','));
-        assert_eq!(parts[0], b"\n \na,b\r\n1,2\n");
-        assert_eq!(parts[1], b"\n \na,b\n3,4\n5,6\n");
+    fn parts_of_a_file_hold_the_same_records_wherever_it_is_cut() {
+        let cases: [(Format, &[(&str, &str)], &str, usize); 7] = [
+            (Format::Csv, &[], "\n \na,b\r\n1,\"x, y\"\r\n\r\n2,\"q\"\"q\"\r\n3,é\r\n4,last", 4),
+            (Format::Csv, &[], "a,b\n1,\"open\n2,y\n3,\"\"\"\nx,4,z\n5,\\\"\n", 5),
+            (Format::Csv, &[("skipRows", "2"), ("comment", "#")], "1\n2\n#c\n\na,b\r1,x\n2,y\n#no\n\n3,z\n", 3),
+            (Format::Csv, &[("header", "false")], "\u{feff}1,x\n2,y\r\n\u{feff}3,z\r4,\n", 4),
+            (
+                Format::Json,
+                &[],
+                "\u{feff}{\"a\":1}\r\n\n{\"b\":\"\\n\"}\n\u{feff}{\"a\":3}\nno\n{\"a\":4}\r{\"a\":5}\n[{\"a\":6},{\"a\":7}]\n{}",
+                9,
+            ),
+            (Format::Json, &[("lineSep", "\n")], "{\"a\":1}\n{\"a\":2}\r\n\n{\"a\":3}", 3),
+            (Format::Text, &[], "x\r\n\ny\rz\n\n\u{feff}e", 6),
+        ];
+        for (format, entries, text, count) in cases {
+            let options = options(format, entries);
+            let whole = rows(text.as_bytes(), None, &options);
+            assert_eq!(whole.num_rows(), count, "{text:?}");
+            let end = text.len() as u64 + 2;
+            for first in 0..end {
+                for second in first..end {
+                    let parts = rows(text.as_bytes(), Some(&[first, second]), &options);
+                    assert_eq!(parts, whole, "{text:?} cut at {first} and {second}");
+                }
+            }
+        }
     }
 }
