@@ -782,7 +782,7 @@ mod tests {
             assert_eq!(whole.num_rows(), count, "{text:?}");
             let end = text.len() as u64 + 2;
             for first in 0..end {
-                for second in first..end {
+                for second in [first, first + 1, first + 9, end] {
                     let parts = rows(text.as_bytes(), Some(&[first, second]), &options);
                     assert_eq!(parts, whole, "{text:?} cut at {first} and {second}");
                 }
