@@ -22,6 +22,7 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::*;
+use crate::clock::EpochWatermark;
 use crate::checkpoint::{Checkpoint, EpochCommit, Intent};
 use crate::error::Result;
 use crate::metrics::EpochRecord;
@@ -67,13 +68,14 @@ async fn through_state(
                 aggr_expr: aggregate.aggr_expr,
                 schema: aggregate.schema,
                 mode,
+                time: None,
             };
             Ok(Transformed::yes(LogicalPlan::Extension(Extension { node: Arc::new(node) })))
         }
         other => Ok(Transformed::no(other)),
     })?;
     let plan = state.optimizer().optimize(plan.data, &state, |_, _| {})?;
-    let extension = Arc::new(StreamExtensionPlanner::new(states.to_vec(), epoch));
+    let extension = Arc::new(StreamExtensionPlanner::new(states.to_vec(), epoch, EpochWatermark::default()));
     let planner = DefaultPhysicalPlanner::with_extension_planners(vec![extension.clone()]);
     let physical = planner.create_physical_plan(&plan, &state).await?;
     let batches = collect(physical, state.task_ctx()).await?;
@@ -177,7 +179,7 @@ struct Setup {
 
 fn commit(checkpoint: &Checkpoint, epoch: u64, state: Vec<StagedState>) {
     let intent =
-        Intent { epoch, timestamp_ms: 0, inputs: Vec::new(), fingerprint: String::new(), statics: Default::default() };
+        Intent { epoch, timestamp_ms: 0, inputs: Vec::new(), fingerprint: String::new(), statics: Default::default(), watermark: EpochWatermark::default() };
     checkpoint.write_intent(&intent).unwrap();
     checkpoint
         .commit(EpochCommit {
