@@ -6,6 +6,8 @@
 //! not have (`evolution.rs`).
 
 mod evolution;
+#[cfg(test)]
+mod tests;
 mod watermark;
 
 use std::collections::{BTreeMap, HashMap};

@@ -156,3 +156,83 @@ fn decode(bound: &Bound, entries: &[(&[u8], &[u8])]) -> Result<RecordBatch> {
     columns.extend(bound.codec.decode_values(entries)?);
     codec::batch_of(bound.schema.clone(), columns, entries.len())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array, TimestampMicrosecondArray};
+    use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+
+    use super::super::codec::RowCodec;
+    use super::super::{MemoryStore, StateStore, StateTable};
+    use super::*;
+
+    fn schema() -> Arc<Schema> {
+        Arc::new(Schema::new(vec![
+            Field::new("k", DataType::Int64, true),
+            Field::new("ts", DataType::Timestamp(TimeUnit::Microsecond, None), true),
+        ]))
+    }
+
+    fn columns(rows: &[(i64, Option<i64>)]) -> Vec<ArrayRef> {
+        let times: TimestampMicrosecondArray = rows.iter().map(|(_, time)| *time).collect();
+        vec![Arc::new(Int64Array::from_iter_values(rows.iter().map(|(k, _)| *k))), Arc::new(times)]
+    }
+
+    /// The bytes of state format 2 on disk: they may only change with another format.
+    #[test]
+    fn row_keys_of_format_2_begin_with_the_time() {
+        let codec = RowCodec::new(7, schema(), 2, Some(1)).unwrap();
+        let keys = codec.keys(&columns(&[(5, Some(0x0102)), (5, Some(-1)), (5, None)]), 3).unwrap();
+        let row = [1, 128, 0, 0, 0, 0, 0, 0, 5];
+        let time = |at: i64| [&[1][..], &((at as u64) ^ (1 << 63)).to_be_bytes()].concat();
+        assert_eq!(keys.get(0), [&[0, 0, 0, 7, 128, 0, 0, 0, 0, 0, 1, 2][..], &row, &time(0x0102)].concat());
+        assert_eq!(
+            keys.get(1),
+            [&[0, 0, 0, 7, 127, 255, 255, 255, 255, 255, 255, 255][..], &row, &time(-1)].concat()
+        );
+        assert_eq!(keys.get(2)[..12], [0, 0, 0, 7, 255, 255, 255, 255, 255, 255, 255, 255]);
+        assert_eq!(keys.sorted(), [1, 0, 2]);
+        let back = codec.decode_keys((0..3).map(|at| keys.get(at))).unwrap();
+        assert_eq!(back, columns(&[(5, Some(0x0102)), (5, Some(-1)), (5, None)]));
+    }
+
+    #[test]
+    fn what_is_evicted_stays_gone_after_folds_and_restarts() {
+        let store: Arc<dyn StateStore> = Arc::new(MemoryStore::default());
+        for budget in [1 << 20, 0] {
+            let operator = budget as u32;
+            let mut kept: Vec<i64> = Vec::new();
+            for epoch in 0..12_i64 {
+                let table = Arc::new(StateTable::open_with(store.clone(), operator, budget, 0).unwrap());
+                table.bind_timed(&schema(), 2, Some(1)).unwrap();
+                let rows: Vec<_> = (0..20).map(|k| (k, Some(epoch * 10 + k))).collect();
+                let until = epoch * 10 - 5;
+                let new: Vec<_> = rows.into_iter().filter(|(_, time)| time.is_some_and(|time| time > until)).collect();
+                let (run, mut touched, mut out) = (table.begin_run().unwrap(), Vec::new(), Default::default());
+                let columns = columns(&new);
+                table.touch(run, &columns, new.len(), &mut touched, &mut out).unwrap();
+                let known = table.stored(&touched, &columns).unwrap().positions.len();
+                assert_eq!(known, 0, "every key is new: another k has the same time");
+                let due = kept.iter().filter(|time| **time <= until).count() as u64;
+                let expired = table.expired(until, Some(run), true).unwrap();
+                assert_eq!((expired.rows, expired.batches.iter().map(RecordBatch::num_rows).sum::<usize>()), (due, due as usize));
+                let staged = table.stage(epoch as u64, columns, touched, new.len() as u64, None).unwrap();
+                let staged = staged.evicting(Eviction { until_us: until, rows: due });
+                let mut batch = Batch::default();
+                staged.prepare().unwrap();
+                let receipt = staged.write_into(&mut batch).unwrap();
+                store.write(batch, true).unwrap();
+                staged.apply(receipt).unwrap();
+                kept.retain(|time| *time > until);
+                kept.extend(new.iter().filter_map(|(_, time)| *time));
+                assert_eq!(table.size().unwrap().rows, kept.len() as u64, "epoch {epoch}, budget {budget}");
+                let scanned: usize = table.scan(None).unwrap().map(|rows| rows.unwrap().num_rows()).sum();
+                assert_eq!(scanned, kept.len(), "epoch {epoch}, budget {budget}");
+            }
+        }
+    }
+}

@@ -111,7 +111,9 @@ impl Hot {
 
     /// Memory of rows, keys and slots.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes + self.index_bytes + self.slots.len() * size_of::<Slot>()
+        // A list of slots per time, whose bookkeeping is about as large as a few slots.
+        let by_time = self.by_time.len() * 64 + if self.time.is_some() { self.live * size_of::<u32>() } else { 0 };
+        self.bytes + self.index_bytes + self.slots.len() * size_of::<Slot>() + by_time
     }
 
     /// Bytes of the rows themselves.
