@@ -68,7 +68,8 @@ impl Level {
 
 /// Cuts the relations out of the tokens from the cursor to its end.
 pub(crate) fn cut_relations(cursor: Cursor<'_>, shorthand: bool) -> Result<Rewritten, Diagnostic> {
-    let mut out = Rewritten { tokens: Vec::new(), relations: Vec::new(), deduplicates: Vec::new(), not_yet: Vec::new() };
+    let mut out =
+        Rewritten { tokens: Vec::new(), relations: Vec::new(), deduplicates: Vec::new(), not_yet: Vec::new() };
     if shorthand {
         out.tokens.extend(select_all(cursor.span()));
     }

@@ -31,10 +31,13 @@ pub(crate) fn watermarked(
     let scan = LogicalPlanBuilder::scan(name, provider_as_source(resolved.provider.clone()), None);
     let input = scan.and_then(LogicalPlanBuilder::build).map_err(failed)?;
     if first_stream(&input).is_none() {
-        return Err(Diagnostic::new("WATERMARK_ON_STATIC", "a watermark says how late rows of a stream may come, and this is read whole")
-            .at(relation.span.to(watermark.span))
-            .label("no stream")
-            .help("write STREAM in front of the table, or leave WATERMARK out"));
+        return Err(Diagnostic::new(
+            "WATERMARK_ON_STATIC",
+            "a watermark says how late rows of a stream may come, and this is read whole",
+        )
+        .at(relation.span.to(watermark.span))
+        .label("no stream")
+        .help("write STREAM in front of the table, or leave WATERMARK out"));
     }
     let schema = input.schema().as_arrow();
     let columns: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();

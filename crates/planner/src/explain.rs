@@ -29,7 +29,8 @@ impl fmt::Display for StreamingPlan {
         };
         writeln!(f, "  legal output modes: {legal}")?;
         let watermarks = self.watermarks.iter().map(|watermark| watermark.to_string()).collect::<Vec<_>>();
-        let watermark = if watermarks.is_empty() { "none".to_string() } else { watermarks.join("; the least of it and ") };
+        let watermark =
+            if watermarks.is_empty() { "none".to_string() } else { watermarks.join("; the least of it and ") };
         writeln!(f, "  watermark: {watermark}")?;
         writeln!(f, "Sources")?;
         for (at, source) in self.sources.iter().enumerate() {

@@ -547,8 +547,11 @@ impl Rewriter<'_, '_, '_> {
                     && let Some((first, fields)) = idents.split_first()
                     && let Some(window) = self.scope.window(&first.value)
                 {
-                    let mut access_chain: Vec<ast::AccessExpr> =
-                        fields.iter().cloned().map(|field| ast::AccessExpr::Dot(ast::Expr::Identifier(field))).collect();
+                    let mut access_chain: Vec<ast::AccessExpr> = fields
+                        .iter()
+                        .cloned()
+                        .map(|field| ast::AccessExpr::Dot(ast::Expr::Identifier(field)))
+                        .collect();
                     let mut root = Box::new(window.clone());
                     plain_fields(&mut root, &mut access_chain);
                     *expr = ast::Expr::CompoundFieldAccess { root, access_chain };

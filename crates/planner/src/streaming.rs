@@ -46,8 +46,7 @@ pub fn plan_stream(
     rules::check(&analyzed, mode, &places, query)?;
     let sources = sources(&analyzed).map_err(refused)?;
     let schema = Arc::new(analyzed.schema().as_arrow().clone());
-    let stateful::Stateful { plan, operators, watermarks } =
-        stateful::with_state(analyzed, mode.0).map_err(refused)?;
+    let stateful::Stateful { plan, operators, watermarks } = stateful::with_state(analyzed, mode.0).map_err(refused)?;
     let fingerprint = fingerprint(&plan, &sources).map_err(refused)?;
     let plan = state.optimizer().optimize(plan, state, |_, _| {}).map_err(refused)?;
     Ok(StreamingPlan { plan, sources, mode: mode.0, operators, watermarks, schema, fingerprint })

@@ -66,20 +66,27 @@ fn expand(node: &LogicalPlan) -> Result<Option<LogicalPlan>, WindowError> {
     let window = TimeWindow::of(&literals(lengths)?).map_err(|why| refused(&why))?;
     if !matches!(node, LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_)) {
         // Here a row cannot become several; the one window of a time is a value like any other.
-        return if window.is_tumbling() { Ok(None) } else { Err(refused("sliding windows stand in GROUP BY or SELECT")) };
+        return if window.is_tumbling() {
+            Ok(None)
+        } else {
+            Err(refused("sliding windows stand in GROUP BY or SELECT"))
+        };
     }
     if !others.is_empty() {
         return Err(refused("one SELECT has one kind of windows; cut the others in a subquery"));
     }
     let inputs = node.inputs();
     let Some(input) = inputs.first() else { return Ok(None) };
-    let name = (0..).map(|n| format!("{WINDOW_COLUMN}{n}")).find(|name| !input.schema().has_column_with_unqualified_name(name));
+    let name = (0..)
+        .map(|n| format!("{WINDOW_COLUMN}{n}"))
+        .find(|name| !input.schema().has_column_with_unqualified_name(name));
     let name = name.unwrap_or_default();
     let cut = match window.is_tumbling() {
         true => call.clone(),
         false => Expr::ScalarFunction(ScalarFunction::new_udf(all_windows(), function.args.clone())),
     };
-    let columns = input.schema().iter().map(|(qualifier, field)| Expr::Column(Column::from((qualifier, field.as_ref()))));
+    let columns =
+        input.schema().iter().map(|(qualifier, field)| Expr::Column(Column::from((qualifier, field.as_ref()))));
     let columns = columns.chain([cut.alias(&name)]).collect::<Vec<_>>();
     let below = LogicalPlanBuilder::from((*input).clone()).filter(time.clone().is_not_null())?.project(columns)?;
     let below = if window.is_tumbling() { below } else { below.unnest_column(Column::from_name(&name))? };

@@ -116,7 +116,8 @@ fn time_type(argument: &DataType) -> Option<DataType> {
 /// Times of a column: its own, or the last instants of its windows.
 fn times(column: &ArrayRef) -> Result<TimestampMicrosecondArray> {
     if let Some(windows) = column.as_struct_opt() {
-        let Some(end) = windows.column_by_name("end").and_then(|end| end.as_primitive_opt::<TimestampMicrosecondType>())
+        let Some(end) =
+            windows.column_by_name("end").and_then(|end| end.as_primitive_opt::<TimestampMicrosecondType>())
         else {
             return internal_err!("a window without an end");
         };
@@ -320,12 +321,10 @@ mod tests {
         let window = of(&["1 hour"]).unwrap();
         let hour = 3_600_000_000;
         let of_time = |time: i64| window.starts(time).collect::<Vec<_>>();
-        assert_eq!((of_time(0), of_time(hour - 1), of_time(hour), of_time(-1)), (
-            vec![0],
-            vec![0],
-            vec![hour],
-            vec![-hour]
-        ));
+        assert_eq!(
+            (of_time(0), of_time(hour - 1), of_time(hour), of_time(-1)),
+            (vec![0], vec![0], vec![hour], vec![-hour])
+        );
     }
 
     #[test]

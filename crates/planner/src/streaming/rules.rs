@@ -183,11 +183,14 @@ impl Check<'_> {
     /// An aggregate in APPEND whose groups no watermark closes.
     fn never_final(&self, has_watermark: bool) -> Diagnostic {
         let why = match has_watermark {
-            true => "OUTPUT MODE APPEND writes rows that never change, and a group that does not end with the watermark can always change",
-            false => "OUTPUT MODE APPEND writes rows that never change, and without a watermark a group can always change",
+            true => {
+                "OUTPUT MODE APPEND writes rows that never change, and a group that does not end with the watermark can always change"
+            }
+            false => {
+                "OUTPUT MODE APPEND writes rows that never change, and without a watermark a group can always change"
+            }
         };
-        let refusal =
-            self.refuse("APPEND_AGGREGATE_WITHOUT_WATERMARK", why, self.places.groupings.first(), "grouping");
+        let refusal = self.refuse("APPEND_AGGREGATE_WITHOUT_WATERMARK", why, self.places.groupings.first(), "grouping");
         let refusal = match has_watermark {
             true => refusal.help("group by the watermark's column or a window of it: window(ts, '10 minutes')"),
             false => refusal.help(

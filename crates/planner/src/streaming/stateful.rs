@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use alluvium_parser::OutputMode;
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::{Column, Result};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, Result};
 use datafusion::logical_expr::{
     Aggregate, Distinct, Expr, ExprSchemable, Extension, LogicalPlan, UserDefinedLogicalNode,
 };

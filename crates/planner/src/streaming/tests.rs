@@ -41,7 +41,11 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("SELECT DISTINCT k FROM STREAM s", "STREAMING_DISTINCT", "ok"),
     ("SELECT DISTINCT ts, k FROM STREAM s WATERMARK ts DELAY OF INTERVAL 1 MINUTE", "ok", "ok"),
     ("SELECT DISTINCT k FROM STREAM s WATERMARK ts DELAY OF INTERVAL 1 MINUTE", "STREAMING_DISTINCT", "ok"),
-    ("SELECT window(ts, '1 minute') w, count(*) FROM STREAM s WATERMARK ts DELAY OF INTERVAL 1 MINUTE GROUP BY 1", "ok", "ok"),
+    (
+        "SELECT window(ts, '1 minute') w, count(*) FROM STREAM s WATERMARK ts DELAY OF INTERVAL 1 MINUTE GROUP BY 1",
+        "ok",
+        "ok",
+    ),
     ("SELECT ts, count(*) FROM STREAM s WATERMARK ts DELAY OF INTERVAL 1 MINUTE GROUP BY ts", "ok", "ok"),
     ("SELECT window(ts, '1 minute') w, count(*) FROM STREAM s GROUP BY 1", E_APPEND, "ok"),
     ("SELECT k, count(*) FROM STREAM s WATERMARK ts DELAY OF INTERVAL 1 MINUTE GROUP BY k", E_APPEND, "ok"),
@@ -91,7 +95,11 @@ const TABLE: &[(&str, &str, &str)] = &[
         "STREAMING_SORT",
         "ok",
     ),
-    ("SELECT * FROM STREAM s WATERMARK ts DELAY OF INTERVAL 1 MINUTE DEDUPLICATE BY (k) WITHIN WATERMARK", "ok", E_MODE),
+    (
+        "SELECT * FROM STREAM s WATERMARK ts DELAY OF INTERVAL 1 MINUTE DEDUPLICATE BY (k) WITHIN WATERMARK",
+        "ok",
+        E_MODE,
+    ),
     ("SELECT * FROM STREAM s DEDUPLICATE BY (k)", "ok", E_MODE),
     ("SELECT k, count(*) FROM STREAM s DEDUPLICATE BY (id) GROUP BY k", E_APPEND, "ok"),
     ("SELECT * FROM STREAM s DEDUPLICATE BY (k) WITHIN WATERMARK", "WITHIN_WATERMARK_WITHOUT_WATERMARK", E_MODE),
@@ -297,8 +305,8 @@ fn explain_names_watermark_and_what_it_ends() {
     for line in [
         "  legal output modes: APPEND, COMPLETE",
         "  watermark: 90 minutes behind the greatest ts",
-        "     keys: window(ts, '1 hour'), k",
-        "     bounded by: the watermark: window(ts, '1 hour') is over",
+        "     keys: window(ts, Utf8(\"1 hour\")), k",
+        "     bounded by: the watermark: window(ts, Utf8(\"1 hour\")) is over",
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }

@@ -24,9 +24,9 @@ use serde::{Deserialize, Serialize};
 pub use ledger::{Alteration, Archived, FileState, Ledger, LedgerEntry};
 pub use recovery::{Facts, Recovery, Refusal, decide};
 
+use crate::clock::EpochWatermark;
 use crate::error::{Error, Result};
 use crate::metrics::EpochRecord;
-use crate::clock::EpochWatermark;
 use crate::source::EpochInput;
 use crate::state::{Batch, Column, MemoryStore, RocksStore, StagedState, StateSize, StateStore, StateTable};
 

@@ -103,8 +103,7 @@ impl Stream {
 
     fn open(&mut self, checkpoint: Checkpoint) {
         let operators = 0..self.plan.operators.len() as u32;
-        self.states =
-            operators.map(|at| checkpoint.state_with(at, self.budget, self.log_bytes).unwrap()).collect();
+        self.states = operators.map(|at| checkpoint.state_with(at, self.budget, self.log_bytes).unwrap()).collect();
         self.watermarks = Watermarks::after(checkpoint.last_committed().unwrap().as_ref());
         self.checkpoint = Some(checkpoint);
     }
@@ -325,7 +324,11 @@ impl Model {
         self.until.extend(within);
         match self.shape {
             Shape::Windows { complete: true, .. } => {
-                out = self.groups.iter().map(|((at, k), (n, sum, most))| format!("{}|{k}|{n}|{sum}|{most}", text(*at))).collect();
+                out = self
+                    .groups
+                    .iter()
+                    .map(|((at, k), (n, sum, most))| format!("{}|{k}|{n}|{sum}|{most}", text(*at)))
+                    .collect();
             }
             Shape::Windows { size, .. } => {
                 for ((at, k), (n, sum, most)) in self.end(|at| is_over(at + size)) {
@@ -404,7 +407,8 @@ impl Store {
     }
 }
 
-async fn one_case(seed: u64) {
+/// Gives how many rows came out and how many were late.
+async fn one_case(seed: u64) -> (usize, u64) {
     let mut random = Random::new(seed);
     let (shape, delay) = (Shape::any(&mut random), [0, 1, 10, 60][random.below(4)]);
     let place = match random.below(8) {
@@ -419,6 +423,7 @@ async fn one_case(seed: u64) {
     // Around 1970 as well.
     let mut now = [1_767_225_600, 30, -2000][random.below(3)];
     stream.open(place.open());
+    let (mut out, mut late) = (0, 0);
     for epoch in 0..4 + random.below(10) {
         let rows = match random.below(5) {
             0 => 0,
@@ -429,11 +434,13 @@ async fn one_case(seed: u64) {
         assert_eq!(found.rows, expected.rows, "{told}, epoch {epoch}");
         assert_eq!(found.late, expected.late, "late rows: {told}, epoch {epoch}");
         assert_eq!(found.kept, expected.kept, "rows of state: {told}, epoch {epoch}");
+        (out, late) = (out + found.rows.len(), late + found.late);
         if random.below(3) == 0 {
             stream.close();
             stream.open(place.open());
         }
     }
+    (out, late)
 }
 
 fn from_environment(name: &str, otherwise: u64) -> u64 {
@@ -444,9 +451,13 @@ fn from_environment(name: &str, otherwise: u64) -> u64 {
 async fn event_time_is_as_the_model_says() {
     let (seed, cases) = (from_environment("ALLUVIUM_TEST_SEED", 1), from_environment("ALLUVIUM_TEST_CASES", 300));
     println!("ALLUVIUM_TEST_SEED={seed} ALLUVIUM_TEST_CASES={cases}");
+    let (mut out, mut late) = (0, 0);
     for case in 0..cases {
-        one_case(seed + case).await;
+        let (came_out, came_late) = one_case(seed + case).await;
+        (out, late) = (out + came_out, late + came_late);
     }
+    println!("{out} rows came out, {late} were late");
+    assert!(out as u64 > cases && late > cases, "cases in which nothing happens prove nothing: {out} out, {late} late");
 }
 
 /// A day of events: what is kept never exceeds the windows that are open, in memory and on disk.

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use alluvium_planner::plan::StreamingPlan;
 
-use crate::metrics::EpochRecord;
 use crate::clock::EpochWatermark;
+use crate::metrics::EpochRecord;
 
 /// See the module. Times are microseconds since 1970 UTC.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

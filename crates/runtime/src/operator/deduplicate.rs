@@ -8,7 +8,9 @@
 use std::fmt;
 use std::sync::{Arc, PoisonError};
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt32Array, new_empty_array};
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt32Array, new_empty_array,
+};
 use arrow::compute::{concat, filter, take, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion::common::tree_node::TreeNodeRecursion;

@@ -22,8 +22,8 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::*;
-use crate::clock::EpochWatermark;
 use crate::checkpoint::{Checkpoint, EpochCommit, Intent};
+use crate::clock::EpochWatermark;
 use crate::error::Result;
 use crate::metrics::EpochRecord;
 use crate::state::tests::{Random, TestDir};
@@ -178,8 +178,14 @@ struct Setup {
 }
 
 fn commit(checkpoint: &Checkpoint, epoch: u64, state: Vec<StagedState>) {
-    let intent =
-        Intent { epoch, timestamp_ms: 0, inputs: Vec::new(), fingerprint: String::new(), statics: Default::default(), watermark: EpochWatermark::default() };
+    let intent = Intent {
+        epoch,
+        timestamp_ms: 0,
+        inputs: Vec::new(),
+        fingerprint: String::new(),
+        statics: Default::default(),
+        watermark: EpochWatermark::default(),
+    };
     checkpoint.write_intent(&intent).unwrap();
     checkpoint
         .commit(EpochCommit {

@@ -190,10 +190,7 @@ mod tests {
         let row = [1, 128, 0, 0, 0, 0, 0, 0, 5];
         let time = |at: i64| [&[1][..], &((at as u64) ^ (1 << 63)).to_be_bytes()].concat();
         assert_eq!(keys.get(0), [&[0, 0, 0, 7, 128, 0, 0, 0, 0, 0, 1, 2][..], &row, &time(0x0102)].concat());
-        assert_eq!(
-            keys.get(1),
-            [&[0, 0, 0, 7, 127, 255, 255, 255, 255, 255, 255, 255][..], &row, &time(-1)].concat()
-        );
+        assert_eq!(keys.get(1), [&[0, 0, 0, 7, 127, 255, 255, 255, 255, 255, 255, 255][..], &row, &time(-1)].concat());
         assert_eq!(keys.get(2)[..12], [0, 0, 0, 7, 255, 255, 255, 255, 255, 255, 255, 255]);
         assert_eq!(keys.sorted(), [1, 0, 2]);
         let back = codec.decode_keys((0..3).map(|at| keys.get(at))).unwrap();
@@ -219,7 +216,10 @@ mod tests {
                 assert_eq!(known, 0, "every key is new: another k has the same time");
                 let due = kept.iter().filter(|time| **time <= until).count() as u64;
                 let expired = table.expired(until, Some(run), true).unwrap();
-                assert_eq!((expired.rows, expired.batches.iter().map(RecordBatch::num_rows).sum::<usize>()), (due, due as usize));
+                assert_eq!(
+                    (expired.rows, expired.batches.iter().map(RecordBatch::num_rows).sum::<usize>()),
+                    (due, due as usize)
+                );
                 let staged = table.stage(epoch as u64, columns, touched, new.len() as u64, None).unwrap();
                 let staged = staged.evicting(Eviction { until_us: until, rows: due });
                 let mut batch = Batch::default();

@@ -578,7 +578,8 @@ fn alive(bound: &Bound, floor: Option<i64>, stored: Stored) -> Result<Stored> {
     };
     let times = times_of(column)?;
     let alive: BooleanArray = times.iter().map(|time| Some(time.is_none_or(|time| time > floor))).collect();
-    let positions = stored.positions.iter().zip(alive.values()).filter(|(_, alive)| *alive).map(|(at, _)| *at).collect();
+    let positions =
+        stored.positions.iter().zip(alive.values()).filter(|(_, alive)| *alive).map(|(at, _)| *at).collect();
     let columns = stored.columns.iter().map(|column| filter(column, &alive)).collect::<Result<Vec<_>, _>>()?;
     Ok(Stored { positions, columns })
 }
