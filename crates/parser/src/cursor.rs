@@ -327,15 +327,24 @@ impl<'a> Cursor<'a> {
     pub(crate) fn interval(&mut self) -> Result<(Duration, Span), Diagnostic> {
         let first = self.at;
         let mut text = String::new();
+        // A number waits for its unit; behind a unit `m` or `s` may be an alias.
+        let mut waits = false;
         self.take(&["INTERVAL"]);
         let literal = self.at;
         while let Some(token) = self.peek() {
             match &token.token {
-                Token::SingleQuotedString(part) if self.at == literal => text.push_str(part),
-                Token::Number(number, _) => text = format!("{text} {number}"),
+                Token::SingleQuotedString(part) if self.at == literal => {
+                    text.push_str(part);
+                    waits = part.trim().parse::<f64>().is_ok();
+                }
+                Token::Number(number, _) => {
+                    text = format!("{text} {number}");
+                    waits = true;
+                }
                 Token::Minus => text.push('-'),
-                Token::Word(word) if !text.is_empty() && word.quote_style.is_none() && is_unit(&word.value) => {
+                Token::Word(word) if waits && word.quote_style.is_none() && is_unit(&word.value) => {
                     text = format!("{text} {}", word.value);
+                    waits = false;
                 }
                 _ => break,
             }

@@ -67,6 +67,7 @@ pub(crate) fn query(cursor: &mut Cursor<'_>, shorthand: bool) -> Result<Query, D
     Ok(Query {
         ast,
         relations: rewritten.relations,
+        deduplicates: rewritten.deduplicates,
         not_yet: rewritten.not_yet,
         span: cursor.span_from(first),
         text: if shorthand { format!("SELECT * {typed}") } else { typed.to_owned() },
@@ -82,7 +83,7 @@ pub(crate) fn whole_table(cursor: &mut Cursor<'_>) -> Result<Query, Diagnostic> 
     let body = Cursor { at: first, end: cursor.at, ..cursor.clone() };
     let ast = parse(&body, tokens.collect())?;
     let text = format!("SELECT * FROM {}", cursor.typed(first..cursor.at));
-    Ok(Query { ast, relations: Vec::new(), not_yet: Vec::new(), span: name.span, text })
+    Ok(Query { ast, relations: Vec::new(), deduplicates: Vec::new(), not_yet: Vec::new(), span: name.span, text })
 }
 
 /// `SELECT *` at a span.

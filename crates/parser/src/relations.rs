@@ -14,12 +14,13 @@ use crate::lexer::{Lexeme, syntax, with_span};
 use crate::query::{select_all, spark_type};
 use crate::relation_forms::relation_form;
 use crate::span::Span;
-use crate::statement::{Name, Relation, RelationKind, Watermark};
+use crate::statement::{Deduplicate, Name, Relation, RelationKind, Watermark};
 
 /// What [`cut_relations`] leaves for sqlparser, and what it took.
 pub(crate) struct Rewritten {
     pub(crate) tokens: Vec<TokenWithSpan>,
     pub(crate) relations: Vec<Relation>,
+    pub(crate) deduplicates: Vec<Deduplicate>,
     pub(crate) not_yet: Vec<(String, Span)>,
 }
 
@@ -46,17 +47,29 @@ struct Level {
     is_table: bool,
     /// Rows of VALUES stand here, with commas between them.
     values: bool,
+    /// Where WHERE stands among the tokens that are passed on.
+    where_at: Option<usize>,
+    /// GROUP BY or a later clause was seen.
+    behind_where: bool,
 }
 
 impl Level {
     /// Brackets that are no table, and the query as a whole.
-    const PLAIN: Level =
-        Level { clause: Clause::Select, query: false, table_next: false, is_table: false, values: false };
+    const PLAIN: Level = Level {
+        clause: Clause::Select,
+        query: false,
+        table_next: false,
+        is_table: false,
+        values: false,
+        where_at: None,
+        behind_where: false,
+    };
 }
 
 /// Cuts the relations out of the tokens from the cursor to its end.
 pub(crate) fn cut_relations(cursor: Cursor<'_>, shorthand: bool) -> Result<Rewritten, Diagnostic> {
-    let mut out = Rewritten { tokens: Vec::new(), relations: Vec::new(), not_yet: Vec::new() };
+    let mut out =
+        Rewritten { tokens: Vec::new(), relations: Vec::new(), deduplicates: Vec::new(), not_yet: Vec::new() };
     if shorthand {
         out.tokens.extend(select_all(cursor.span()));
     }
@@ -151,7 +164,10 @@ impl<'a> Cutter<'a> {
         let mut table_next = false;
         self.level.values = word == "VALUES";
         match word.as_str() {
-            "SELECT" => (self.level.query, self.level.clause) = (true, Clause::Select),
+            "SELECT" => {
+                (self.level.query, self.level.clause) = (true, Clause::Select);
+                (self.level.where_at, self.level.behind_where) = (None, false);
+            }
             "WITH" if self.level.table_next => self.level.clause = Clause::Select,
             "FROM" if self.begins_from_clause() => {
                 self.level.clause = Clause::From;
@@ -165,9 +181,13 @@ impl<'a> Cutter<'a> {
             "UNION" | "INTERSECT" | "EXCEPT" | "MINUS" if self.level.clause != Clause::Select => {
                 self.level.clause = Clause::Select;
             }
-            "WHERE" | "HAVING" | "LIMIT" | "OFFSET" | "QUALIFY" | "FETCH" => self.leave_from(true),
-            "GROUP" | "ORDER" | "SORT" | "CLUSTER" | "DISTRIBUTE" => self.leave_from(by_next),
-            "WINDOW" => self.leave_from(!call),
+            "WHERE" => {
+                self.leave_from(true);
+                self.level.where_at = Some(self.out.tokens.len());
+            }
+            "HAVING" | "LIMIT" | "OFFSET" | "QUALIFY" | "FETCH" => self.leave_where(true),
+            "GROUP" | "ORDER" | "SORT" | "CLUSTER" | "DISTRIBUTE" => self.leave_where(by_next),
+            "WINDOW" => self.leave_where(!call),
             "DEDUPLICATE" if by_next && self.level.clause != Clause::Select => return self.deduplicate(),
             "INTERVAL" if self.interval() => return Ok(()),
             "INTERVAL" if !self.begins_interval() => {
@@ -194,6 +214,11 @@ impl<'a> Cutter<'a> {
         if really && self.level.clause == Clause::From {
             self.level.clause = Clause::Tail;
         }
+    }
+
+    fn leave_where(&mut self, really: bool) {
+        self.leave_from(really);
+        self.level.behind_where |= really && self.level.clause == Clause::Tail;
     }
 
     /// FROM of a query, as opposed to `TRIM(a FROM b)` and `IS DISTINCT FROM`.
@@ -259,14 +284,38 @@ impl<'a> Cutter<'a> {
         true
     }
 
-    /// `DEDUPLICATE BY (col, …) [WITHIN WATERMARK]` is cut out and remembered.
+    /// `DEDUPLICATE BY (col, …) [WITHIN WATERMARK]`: the columns become a call among the conditions of WHERE, where
+    /// they are looked up like any other; the binder takes it out again.
     fn deduplicate(&mut self) -> Result<(), Diagnostic> {
         let first = self.cursor.at;
         self.cursor.at += 2;
-        self.cursor.name_list("a column name")?;
-        self.cursor.take(&["WITHIN", "WATERMARK"]);
-        self.out.not_yet.push(("DEDUPLICATE BY".to_owned(), self.cursor.span_from(first)));
+        let columns = self.cursor.name_list("a column name")?;
+        let within = self.cursor.take(&["WITHIN", "WATERMARK"]);
+        let span = self.cursor.span_from(first);
+        if self.level.behind_where {
+            return Err(syntax("DEDUPLICATE BY stands behind WHERE and before GROUP BY", span)
+                .help("to compare rows of a result, write SELECT … FROM (SELECT …) DEDUPLICATE BY (…)"));
+        }
+        let token = |token| with_span(token, span);
+        match self.level.where_at {
+            Some(at) => {
+                self.out.tokens.insert(at + 1, token(Token::LParen));
+                self.out.tokens.extend([Token::RParen, Token::make_word("AND", None)].map(token));
+            }
+            None => self.out.tokens.push(token(Token::make_word("WHERE", None))),
+        }
+        let within_word = if within { "true" } else { "false" };
+        let head = [Token::make_word(Deduplicate::CALL, None), Token::LParen, Token::make_word(within_word, None)];
+        self.out.tokens.extend(head.map(token));
+        for column in &columns {
+            self.out.tokens.push(token(Token::Comma));
+            let name = column.parts.last().map_or("", String::as_str);
+            self.out.tokens.push(with_span(Token::make_word(name, Some('`')), column.span));
+        }
+        self.out.tokens.push(token(Token::RParen));
+        self.out.deduplicates.push(Deduplicate { span });
         self.leave_from(true);
+        self.level.behind_where = true;
         Ok(())
     }
 

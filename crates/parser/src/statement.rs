@@ -281,7 +281,10 @@ pub struct Query {
     pub ast: Box<ast::Query>,
     /// The relations that were cut out, by number.
     pub relations: Vec<Relation>,
-    /// `DEDUPLICATE BY` and other query clauses that are parsed and not yet carried out: (name, place).
+    /// Every `DEDUPLICATE BY`, in the order of the text; in `ast` it stands in WHERE as a call of
+    /// [`Deduplicate::CALL`].
+    pub deduplicates: Vec<Deduplicate>,
+    /// Query clauses that are parsed and not yet carried out: (name, place).
     pub not_yet: Vec<(String, Span)>,
     /// Where it stands.
     pub span: Span,
@@ -322,6 +325,18 @@ pub enum RelationKind {
     CloudFilesState { table: Text, all: bool },
     /// A relation of the language that this release does not carry out, by name.
     NotYet { what: String },
+}
+
+/// `DEDUPLICATE BY (column, …) [WITHIN WATERMARK]`
+#[derive(Clone, Debug)]
+pub struct Deduplicate {
+    /// Where it stands.
+    pub span: Span,
+}
+
+impl Deduplicate {
+    /// The function whose call stands for the clause: whether WITHIN WATERMARK was typed, then the columns.
+    pub const CALL: &'static str = "__deduplicate";
 }
 
 /// `WATERMARK column DELAY OF INTERVAL …`

@@ -23,9 +23,11 @@ use datafusion::sql::planner::{NullOrdering, ParserOptions, SqlToRel};
 use sqlparser::ast::{self, Spanned, Visit, Visitor};
 
 use crate::errors::diagnose;
+use crate::event_clauses::{deduplicated, watermarked};
 use crate::names::{Known, rewrite_names};
 use crate::relation::{SourceSpec, StreamRelation};
 use crate::strict::{self, not_yet};
+use crate::windows::{WindowError, expand_windows};
 
 /// A relation a query needs.
 #[derive(Debug, Clone)]
@@ -187,7 +189,11 @@ fn bound(query: &Query, resolved: &[Resolved], state: &SessionState) -> Result<L
         };
         let columns = resolved.provider.schema().fields().iter().map(|field| field.name().clone()).collect();
         known.insert(key.clone(), Known { columns, hidden: resolved.has_metadata });
-        sources.insert(key, provider_as_source(resolved.provider.clone()));
+        let provider = match wanted {
+            Wanted::Special { relation, .. } if relation.watermark.is_some() => watermarked(resolved, relation, &key)?,
+            _ => resolved.provider.clone(),
+        };
+        sources.insert(key, provider_as_source(provider));
     }
     let mut ast = query.ast.clone();
     rewrite_names(&mut ast, known)?;
@@ -195,6 +201,11 @@ fn bound(query: &Query, resolved: &[Resolved], state: &SessionState) -> Result<L
     let planner = SqlToRel::new_with_options(&context, parser_options());
     let statement = DfStatement::Statement(Box::new(ast::Statement::Query(ast)));
     let plan = planner.statement_to_plan(statement).map_err(|error| diagnose(&error, query))?;
+    let plan = deduplicated(plan, query)?;
+    let plan = expand_windows(plan, window_call(&query.ast)).map_err(|error| match error {
+        WindowError::Refused(refusal) => refusal.at_least(query.span),
+        WindowError::Failed(error) => diagnose(&error, query),
+    })?;
     state
         .analyzer()
         .execute_and_check(plan.clone(), state.config_options(), |_, _| {})
@@ -220,16 +231,32 @@ fn refuse_not_yet(query: &Query) -> Result<(), Diagnostic> {
         return Err(not_yet(what, *span));
     }
     for relation in &query.relations {
-        if let Some(watermark) = &relation.watermark {
-            return Err(not_yet("WATERMARK", watermark.span).help(
-                "leave it out: aggregates work in OUTPUT MODE COMPLETE, and everything else needs no watermark",
-            ));
-        }
         if let RelationKind::NotYet { what } = &relation.kind {
             return Err(not_yet(what, relation.span));
         }
     }
     Ok(())
+}
+
+/// Where the first call of `window` stands.
+fn window_call(query: &ast::Query) -> Span {
+    struct Calls;
+    impl Visitor for Calls {
+        type Break = Span;
+
+        fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<Span> {
+            match expr {
+                ast::Expr::Function(call) if call.name.to_string().eq_ignore_ascii_case("window") => {
+                    ControlFlow::Break(call.name.span().into())
+                }
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    match query.visit(&mut Calls) {
+        ControlFlow::Break(span) => span,
+        ControlFlow::Continue(()) => Span::UNKNOWN,
+    }
 }
 
 /// The first stream a plan reads, through views as well; `None` if it reads none.

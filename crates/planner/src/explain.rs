@@ -4,15 +4,16 @@
 
 use std::fmt;
 use std::fmt::Write;
+use std::time::Duration;
 
 use alluvium_parser::OutputMode;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use crate::bind::stream_of;
 use crate::errors::without_stand_ins;
-use crate::node::StreamAggregateNode;
+use crate::node::{StreamAggregateNode, StreamDeduplicateNode, WatermarkNode};
 use crate::options::StartingVersion;
-use crate::plan::StreamingPlan;
+use crate::plan::{StreamingPlan, WatermarkInfo};
 use crate::relation::{SourceKind, SourceSpec};
 use crate::streaming::sql_text;
 
@@ -20,9 +21,17 @@ impl fmt::Display for StreamingPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "Streaming query")?;
         writeln!(f, "  output mode: {} ({})", word(self.mode), meaning(self.mode))?;
-        let legal = if self.operators.is_empty() { "APPEND" } else { "COMPLETE" };
+        let complete = self.operators.iter().filter(|operator| operator.kind == "aggregate").count() == 1;
+        let legal = match (self.mode, complete) {
+            (OutputMode::Append, true) => "APPEND, COMPLETE",
+            (OutputMode::Append, false) => "APPEND",
+            _ => "COMPLETE",
+        };
         writeln!(f, "  legal output modes: {legal}")?;
-        writeln!(f, "  watermark: none")?;
+        let watermarks = self.watermarks.iter().map(|watermark| watermark.to_string()).collect::<Vec<_>>();
+        let watermark =
+            if watermarks.is_empty() { "none".to_string() } else { watermarks.join("; the least of it and ") };
+        writeln!(f, "  watermark: {watermark}")?;
         writeln!(f, "Sources")?;
         for (at, source) in self.sources.iter().enumerate() {
             writeln!(f, "  {at}: {}: {}", source.title, described(source))?;
@@ -44,6 +53,27 @@ impl fmt::Display for StreamingPlan {
         }
         writeln!(f, "Plan, each epoch")?;
         tree(&self.plan, 1, f)
+    }
+}
+
+impl fmt::Display for WatermarkInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let delay = Duration::from_micros(self.delay_us.unsigned_abs());
+        write!(f, "{} behind the greatest {}", Length(delay), self.column)
+    }
+}
+
+/// A length of time in the largest unit that divides it.
+struct Length(Duration);
+
+impl fmt::Display for Length {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let micros = self.0.as_micros();
+        let units = [(86_400_000_000, "day"), (3_600_000_000, "hour"), (60_000_000, "minute"), (1_000_000, "second")];
+        let unit = units.into_iter().find(|(unit, _)| micros % unit == 0 && micros > 0);
+        let (unit, name) = unit.unwrap_or((1000, "millisecond"));
+        let count = micros / unit;
+        write!(f, "{count} {name}{}", if count == 1 { "" } else { "s" })
     }
 }
 
@@ -152,15 +182,24 @@ fn line(plan: &LogicalPlan) -> String {
         LogicalPlan::Aggregate(aggregate) => {
             format!("Aggregate keys [{}], values [{}]", list(&aggregate.group_expr), list(&aggregate.aggr_expr))
         }
-        LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<StreamAggregateNode>() {
-            Some(node) => format!(
-                "Stateful aggregate {} keys [{}], values [{}]",
-                node.operator,
-                list(&node.group_expr),
-                list(&node.aggr_expr)
-            ),
-            None => without_stand_ins(&plan.display().to_string()),
-        },
+        LogicalPlan::Extension(extension) => {
+            let node = extension.node.as_any();
+            if let Some(node) = node.downcast_ref::<StreamAggregateNode>() {
+                return format!(
+                    "Stateful aggregate {} keys [{}], values [{}]",
+                    node.operator,
+                    list(&node.group_expr),
+                    list(&node.aggr_expr)
+                );
+            }
+            if let Some(node) = node.downcast_ref::<StreamDeduplicateNode>() {
+                return format!("Stateful deduplicate {} keys [{}]", node.operator, list(&node.on));
+            }
+            if let Some(node) = node.downcast_ref::<WatermarkNode>() {
+                return format!("Watermark {}", sql_text(&node.column));
+            }
+            without_stand_ins(&plan.display().to_string())
+        }
         LogicalPlan::Sort(sort) => {
             let keys: Vec<String> = sort
                 .expr

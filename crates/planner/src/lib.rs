@@ -8,6 +8,7 @@ pub mod bind;
 mod bind_tests;
 pub mod ddl;
 mod errors;
+mod event_clauses;
 mod explain;
 #[cfg(test)]
 mod fixtures;
@@ -25,5 +26,6 @@ pub mod settings;
 pub mod store_options;
 pub mod streaming;
 mod strict;
+mod windows;
 
 pub use names::shown_name;

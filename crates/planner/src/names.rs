@@ -104,6 +104,10 @@ impl Names {
         for from in &mut select.from {
             self.from(from, &mut scope)?;
         }
+        if let Some(mut call) = grouped_window(&select.group_by) {
+            self.visit(&mut call, &scope)?;
+            scope.window = Some(call);
+        }
         let mut outputs = Vec::new();
         for item in std::mem::take(&mut select.projection) {
             let named = matches!(item, ast::SelectItem::ExprWithAlias { .. });
@@ -460,9 +464,20 @@ fn constraint_of(operator: &mut ast::JoinOperator) -> Option<&mut ast::JoinConst
     }
 }
 
+/// The call of `window` in a GROUP BY: `window` and `window.start` mean it and its fields.
+fn grouped_window(group_by: &ast::GroupByExpr) -> Option<ast::Expr> {
+    let ast::GroupByExpr::Expressions(keys, _) = group_by else { return None };
+    keys.iter().find(|key| is_window_call(key)).cloned()
+}
+
+fn is_window_call(expr: &ast::Expr) -> bool {
+    matches!(expr, ast::Expr::Function(call) if call.over.is_none() && call.name.to_string().eq_ignore_ascii_case("window"))
+}
+
 /// The name Spark gives a column that has none.
 fn spark_name(expr: &ast::Expr) -> String {
     match expr {
+        window if is_window_call(window) => "window".to_string(),
         ast::Expr::Identifier(ident) => ident.value.clone(),
         ast::Expr::CompoundIdentifier(idents) => idents.last().map(|ident| ident.value.clone()).unwrap_or_default(),
         ast::Expr::Value(value) => match &value.value {
@@ -517,14 +532,30 @@ impl Rewriter<'_, '_, '_> {
                 match self.scope.merged(&ident.value) {
                     Some(merged) => *expr = merged.clone(),
                     None => {
-                        self.scope.bare(ident)?;
+                        if !self.scope.bare(ident)?
+                            && let Some(window) = self.scope.window(&ident.value)
+                        {
+                            *expr = window.clone();
+                        }
                     }
                 }
             }
             ast::Expr::CompoundIdentifier(idents)
                 if idents.first().is_none_or(|first| !self.parameters.contains(&first.value)) =>
             {
-                self.scope.compound(idents)?;
+                if !self.scope.compound(idents)?
+                    && let Some((first, fields)) = idents.split_first()
+                    && let Some(window) = self.scope.window(&first.value)
+                {
+                    let mut access_chain: Vec<ast::AccessExpr> = fields
+                        .iter()
+                        .cloned()
+                        .map(|field| ast::AccessExpr::Dot(ast::Expr::Identifier(field)))
+                        .collect();
+                    let mut root = Box::new(window.clone());
+                    plain_fields(&mut root, &mut access_chain);
+                    *expr = ast::Expr::CompoundFieldAccess { root, access_chain };
+                }
             }
             ast::Expr::Lambda(lambda) => match &lambda.params {
                 ast::OneOrManyWithParens::One(one) => self.parameters.push(one.name.value.clone()),

@@ -3,6 +3,9 @@
 //! They take DataFusion's place for the same operator between the analyzer and the optimizer, so that no rewrite
 //! can split an operator whose state is stored. The runtime gives them their physical form.
 
+mod deduplicate;
+mod watermark;
+
 use std::cmp::Ordering;
 use std::fmt;
 
@@ -10,6 +13,9 @@ use datafusion::common::{DFSchemaRef, Result, internal_err};
 use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
 
 use alluvium_parser::OutputMode;
+
+pub use deduplicate::{Forget, StreamDeduplicateNode};
+pub use watermark::WatermarkNode;
 
 /// `GROUP BY` over a stream: partial state per key is kept across epochs and merged with each epoch's input.
 ///
@@ -28,6 +34,9 @@ pub struct StreamAggregateNode {
     pub schema: DFSchemaRef,
     /// Complete: every key each epoch. Update: touched keys. Append: keys the watermark has passed.
     pub mode: OutputMode,
+    /// Position in `group_expr` of a key that the watermark bounds: an event time, or a window of it. A key is final
+    /// when the watermark is at or behind it (the window's end).
+    pub time: Option<usize>,
 }
 
 impl PartialOrd for StreamAggregateNode {
@@ -79,6 +88,7 @@ impl UserDefinedLogicalNodeCore for StreamAggregateNode {
             aggr_expr: exprs[keys..].to_vec(),
             schema: self.schema.clone(),
             mode: self.mode,
+            time: self.time,
         })
     }
 

@@ -20,16 +20,34 @@ pub struct StreamingPlan {
     pub mode: OutputMode,
     /// Stateful operators, bottom-up; index = operator number.
     pub operators: Vec<OperatorInfo>,
+    /// Watermarks, by the number of their node. The query's watermark is the least of them.
+    pub watermarks: Vec<WatermarkInfo>,
     /// Columns of the result.
     pub schema: SchemaRef,
     /// Changes when the state of an operator would no longer fit: keys, aggregates and their types, sources.
     pub fingerprint: String,
 }
 
+impl StreamingPlan {
+    /// Whether an advance of the watermark alone makes rows come out or state go.
+    pub fn acts_on_watermark(&self) -> bool {
+        !self.watermarks.is_empty() && !self.operators.is_empty() && self.mode != OutputMode::Complete
+    }
+}
+
+/// A watermark of a query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatermarkInfo {
+    /// The event-time column, as SQL.
+    pub column: String,
+    /// How far it stays behind the greatest event time, in microseconds.
+    pub delay_us: i64,
+}
+
 /// A stateful operator, for EXPLAIN and DESCRIBE STREAM.
 #[derive(Debug, Clone)]
 pub struct OperatorInfo {
-    /// `aggregate`.
+    /// `aggregate`, `distinct`, `deduplicate`.
     pub kind: &'static str,
     /// Its keys as SQL.
     pub keys: Vec<String>,

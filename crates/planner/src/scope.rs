@@ -39,6 +39,8 @@ pub(crate) struct Scope<'p> {
     pub merged: Vec<Merged>,
     /// Expressions of the select list that have a name, in order: later items may use it.
     pub laterals: Vec<(String, ast::Expr)>,
+    /// The call of `window` that GROUP BY has.
+    pub window: Option<ast::Expr>,
     /// Names given in the select list.
     pub outputs: Vec<String>,
     /// ORDER BY looks at the select list first, GROUP BY and HAVING last.
@@ -101,6 +103,11 @@ impl Scope<'_> {
             return None;
         }
         self.laterals.iter().find(|(name, _)| same(name, typed)).map(|(_, expr)| expr)
+    }
+
+    /// The grouping window, for its name where nothing else has it.
+    pub fn window(&self, typed: &str) -> Option<&ast::Expr> {
+        self.window.as_ref().filter(|_| same(typed, "window"))
     }
 
     /// Column `name` of one relation, qualified; None when the relation has no name.

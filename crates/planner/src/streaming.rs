@@ -3,6 +3,7 @@
 //! The rules are in `rules.rs`, one function each. Here they are put in order, aggregates over streams become
 //! nodes with state, and the rest is optimized once, for every epoch to come.
 
+mod event_time;
 mod rules;
 mod stateful;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use datafusion::logical_expr::LogicalPlan;
 
 pub use crate::bind::first_stream;
 pub use crate::functions::clock::with_epoch_timestamp;
+pub(crate) use event_time::is_watermark;
 pub(crate) use stateful::sql_text;
 
 use crate::bind::stream_of;
@@ -44,10 +46,10 @@ pub fn plan_stream(
     rules::check(&analyzed, mode, &places, query)?;
     let sources = sources(&analyzed).map_err(refused)?;
     let schema = Arc::new(analyzed.schema().as_arrow().clone());
-    let (plan, operators) = stateful::with_state(analyzed, mode.0).map_err(refused)?;
+    let stateful::Stateful { plan, operators, watermarks } = stateful::with_state(analyzed, mode.0).map_err(refused)?;
     let fingerprint = fingerprint(&plan, &sources).map_err(refused)?;
     let plan = state.optimizer().optimize(plan, state, |_, _| {}).map_err(refused)?;
-    Ok(StreamingPlan { plan, sources, mode: mode.0, operators, schema, fingerprint })
+    Ok(StreamingPlan { plan, sources, mode: mode.0, operators, watermarks, schema, fingerprint })
 }
 
 /// Refuses a static query that reads a stream. `what` names the statement: `INSERT`, `CREATE TABLE … AS`.
@@ -122,6 +124,6 @@ fn fingerprint(plan: &LogicalPlan, sources: &[Arc<SourceSpec>]) -> datafusion::c
             SourceKind::Table(_) => format!("table {}", source.title),
         })
         .collect();
-    stateful::apply(plan, |node| parts.push(stateful::fingerprint(node)))?;
+    parts.extend(stateful::fingerprints(plan)?);
     Ok(parts.join("; "))
 }

@@ -39,7 +39,7 @@ const WAYS_OUT: &[(&str, &str)] = &[
     ("FETCH", "write LIMIT n"),
     ("INTERPOLATE", "leave it out"),
     ("WITH FILL", "leave it out, and join with the rows that are missing"),
-    ("event-time windows", "group by date_trunc('HOUR', ts) in OUTPUT MODE COMPLETE"),
+    ("event-time windows", "cut windows of one length: window(ts, '10 minutes')"),
     ("time travel in this form", "write t VERSION AS OF n, t TIMESTAMP AS OF 'time' or t@vN"),
     ("CONNECT BY", "write WITH RECURSIVE"),
     ("* ILIKE", "name the columns"),
@@ -317,9 +317,7 @@ impl Strict {
         self.refuse(!matches!(parameters, ast::FunctionArguments::None), "a second list of parameters", span)?;
         let name = name.to_string().to_lowercase();
         match name.as_str() {
-            "window" | "session_window" | "window_time" => {
-                self.refuse(true, &format!("event-time windows: {name}(…)"), span)
-            }
+            "session_window" => self.refuse(true, "event-time windows: session_window(…)", span),
             "monotonically_increasing_id" => Err(Diagnostic::new(
                 "STREAMING_EXPRESSION",
                 format!("{name}() has no meaning over data that is read in parts: its numbers would start again"),

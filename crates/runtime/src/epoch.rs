@@ -6,6 +6,9 @@
 //! not have (`evolution.rs`).
 
 mod evolution;
+#[cfg(test)]
+mod tests;
+mod watermark;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -38,6 +41,7 @@ use crate::state::{StagedState, StateTable};
 use crate::table;
 
 pub use evolution::{Replan, Replanned};
+pub use watermark::Watermarks;
 
 /// Everything a stream needs to run epochs; owned by one task.
 pub struct Pipeline {
@@ -61,6 +65,8 @@ pub struct Pipeline {
     pub replan: Option<Replan>,
     /// New columns of the sources since the last committed epoch, as `a.b BIGINT`.
     pub new_columns: Vec<String>,
+    /// How far event time has come.
+    pub watermarks: Watermarks,
 }
 
 /// What one run of an intent left to be committed.
@@ -68,6 +74,10 @@ struct Ran {
     counters: Arc<ReadCounters>,
     staged: Vec<StagedState>,
     written: Written,
+    /// Greatest event times of the input, by the watermark's number.
+    event_times: BTreeMap<u32, i64>,
+    /// Rows that came too late.
+    late: u64,
 }
 
 /// A table that is joined, at a version.
@@ -89,13 +99,15 @@ enum Run {
 }
 
 impl Pipeline {
-    /// Chooses input within the limits and runs one epoch over it. None: there was nothing new.
+    /// Chooses input within the limits and runs one epoch over it; without input, one that the watermark makes due.
+    /// None: there was nothing new.
     pub async fn step(&mut self, limited: bool) -> Result<Option<EpochRecord>> {
         let begun = Instant::now();
         let intent = loop {
             let alterations = self.checkpoint.ledger().alterations();
             let inputs = self.choose(limited).await?;
-            if inputs.is_empty() {
+            let watermark = self.watermarks.next(&self.plan);
+            if inputs.is_empty() && !self.watermarks.is_due(&self.plan, watermark) {
                 return Ok(None);
             }
             failpoint::reached("after_choose", self.next_epoch);
@@ -105,6 +117,7 @@ impl Pipeline {
                 inputs,
                 fingerprint: self.plan.fingerprint.clone(),
                 statics: self.latest_statics().await?,
+                watermark,
             };
             // A statement that keeps a file out in this moment is heeded.
             if self.checkpoint.begin(&intent, alterations)? {
@@ -143,7 +156,8 @@ impl Pipeline {
                 }
             }
         }
-        let Ran { counters, staged, written } = self.run_until_it_fits(&intent, run).await?;
+        let Ran { counters, staged, written, event_times, late } = self.run_until_it_fits(&intent, run).await?;
+        let watermarks = self.watermarks.behind(intent.watermark, &event_times);
         let ran = begun.elapsed();
         failpoint::reached("before_commit", epoch);
         let now = now_ms();
@@ -158,6 +172,9 @@ impl Pipeline {
             rows_rescued: counters.rescued.load(Ordering::Relaxed),
             records_corrupt: counters.corrupt.load(Ordering::Relaxed),
             files_corrupt: counters.corrupt_files.load(Ordering::Relaxed),
+            rows_late: late,
+            watermark_us: watermarks.current(),
+            event_times_us: watermarks.event_times().to_vec(),
             table_version: written.version,
             schema_version: self.schema_version(),
             new_columns: self.new_columns.clone(),
@@ -187,6 +204,7 @@ impl Pipeline {
                 source.committed(input).await?;
             }
         }
+        self.watermarks = watermarks;
         self.next_epoch = epoch + 1;
         self.new_columns.clear();
         Ok(record)
@@ -218,12 +236,16 @@ impl Pipeline {
         let counters = Arc::new(ReadCounters::default());
         let mut staged = Vec::new();
         let mut written = Written::default();
+        let mut ran_through = None;
         if run != Run::StateOnly {
             let (partitions, extension) = self.execute(intent, &counters).await?;
             let partitions = partitions.into_iter().map(|stream| watched(stream, epoch)).collect();
             written = self.sink.write(epoch, partitions).await?;
             match (written.existed, run) {
-                (false, _) => staged = extension.staged()?,
+                (false, _) => {
+                    staged = extension.staged()?;
+                    ran_through = Some(extension);
+                }
                 // Only now was the epoch begun, so another process has written it, perhaps from other input.
                 (true, Run::First) => return Err(crate::sink::delta::fenced(self.checkpoint.query_id(), epoch, epoch)),
                 // A publication that this process gave up waiting for came through.
@@ -235,11 +257,13 @@ impl Pipeline {
                 let (partitions, extension) = self.execute(intent, &counters).await?;
                 drain(partitions).await?;
                 staged = extension.staged()?;
+                ran_through = Some(extension);
             }
             // Writes nothing: it tells what the epoch wrote before.
             written = self.sink.write(epoch, Vec::new()).await?;
         }
-        Ok(Ran { counters, staged, written })
+        let event_times = ran_through.as_ref().map(|run| run.event_times()).unwrap_or_default();
+        Ok(Ran { counters, staged, written, event_times, late: ran_through.map_or(0, |run| run.late()) })
     }
 
     /// Starts the epoch's query: its streams of rows, and where its operators stage their state.
@@ -248,7 +272,7 @@ impl Pipeline {
         intent: &Intent,
         counters: &Arc<ReadCounters>,
     ) -> Result<(Vec<SendableRecordBatchStream>, Arc<StreamExtensionPlanner>)> {
-        let extension = Arc::new(StreamExtensionPlanner::new(self.states.clone(), intent.epoch));
+        let extension = Arc::new(StreamExtensionPlanner::new(self.states.clone(), intent.epoch, intent.watermark));
         let physical = self.physical(intent, extension.clone(), counters).await?;
         Ok((execute_stream_partitioned(physical, self.session.task_ctx())?, extension))
     }

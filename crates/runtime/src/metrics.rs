@@ -26,6 +26,15 @@ pub struct EpochRecord {
     /// Files that could not be read, or not to their end, and were left out from there on.
     #[serde(default)]
     pub files_corrupt: u64,
+    /// Rows that came too late for an operator with state; of sliding windows, one for each window that was over.
+    #[serde(default)]
+    pub rows_late: u64,
+    /// The watermark it went by: what is at or before it is final. Microseconds since 1970 UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watermark_us: Option<i64>,
+    /// Greatest event times so far, by the number of the query's watermark. Microseconds since 1970 UTC.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub event_times_us: Vec<Option<i64>>,
     /// Files read.
     pub files: u64,
     /// Bytes read.

@@ -228,10 +228,18 @@ fn division_binds_like_other_division() {
 #[test]
 fn query_clauses_not_carried_out_are_remembered() {
     let deduplicated = query("SELECT * FROM STREAM t WHERE x > 1 DEDUPLICATE BY (a, b) WITHIN WATERMARK");
-    assert_eq!(deduplicated.ast.to_string(), "SELECT * FROM __relation_0 AS t WHERE x > 1");
-    assert_eq!(deduplicated.not_yet, vec![("DEDUPLICATE BY".to_owned(), span(36, 74))]);
+    assert_eq!(
+        deduplicated.ast.to_string(),
+        "SELECT * FROM __relation_0 AS t WHERE (x > 1) AND __deduplicate(true, `a`, `b`)"
+    );
+    assert_eq!(deduplicated.deduplicates.iter().map(|clause| clause.span).collect::<Vec<_>>(), [span(36, 74)]);
     let without_where = query("SELECT * FROM t DEDUPLICATE BY (a)");
-    assert_eq!(without_where.ast.to_string(), "SELECT * FROM t");
+    assert_eq!(without_where.ast.to_string(), "SELECT * FROM t WHERE __deduplicate(false, `a`)");
+    let before_group = query("SELECT a FROM t WHERE a = 1 OR b DEDUPLICATE BY (a) GROUP BY a");
+    assert_eq!(
+        before_group.ast.to_string(),
+        "SELECT a FROM t WHERE (a = 1 OR b) AND __deduplicate(false, `a`) GROUP BY a"
+    );
     let marked = query("SELECT * FROM (SELECT * FROM STREAM t) s WATERMARK ts DELAY OF INTERVAL 1 MINUTE");
     assert_eq!(marked.ast.to_string(), "SELECT * FROM (SELECT * FROM __relation_0 AS t) s");
     assert_eq!(marked.not_yet.len(), 1);

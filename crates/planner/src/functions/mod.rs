@@ -16,10 +16,12 @@ mod json;
 mod lazy;
 mod logarithms;
 mod looser;
+mod markers;
 pub(crate) mod spellings;
 mod sum;
 mod text_numbers;
 mod time_parts;
+pub(crate) mod time_window;
 
 #[cfg(test)]
 mod tests;
@@ -99,6 +101,8 @@ fn scalar_functions(timezone: &str) -> Vec<Arc<ScalarUDF>> {
         .chain(logarithms::functions())
         .chain(clock::functions(timezone))
         .chain(json::functions())
+        .chain(time_window::functions())
+        .chain([markers::deduplicate()])
         .chain(looser::functions());
     let spark = datafusion_spark::all_default_scalar_functions().into_iter();
     let defaults = SessionStateDefaults::default_scalar_functions().into_iter();

@@ -10,7 +10,9 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Distinct, Expr, Join, LogicalPlan};
 use sqlparser::ast::SetOperator;
 
+use super::event_time::{bounded_column, bounded_key, has_watermark};
 use crate::bind::{first_stream, stream_of};
+use crate::node::{Forget, StreamDeduplicateNode};
 use crate::places::{Clause, Places};
 use crate::strict::not_yet;
 
@@ -58,12 +60,25 @@ impl Check<'_> {
         let flow = inputs.first().copied().unwrap_or(Flow::Static);
         match plan {
             LogicalPlan::Aggregate(aggregate) if flow != Flow::Static => {
-                self.chained(flow)?;
+                if self.mode == OutputMode::Complete {
+                    self.chained(flow)?;
+                }
                 self.grouping_sets(&aggregate.group_expr)?;
                 self.distinct_aggregates(&aggregate.aggr_expr)?;
                 Ok(if self.mode == OutputMode::Complete { Flow::Result } else { Flow::Stream })
             }
-            LogicalPlan::Distinct(distinct) if flow != Flow::Static => Err(self.distinct(distinct)),
+            LogicalPlan::Distinct(distinct) if flow == Flow::Stream => match self.mode {
+                OutputMode::Append if bounded_column(plan).is_none() => Err(self.distinct(distinct)),
+                OutputMode::Append => Ok(Flow::Stream),
+                _ => Ok(Flow::Result),
+            },
+            LogicalPlan::Distinct(distinct) if flow == Flow::Result => Err(self.distinct_result(distinct)),
+            LogicalPlan::Extension(extension) if flow != Flow::Static => {
+                match extension.node.as_any().downcast_ref::<StreamDeduplicateNode>() {
+                    Some(node) => self.deduplicate(node, flow),
+                    None => Ok(flow),
+                }
+            }
             LogicalPlan::Sort(_) => self.sort(flow),
             LogicalPlan::Limit(limit) => self.limit(flow, limit.skip.is_some(), limit.fetch.is_some()),
             LogicalPlan::Window(_) if flow != Flow::Static => Err(self.window_function()),
@@ -144,27 +159,64 @@ impl Check<'_> {
 
     /// COMPLETE needs an aggregate; APPEND cannot have one whose rows are never final.
     fn mode_fits(&self, plan: &LogicalPlan) -> Result<(), Diagnostic> {
-        let (mut aggregates, mut distincts) = (0, 0);
+        let (mut keeps_result, mut unbounded) = (false, None);
         let _ = plan.apply(|node| {
             match node {
-                LogicalPlan::Aggregate(aggregate) if first_stream(&aggregate.input).is_some() => aggregates += 1,
-                LogicalPlan::Distinct(distinct) if first_stream(distinct.input()).is_some() => distincts += 1,
+                LogicalPlan::Aggregate(aggregate) if first_stream(&aggregate.input).is_some() => {
+                    keeps_result = true;
+                    if bounded_key(&aggregate.group_expr, &aggregate.input).is_none() {
+                        unbounded = Some(has_watermark(&aggregate.input));
+                    }
+                }
+                LogicalPlan::Distinct(distinct) if first_stream(distinct.input()).is_some() => keeps_result = true,
                 _ => {}
             }
             Ok(TreeNodeRecursion::Continue)
         });
-        match self.mode {
-            OutputMode::Complete if aggregates + distincts == 0 => Err(self.complete_without_aggregate()),
-            OutputMode::Append if aggregates > 0 => Err(self
-                .refuse(
-                    "APPEND_AGGREGATE_WITHOUT_WATERMARK",
-                    "OUTPUT MODE APPEND writes rows that never change, and without a watermark a group can always change",
-                    self.places.groupings.first(),
-                    "grouping",
-                )
-                .help("use OUTPUT MODE COMPLETE: the table is replaced by the whole result each epoch")),
+        match (self.mode, unbounded) {
+            (OutputMode::Complete, _) if !keeps_result => Err(self.complete_without_aggregate()),
+            (OutputMode::Append, Some(has_watermark)) => Err(self.never_final(has_watermark)),
             _ => Ok(()),
         }
+    }
+
+    /// An aggregate in APPEND whose groups no watermark closes.
+    fn never_final(&self, has_watermark: bool) -> Diagnostic {
+        let why = match has_watermark {
+            true => {
+                "OUTPUT MODE APPEND writes rows that never change, and a group that does not end with the watermark can always change"
+            }
+            false => {
+                "OUTPUT MODE APPEND writes rows that never change, and without a watermark a group can always change"
+            }
+        };
+        let refusal = self.refuse("APPEND_AGGREGATE_WITHOUT_WATERMARK", why, self.places.groupings.first(), "grouping");
+        let refusal = match has_watermark {
+            true => refusal.help("group by the watermark's column or a window of it: window(ts, '10 minutes')"),
+            false => refusal.help(
+                "write WATERMARK ts DELAY OF INTERVAL 10 MINUTES behind the stream, and group by window(ts, '10 minutes')",
+            ),
+        };
+        refusal.help("or use OUTPUT MODE COMPLETE: the table is replaced by the whole result each epoch")
+    }
+
+    /// Keys that are forgotten with the watermark need one; in COMPLETE only below an aggregate.
+    fn deduplicate(&self, node: &StreamDeduplicateNode, flow: Flow) -> Result<Flow, Diagnostic> {
+        let place = self.query.deduplicates.first().map_or(self.somewhere(), |place| place.span);
+        if flow == Flow::Result {
+            return Err(not_yet("DEDUPLICATE BY above an aggregate in OUTPUT MODE COMPLETE", place)
+                .help("group by the columns instead"));
+        }
+        if matches!(node.forget, Forget::After(_)) && bounded_column(&node.input).is_none() {
+            return Err(Diagnostic::new(
+                "WITHIN_WATERMARK_WITHOUT_WATERMARK",
+                "DEDUPLICATE BY … WITHIN WATERMARK forgets keys as the watermark passes, and the stream has none",
+            )
+            .at(place)
+            .help("write WATERMARK ts DELAY OF INTERVAL 10 MINUTES behind the stream")
+            .help("or leave WITHIN WATERMARK out: every key is kept for ever"));
+        }
+        Ok(flow)
     }
 
     fn complete_without_aggregate(&self) -> Diagnostic {
@@ -230,18 +282,26 @@ impl Check<'_> {
         }
         self.refuse(
             "STREAMING_DISTINCT",
-            "SELECT DISTINCT over a stream has to remember every row, which is not carried out yet",
+            "SELECT DISTINCT over a stream has to remember every row, and no watermark says when one can be forgotten",
             place,
             "comparing rows of",
         )
-        .help("write GROUP BY over the same columns with OUTPUT MODE COMPLETE")
+        .help("select the column of a WATERMARK as well: rows are forgotten as it passes")
+        .help("or write DEDUPLICATE BY (col, …), which keeps every key, or use OUTPUT MODE COMPLETE")
+    }
+
+    fn distinct_result(&self, distinct: &Distinct) -> Diagnostic {
+        let mut refusal = self.distinct(distinct);
+        refusal.message = "SELECT DISTINCT of an aggregate over a stream is not carried out yet".into();
+        refusal.help = vec!["write the aggregate to a streaming table and query that table".into()];
+        refusal
     }
 
     fn union_distinct(&self) -> Diagnostic {
         let place = self.places.set_operations.iter().find(|operation| !operation.all);
         let refusal = Diagnostic::new(
             "STREAMING_DISTINCT",
-            "UNION drops duplicate rows: it has to remember every row of a stream, which is not carried out yet",
+            "UNION drops duplicate rows: it has to remember every row of a stream, and no watermark says when one can be forgotten",
         );
         match place {
             Some(place) => refusal.at(place.span),
@@ -419,7 +479,8 @@ impl Check<'_> {
                         return Err(self.union_of_kinds());
                     }
                 }
-                SetOperator::Union => return Err(self.union_distinct()),
+                // What it drops is looked at with SELECT DISTINCT.
+                SetOperator::Union => {}
                 SetOperator::Intersect | SetOperator::Except | SetOperator::Minus => {
                     let name = operation.operator.to_string();
                     return Err(Diagnostic::new(

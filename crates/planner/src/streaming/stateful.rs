@@ -6,16 +6,20 @@ use std::sync::Arc;
 
 use alluvium_parser::OutputMode;
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::logical_expr::{Aggregate, Expr, Extension, LogicalPlan};
+use datafusion::common::{Column, Result};
+use datafusion::logical_expr::{
+    Aggregate, Distinct, Expr, ExprSchemable, Extension, LogicalPlan, UserDefinedLogicalNode,
+};
 
+use super::event_time::{bounded_column, bounded_key};
 use crate::bind::first_stream;
 use crate::ddl::sql_type;
 use crate::errors::without_stand_ins;
 use crate::functions::arithmetic::plain_arithmetic;
-use crate::node::StreamAggregateNode;
-use crate::plan::OperatorInfo;
+use crate::node::{Forget, StreamAggregateNode, StreamDeduplicateNode, WatermarkNode};
+use crate::plan::{OperatorInfo, WatermarkInfo};
+use crate::windows::WINDOW_COLUMN;
 
 /// Aggregates whose state holds every value of a key.
 const UNBOUNDED: [&str; 9] = [
@@ -30,12 +34,23 @@ const UNBOUNDED: [&str; 9] = [
     "string_agg",
 ];
 
-/// Puts stateful nodes in the place of aggregates over streams; gives what they keep, by operator number.
-pub(super) fn with_state(plan: LogicalPlan, mode: OutputMode) -> Result<(LogicalPlan, Vec<OperatorInfo>)> {
-    let mut operators = Vec::new();
+/// What [`with_state`] found.
+pub(super) struct Stateful {
+    /// The plan with stateful nodes.
+    pub plan: LogicalPlan,
+    /// What they keep, by operator number.
+    pub operators: Vec<OperatorInfo>,
+    /// The watermarks, by number.
+    pub watermarks: Vec<WatermarkInfo>,
+}
+
+/// Puts stateful nodes in the place of aggregates over streams, and numbers them and the watermarks.
+pub(super) fn with_state(plan: LogicalPlan, mode: OutputMode) -> Result<Stateful> {
+    let (mut operators, mut watermarks) = (Vec::new(), Vec::new());
     let plan = plan.transform_up(|node| match node {
         LogicalPlan::Aggregate(aggregate) if first_stream(&aggregate.input).is_some() => {
             let Aggregate { input, group_expr, aggr_expr, schema, .. } = aggregate;
+            let time = bounded_key(&group_expr, &input);
             let node = StreamAggregateNode {
                 operator: operators.len() as u32,
                 input: Arc::unwrap_or_clone(input),
@@ -43,42 +58,128 @@ pub(super) fn with_state(plan: LogicalPlan, mode: OutputMode) -> Result<(Logical
                 aggr_expr,
                 schema,
                 mode,
+                time,
             };
             operators.push(info(&node));
-            Ok(Transformed::yes(LogicalPlan::Extension(Extension { node: Arc::new(node) })))
+            Ok(Transformed::yes(extension(node)))
+        }
+        LogicalPlan::Distinct(Distinct::All(input)) if first_stream(&input).is_some() => {
+            let operator = operators.len() as u32;
+            let node = match mode {
+                OutputMode::Append => {
+                    let on = input.schema().columns().into_iter().map(Expr::Column).collect();
+                    let node = deduplicate(operator, Arc::unwrap_or_clone(input), on, None);
+                    operators.push(info_of_deduplicate(&node, "distinct"));
+                    extension(node)
+                }
+                _ => {
+                    let node = distinct(operator, Arc::unwrap_or_clone(input), mode)?;
+                    operators.push(info(&node));
+                    extension(node)
+                }
+            };
+            Ok(Transformed::yes(node))
+        }
+        LogicalPlan::Extension(ref known) => {
+            if let Some(node) = known.node.as_any().downcast_ref::<WatermarkNode>() {
+                let number = watermarks.len() as u32;
+                watermarks.push(WatermarkInfo { column: sql_text(&node.column), delay_us: node.delay_us });
+                return Ok(Transformed::yes(extension(WatermarkNode { number, ..node.clone() })));
+            }
+            if let Some(node) = known.node.as_any().downcast_ref::<StreamDeduplicateNode>() {
+                let within = match node.forget {
+                    Forget::After(delay) => Some(delay),
+                    Forget::Never | Forget::Passed(_) => None,
+                };
+                let node = deduplicate(operators.len() as u32, node.input.clone(), node.on.clone(), within);
+                operators.push(info_of_deduplicate(&node, "deduplicate"));
+                return Ok(Transformed::yes(extension(node)));
+            }
+            Ok(Transformed::no(node))
         }
         other => Ok(Transformed::no(other)),
     })?;
-    Ok((plan.data, operators))
+    Ok(Stateful { plan: plan.data, operators, watermarks })
 }
 
-/// Calls `f` with every stateful node, bottom-up.
-pub(super) fn apply(plan: &LogicalPlan, mut f: impl FnMut(&StreamAggregateNode)) -> Result<()> {
-    let mut nodes = Vec::new();
+fn extension(node: impl UserDefinedLogicalNode + 'static) -> LogicalPlan {
+    LogicalPlan::Extension(Extension { node: Arc::new(node) })
+}
+
+/// The first row of each of `on`; `within`: the delay of WITHIN WATERMARK.
+fn deduplicate(operator: u32, input: LogicalPlan, on: Vec<Expr>, within: Option<i64>) -> StreamDeduplicateNode {
+    let forget = match (within, bounded_key(&on, &input)) {
+        (Some(delay), _) => Forget::After(delay),
+        (None, Some(key)) => Forget::Passed(key),
+        (None, None) => Forget::Never,
+    };
+    let time = match forget {
+        Forget::Passed(key) => on.get(key).cloned(),
+        _ => bounded_column(&input).map(Expr::Column),
+    };
+    StreamDeduplicateNode { operator, input, on, time, forget }
+}
+
+/// Different rows, as groups without aggregates.
+fn distinct(operator: u32, input: LogicalPlan, mode: OutputMode) -> Result<StreamAggregateNode> {
+    let group_expr: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
+    let time = bounded_key(&group_expr, &input);
+    let schema = input.schema().clone();
+    Ok(StreamAggregateNode { operator, input, group_expr, aggr_expr: Vec::new(), schema, mode, time })
+}
+
+/// Fingerprints of the stateful nodes, by operator number.
+pub(super) fn fingerprints(plan: &LogicalPlan) -> Result<Vec<String>> {
+    let mut found = Vec::new();
     plan.apply(|node| {
-        if let LogicalPlan::Extension(extension) = node
-            && let Some(node) = extension.node.as_any().downcast_ref::<StreamAggregateNode>()
-        {
-            nodes.push(node);
+        if let LogicalPlan::Extension(extension) = node {
+            let node = extension.node.as_any();
+            if let Some(node) = node.downcast_ref::<StreamAggregateNode>() {
+                found.push((node.operator, fingerprint(node)));
+            }
+            if let Some(node) = node.downcast_ref::<StreamDeduplicateNode>() {
+                found.push((node.operator, fingerprint_of_deduplicate(node)));
+            }
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
-    nodes.sort_by_key(|node| node.operator);
-    nodes.into_iter().for_each(&mut f);
-    Ok(())
+    found.sort();
+    Ok(found.into_iter().map(|(_, text)| text).collect())
 }
 
 fn info(node: &StreamAggregateNode) -> OperatorInfo {
     OperatorInfo {
         kind: "aggregate",
-        keys: node.group_expr.iter().map(sql_text).collect(),
+        keys: node.group_expr.iter().map(|key| sql_text(&defined(key, &node.input))).collect(),
         values: node.aggr_expr.iter().map(sql_text).collect(),
-        bounded_by: if node.group_expr.is_empty() {
-            "one row".to_string()
-        } else {
-            "number of distinct keys".to_string()
+        bounded_by: match (node.group_expr.is_empty(), node.time.and_then(|key| node.group_expr.get(key)), node.mode) {
+            (true, ..) => "one row".to_string(),
+            (false, Some(key), OutputMode::Append) => {
+                format!("the watermark: {} is over", sql_text(&defined(key, &node.input)))
+            }
+            _ => "number of distinct keys".to_string(),
         },
         unbounded: node.aggr_expr.iter().filter(|expr| grows(expr)).map(sql_text).collect(),
+    }
+}
+
+fn info_of_deduplicate(node: &StreamDeduplicateNode, kind: &'static str) -> OperatorInfo {
+    OperatorInfo {
+        kind,
+        keys: node.on.iter().map(sql_text).collect(),
+        values: match node.forget {
+            Forget::After(_) => vec!["until when".to_string()],
+            Forget::Never | Forget::Passed(_) => vec!["nothing".to_string()],
+        },
+        bounded_by: match node.forget {
+            Forget::Never => "number of distinct keys".to_string(),
+            Forget::Passed(key) => match node.on.get(key) {
+                Some(key) => format!("the watermark: {} is past", sql_text(key)),
+                None => "the watermark".to_string(),
+            },
+            Forget::After(_) => "the watermark: the delay after a key's first row is past".to_string(),
+        },
+        unbounded: Vec::new(),
     }
 }
 
@@ -90,20 +191,62 @@ fn grows(expr: &Expr) -> bool {
     }
 }
 
-pub(super) fn fingerprint(node: &StreamAggregateNode) -> String {
+fn fingerprint(node: &StreamAggregateNode) -> String {
     let typed = |exprs: &[Expr], from: usize| {
         exprs
             .iter()
             .enumerate()
-            .map(|(at, expr)| format!("{} {}", exact_text(expr), sql_type(node.schema.field(from + at).data_type())))
+            .map(|(at, expr)| (exact_text(&defined(expr, &node.input)), node.schema.field(from + at).data_type()))
+            .map(|(text, data_type)| format!("{text} {}", sql_type(data_type)))
             .collect::<Vec<_>>()
             .join(", ")
     };
+    // Groups that came out are gone: another mode would miss them.
+    let evicts = match (node.mode, node.time) {
+        (OutputMode::Append, Some(key)) => format!(" until={key}"),
+        _ => String::new(),
+    };
     format!(
-        "aggregate keys=[{}] values=[{}]",
+        "aggregate keys=[{}] values=[{}]{evicts}",
         typed(&node.group_expr, 0),
         typed(&node.aggr_expr, node.group_expr.len())
     )
+}
+
+fn fingerprint_of_deduplicate(node: &StreamDeduplicateNode) -> String {
+    let schema = node.input.schema();
+    let key = |expr: &Expr| match expr.get_type(schema) {
+        Ok(data_type) => format!("{} {}", exact_text(expr), sql_type(&data_type)),
+        Err(_) => exact_text(expr),
+    };
+    let until = match node.forget {
+        Forget::Never => String::new(),
+        Forget::Passed(key) => format!(" until={key}"),
+        Forget::After(_) => " within the watermark".to_string(),
+    };
+    format!("aggregate of first rows keys=[{}]{until}", node.on.iter().map(key).collect::<Vec<_>>().join(", "))
+}
+
+/// A key as it was typed: a column of windows stands for the call that cuts them.
+fn defined(key: &Expr, input: &LogicalPlan) -> Expr {
+    let projection = match input {
+        LogicalPlan::Projection(projection) => projection,
+        LogicalPlan::Unnest(unnest) => return defined(key, &unnest.input),
+        _ => return key.clone(),
+    };
+    let definition = |column: &Column| {
+        let named = |expr: &&Expr| matches!(expr, Expr::Alias(alias) if alias.name == column.name);
+        let windows = column.relation.is_none() && column.name.starts_with(WINDOW_COLUMN);
+        projection.expr.iter().find(named).filter(|_| windows).map(|expr| expr.clone().unalias())
+    };
+    let shown = key.clone().unalias().transform_up(|expr| match &expr {
+        Expr::Column(column) => match definition(column) {
+            Some(definition) => Ok(Transformed::yes(definition)),
+            None => Ok(Transformed::no(expr)),
+        },
+        _ => Ok(Transformed::no(expr)),
+    });
+    shown.map_or_else(|_| key.clone(), |shown| shown.data)
 }
 
 /// An expression as a reader would write it: no qualifiers, no alias around it, no casts that only widen a column.

@@ -38,7 +38,76 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("SELECT k, count(*) c FROM STREAM s GROUP BY k ORDER BY c", E_APPEND, "ok"),
     ("SELECT * FROM STREAM s LIMIT 5", "STREAMING_LIMIT", E_MODE),
     ("SELECT * FROM STREAM s OFFSET 2", "STREAMING_OFFSET", E_MODE),
-    ("SELECT DISTINCT k FROM STREAM s", "STREAMING_DISTINCT", "STREAMING_DISTINCT"),
+    ("SELECT DISTINCT k FROM STREAM s", "STREAMING_DISTINCT", "ok"),
+    ("SELECT DISTINCT ts, k FROM STREAM s WATERMARK ts DELAY OF INTERVAL 1 MINUTE", "ok", "ok"),
+    ("SELECT DISTINCT k FROM STREAM s WATERMARK ts DELAY OF INTERVAL 1 MINUTE", "STREAMING_DISTINCT", "ok"),
+    (
+        "SELECT window(ts, '1 minute') w, count(*) FROM STREAM s WATERMARK ts DELAY OF INTERVAL 1 MINUTE GROUP BY 1",
+        "ok",
+        "ok",
+    ),
+    ("SELECT ts, count(*) FROM STREAM s WATERMARK ts DELAY OF INTERVAL 1 MINUTE GROUP BY ts", "ok", "ok"),
+    ("SELECT window(ts, '1 minute') w, count(*) FROM STREAM s GROUP BY 1", E_APPEND, "ok"),
+    ("SELECT k, count(*) FROM STREAM s WATERMARK ts DELAY OF INTERVAL 1 MINUTE GROUP BY k", E_APPEND, "ok"),
+    (
+        "SELECT k, date_trunc('minute', ts) m, count(*) FROM STREAM s WATERMARK ts DELAY OF INTERVAL 1 MINUTE GROUP BY 1, 2",
+        E_APPEND,
+        "ok",
+    ),
+    (
+        "SELECT w.start, sum(c) FROM (SELECT window(ts, '1 minute') w, k, count(*) c \
+         FROM STREAM s WATERMARK ts DELAY OF INTERVAL 1 MINUTE GROUP BY 1, 2) GROUP BY w",
+        "ok",
+        "STREAMING_CHAINED_AGGREGATES",
+    ),
+    (
+        "SELECT window(window_time(w), '1 hour') h, sum(c) FROM (SELECT window(ts, '1 minute') w, k, count(*) c \
+         FROM STREAM s WATERMARK ts DELAY OF INTERVAL 1 MINUTE GROUP BY 1, 2) GROUP BY 1",
+        "ok",
+        "STREAMING_CHAINED_AGGREGATES",
+    ),
+    (
+        "SELECT window(w, '1 hour') h, sum(c) FROM (SELECT window(ts, '1 minute', '30 seconds') w, count(*) c \
+         FROM STREAM s WATERMARK ts DELAY OF INTERVAL 1 MINUTE GROUP BY 1) GROUP BY 1",
+        "ok",
+        "STREAMING_CHAINED_AGGREGATES",
+    ),
+    (
+        "SELECT window.end, bv, count(*) FROM STREAM s WATERMARK ts DELAY OF INTERVAL 1 MINUTE JOIN b ON k = bk \
+         GROUP BY window(ts, '1 minute'), bv",
+        "ok",
+        "ok",
+    ),
+    (
+        "SELECT window(t, '1 minute'), count(*) FROM (SELECT ts AS t FROM STREAM s WATERMARK ts DELAY OF INTERVAL 1 MINUTE \
+         UNION ALL SELECT ts2 FROM STREAM s2 WATERMARK ts2 DELAY OF INTERVAL 1 MINUTE) GROUP BY 1",
+        "ok",
+        "ok",
+    ),
+    (
+        "SELECT window(t, '1 minute'), count(*) FROM (SELECT ts AS t FROM STREAM s WATERMARK ts DELAY OF INTERVAL 1 MINUTE \
+         UNION ALL SELECT ts2 FROM STREAM s2) GROUP BY 1",
+        E_APPEND,
+        "ok",
+    ),
+    (
+        "SELECT window(ts, '1 minute') w, count(*) c FROM STREAM s WATERMARK ts DELAY OF INTERVAL 1 MINUTE GROUP BY 1 ORDER BY c",
+        "STREAMING_SORT",
+        "ok",
+    ),
+    (
+        "SELECT * FROM STREAM s WATERMARK ts DELAY OF INTERVAL 1 MINUTE DEDUPLICATE BY (k) WITHIN WATERMARK",
+        "ok",
+        E_MODE,
+    ),
+    ("SELECT * FROM STREAM s DEDUPLICATE BY (k)", "ok", E_MODE),
+    ("SELECT k, count(*) FROM STREAM s DEDUPLICATE BY (id) GROUP BY k", E_APPEND, "ok"),
+    ("SELECT * FROM STREAM s DEDUPLICATE BY (k) WITHIN WATERMARK", "WITHIN_WATERMARK_WITHOUT_WATERMARK", E_MODE),
+    (
+        "SELECT session_window(ts, '1 minute') w, k, count(*) FROM STREAM s WATERMARK ts DELAY OF INTERVAL 1 MINUTE GROUP BY 1, 2",
+        "NOT_SUPPORTED_YET",
+        "NOT_SUPPORTED_YET",
+    ),
     ("SELECT k, count(DISTINCT v) FROM STREAM s GROUP BY k", E_APPEND, "STREAMING_DISTINCT_AGGREGATE"),
     ("SELECT k, approx_count_distinct(v) FROM STREAM s GROUP BY k", E_APPEND, "ok"),
     ("SELECT k, date_trunc('minute', ts) m, count(*) FROM STREAM s GROUP BY 1, 2", E_APPEND, "ok"),
@@ -65,7 +134,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("SELECT k FROM STREAM s EXCEPT SELECT bk FROM b", "STREAMING_SET_OPERATION", "STREAMING_SET_OPERATION"),
     ("SELECT bk FROM b EXCEPT SELECT k FROM STREAM s", "STREAMING_SET_OPERATION", "COMPLETE_WITHOUT_AGGREGATE"),
     ("SELECT k FROM STREAM s INTERSECT SELECT bk FROM b", "STREAMING_SET_OPERATION", "STREAMING_SET_OPERATION"),
-    ("SELECT k FROM STREAM s UNION SELECT k2 FROM STREAM s2", "STREAMING_DISTINCT", "STREAMING_DISTINCT"),
+    ("SELECT k FROM STREAM s UNION SELECT k2 FROM STREAM s2", "STREAMING_DISTINCT", "ok"),
     ("SELECT * FROM STREAM s WHERE k IN (SELECT bk FROM b)", "ok", E_MODE),
     ("SELECT * FROM STREAM s WHERE k NOT IN (SELECT bk FROM b)", "ok", E_MODE),
     ("SELECT * FROM STREAM s WHERE EXISTS (SELECT 1 FROM b WHERE bk = k)", "ok", E_MODE),
@@ -227,6 +296,24 @@ fn fingerprints_follow_state_and_not_spelling() {
     assert_ne!(first, of("SELECT id, sum(v) FROM STREAM s GROUP BY id"));
     assert_ne!(first, of("SELECT k2, sum(v2) FROM STREAM s2 GROUP BY k2"));
     assert_eq!(first, "table STREAM s; aggregate keys=[k STRING] values=[sum(v) BIGINT]");
+}
+
+#[test]
+fn explain_names_watermark_and_what_it_ends() {
+    let sql = "SELECT window.start, k, sum(v) FROM STREAM s WATERMARK ts DELAY OF INTERVAL 90 MINUTES GROUP BY window(ts, '1 hour'), k";
+    let text = plan(sql, OutputMode::Append).unwrap().to_string();
+    for line in [
+        "  legal output modes: APPEND, COMPLETE",
+        "  watermark: 90 minutes behind the greatest ts",
+        "     keys: window(ts, Utf8(\"1 hour\")), k",
+        "     bounded by: the watermark: window(ts, Utf8(\"1 hour\")) is over",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+    let of = |sql: &str| plan(sql, OutputMode::Append).unwrap().fingerprint;
+    assert_ne!(of(sql), of(&sql.replace("'1 hour'", "'2 hours'")), "state of other windows does not fit");
+    assert_eq!(of(sql), of(&sql.replace("90 MINUTES", "1 MINUTE")), "the delay may change");
+    assert_ne!(of(sql), plan(sql, OutputMode::Complete).unwrap().fingerprint, "what came out is gone");
 }
 
 #[test]

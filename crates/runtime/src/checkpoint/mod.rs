@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use ledger::{Alteration, Archived, FileState, Ledger, LedgerEntry};
 pub use recovery::{Facts, Recovery, Refusal, decide};
 
+use crate::clock::EpochWatermark;
 use crate::error::{Error, Result};
 use crate::metrics::EpochRecord;
 use crate::source::EpochInput;
@@ -43,6 +44,9 @@ pub struct Intent {
     /// Versions of the tables it joins, by location.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub statics: BTreeMap<String, u64>,
+    /// What is late, and what is final.
+    #[serde(default)]
+    pub watermark: EpochWatermark,
 }
 
 /// Everything that becomes true with an epoch.

@@ -12,6 +12,7 @@ fn intent(epoch: u64) -> Intent {
         inputs: Vec::new(),
         fingerprint: "f".into(),
         statics: Default::default(),
+        watermark: Default::default(),
     }
 }
 

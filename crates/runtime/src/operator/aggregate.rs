@@ -1,8 +1,9 @@
 //! `GROUP BY` over a stream.
 //!
 //! State: key = the grouping columns, value = DataFusion's partial state of each aggregate. Written once per epoch for
-//! the keys its input has; never forgotten yet. The input is the epoch's partial states, in one partition; the output
-//! is the result of every key (COMPLETE) or of the touched ones (UPDATE). Results are made a batch at a time from the
+//! the keys its input has; in APPEND forgotten when the watermark reaches the key's event time, never otherwise. The
+//! input is the epoch's partial states, in one partition; the output is the result of every key (COMPLETE), of the
+//! touched ones (UPDATE), or of those that the watermark has reached (APPEND), each of which comes out once. Results are made a batch at a time from the
 //! state, whose keys are distinct already, so the output needs no hash table and no memory that grows with it.
 
 use std::fmt;
@@ -28,6 +29,7 @@ use futures::{Stream, StreamExt, TryStreamExt};
 
 use super::merge::{Aggregates, Merge};
 use super::plan::StagedCell;
+use crate::clock::EpochWatermark;
 use crate::state::{StateScan, StateTable};
 
 /// Merges an epoch's partial states into stored state and gives results; see the module.
@@ -39,7 +41,10 @@ pub struct StreamAggregateExec {
     /// Key and state columns.
     state_schema: SchemaRef,
     mode: OutputMode,
+    /// The key column that tells when a key is final.
+    time: Option<usize>,
     epoch: u64,
+    watermark: EpochWatermark,
     staged: StagedCell,
     metrics: ExecutionPlanMetricsSet,
     properties: Arc<PlanProperties>,
@@ -51,14 +56,14 @@ impl StreamAggregateExec {
         partial: Arc<AggregateExec>,
         table: Arc<StateTable>,
         schema: SchemaRef,
-        mode: OutputMode,
-        epoch: u64,
+        (mode, time): (OutputMode, Option<usize>),
+        (epoch, watermark): (u64, EpochWatermark),
         staged: StagedCell,
     ) -> DfResult<StreamAggregateExec> {
         let keys = partial.group_expr().expr().len();
         let aggregates = Aggregates::try_new(partial.aggr_expr().to_vec(), keys)?;
         let state_schema = partial.schema();
-        table.bind(&state_schema, keys)?;
+        table.bind_timed(&state_schema, keys, time)?;
         let properties = PlanProperties::new(
             EquivalenceProperties::new(schema),
             Partitioning::UnknownPartitioning(1),
@@ -71,7 +76,9 @@ impl StreamAggregateExec {
             table,
             state_schema,
             mode,
+            time,
             epoch,
+            watermark,
             staged,
             metrics: ExecutionPlanMetricsSet::new(),
             properties: Arc::new(properties),
@@ -92,10 +99,23 @@ impl StreamAggregateExec {
             timer.done();
         }
         let timer = metrics.elapsed_compute().timer();
-        let staged = merge.finish(self.epoch)?;
-        let results = match self.mode {
-            OutputMode::Complete => self.table.scan(Some(&staged))?,
-            _ => StateScan::of(staged.rows().clone()),
+        let (staged, results) = match (self.mode, self.time, self.watermark.until_us) {
+            (OutputMode::Complete, ..) => {
+                let staged = merge.finish(self.epoch)?;
+                let results = self.table.scan(Some(&staged))?;
+                (staged, results)
+            }
+            (OutputMode::Append, Some(time), Some(until_us)) => {
+                let (staged, done) = merge.finish_until(self.epoch, time, until_us)?;
+                reservation.try_resize(done.iter().map(RecordBatch::get_array_memory_size).sum())?;
+                (staged, StateScan::of(done))
+            }
+            (OutputMode::Append, ..) => (merge.finish(self.epoch)?, StateScan::of(Vec::new())),
+            (OutputMode::Update, ..) => {
+                let staged = merge.finish(self.epoch)?;
+                let results = StateScan::of(vec![staged.rows().clone()]);
+                (staged, results)
+            }
         };
         *self.staged.lock().unwrap_or_else(PoisonError::into_inner) = Some(staged);
         timer.done();

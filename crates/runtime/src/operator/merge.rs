@@ -7,8 +7,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, new_empty_array};
-use arrow::compute::{cast, concat, concat_batches, take};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array, new_empty_array};
+use arrow::compute::{cast, concat, concat_batches, filter, not, take};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::Result as DfResult;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
@@ -16,7 +16,7 @@ use datafusion::physical_expr::GroupsAccumulatorAdapter;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
 use crate::error::Result;
-use crate::state::{StagedState, StateTable, Touched, canonical_keys};
+use crate::state::{Eviction, StagedState, StateTable, Touched, canonical_keys, times_of};
 
 /// The aggregates of one operator and where their state columns are.
 #[derive(Debug, Clone)]
@@ -107,8 +107,8 @@ pub(super) struct Merge {
     /// Key columns by group, in pieces.
     keys: Vec<Vec<ArrayRef>>,
     keys_bytes: usize,
-    /// How many of them had no state.
-    new: u64,
+    /// Which of them had state, by group.
+    known: Vec<bool>,
     scratch: Touched,
     gathers: bool,
     gathered: Vec<RecordBatch>,
@@ -133,7 +133,7 @@ impl Merge {
             slots: Vec::new(),
             keys: Vec::new(),
             keys_bytes: 0,
-            new: 0,
+            known: Vec::new(),
             scratch: Touched::default(),
         })
     }
@@ -192,7 +192,8 @@ impl Merge {
             let columns: Vec<ArrayRef> = absent.chain(stored.columns).collect();
             self.aggregates.merge(&mut self.accumulators, &columns, &groups, before + known)?;
         }
-        self.new += (fresh - known) as u64;
+        self.known.resize(before + known, true);
+        self.known.resize(before + fresh, false);
         let moved = order.iter().enumerate().any(|(at, from)| at != *from as usize);
         self.keys.push(if moved {
             let order = UInt32Array::from(order);
@@ -227,6 +228,47 @@ impl Merge {
 
     /// The new state of every key met. Without GROUP BY there is one, even if nothing came.
     pub(super) fn finish(mut self, epoch: u64) -> DfResult<StagedState> {
+        let columns = self.columns()?;
+        let new = self.known.iter().filter(|known| !**known).count() as u64;
+        Ok(self.table.stage(epoch, columns, self.slots, new, None)?)
+    }
+
+    /// [`Self::finish`], without the keys whose time, in key column `time`, the watermark has reached: they and stored
+    /// rows like them are forgotten, and given as rows of state.
+    pub(super) fn finish_until(
+        mut self,
+        epoch: u64,
+        time: usize,
+        until_us: i64,
+    ) -> DfResult<(StagedState, Vec<RecordBatch>)> {
+        let columns = self.columns()?;
+        let times = times_of(&columns[time])?;
+        let over: BooleanArray = times.iter().map(|time| Some(time.is_some_and(|time| time <= until_us))).collect();
+        let stays = not(&over)?;
+        let split = |mask: &BooleanArray| -> DfResult<Vec<ArrayRef>> {
+            Ok(columns.iter().map(|column| filter(column, mask)).collect::<Result<_, _>>()?)
+        };
+        let expired = self.table.expired(until_us, Some(self.run), true)?;
+        let mut done = expired.batches;
+        let (mut rows, mut new) = (expired.rows, 0);
+        let mut slots = Vec::with_capacity(stays.true_count());
+        for (group, stays) in stays.values().iter().enumerate() {
+            let known = self.known.get(group).copied().unwrap_or(false);
+            rows += u64::from(known && !stays);
+            new += u64::from(!known && stays);
+            if stays {
+                slots.extend(self.slots.get(group));
+            }
+        }
+        if over.true_count() > 0 {
+            done.push(RecordBatch::try_new(self.schema.clone(), split(&over)?)?);
+        }
+        let staged = self.table.stage(epoch, split(&stays)?, slots, new, None)?;
+        Ok((staged.evicting(Eviction { until_us, rows }), done))
+    }
+
+    /// Key and state columns of every key met, by group.
+    fn columns(&mut self) -> DfResult<Vec<ArrayRef>> {
         self.merge_gathered()?;
         if self.aggregates.keys == 0 && self.touched.is_empty() {
             self.meet(&[], 1)?;
@@ -250,6 +292,6 @@ impl Merge {
                 columns.extend(accumulator.state(EmitTo::All)?);
             }
         }
-        Ok(self.table.stage(epoch, columns, self.slots, self.new, None)?)
+        Ok(columns)
     }
 }

@@ -5,10 +5,16 @@
 //! the epoch, which commits what was staged or drops it.
 
 mod aggregate;
+mod deduplicate;
+mod late;
 mod merge;
 mod plan;
 #[cfg(test)]
 mod tests;
+mod watermark;
 
 pub use aggregate::StreamAggregateExec;
+pub use deduplicate::StreamDeduplicateExec;
+pub use late::LateExec;
 pub use plan::StreamExtensionPlanner;
+pub use watermark::WatermarkExec;

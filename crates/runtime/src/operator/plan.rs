@@ -1,19 +1,25 @@
 //! From stateful logical nodes to physical operators, for one run of one epoch.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use alluvium_planner::node::StreamAggregateNode;
+use alluvium_parser::OutputMode;
+use alluvium_planner::node::{Forget, StreamAggregateNode, StreamDeduplicateNode, WatermarkNode};
 use async_trait::async_trait;
 use datafusion::common::{DFSchema, Result as DfResult, internal_err, not_impl_err};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNode};
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
-use super::StreamAggregateExec;
+use super::deduplicate::Remembered;
+use super::watermark::Greatest;
+use super::{LateExec, StreamAggregateExec, StreamDeduplicateExec, WatermarkExec};
+use crate::clock::EpochWatermark;
 use crate::error::{Error, Result};
 use crate::state::{StagedState, StateTable};
 
@@ -24,13 +30,35 @@ pub(super) type StagedCell = Arc<Mutex<Option<StagedState>>>;
 pub struct StreamExtensionPlanner {
     states: Vec<Arc<StateTable>>,
     epoch: u64,
+    watermark: EpochWatermark,
     staged: Mutex<BTreeMap<u32, StagedCell>>,
+    /// Greatest event times by the watermark's number.
+    greatest: Mutex<BTreeMap<u32, Greatest>>,
+    late: Arc<AtomicU64>,
 }
 
 impl StreamExtensionPlanner {
     /// For one run of `epoch`; `states` by operator number.
-    pub fn new(states: Vec<Arc<StateTable>>, epoch: u64) -> Self {
-        StreamExtensionPlanner { states, epoch, staged: Mutex::new(BTreeMap::new()) }
+    pub fn new(states: Vec<Arc<StateTable>>, epoch: u64, watermark: EpochWatermark) -> Self {
+        StreamExtensionPlanner {
+            states,
+            epoch,
+            watermark,
+            staged: Mutex::default(),
+            greatest: Mutex::default(),
+            late: Arc::default(),
+        }
+    }
+
+    /// The greatest event time of each watermark in the input, by number. Call it after the plan ran to its end.
+    pub fn event_times(&self) -> BTreeMap<u32, i64> {
+        let greatest = self.greatest.lock().unwrap_or_else(PoisonError::into_inner);
+        greatest.iter().filter_map(|(number, greatest)| Some((*number, greatest.get()?))).collect()
+    }
+
+    /// Rows that came too late for an operator with state. Call it after the plan ran to its end.
+    pub fn late(&self) -> u64 {
+        self.late.load(Ordering::Relaxed)
     }
 
     /// What the operators staged, by operator number. Call it after the plan ran to its end.
@@ -62,22 +90,67 @@ impl ExtensionPlanner for StreamExtensionPlanner {
         session: &dyn datafusion::catalog::Session,
         planning_ctx: &PhysicalPlanningContext,
     ) -> DfResult<Option<Arc<dyn ExecutionPlan>>> {
-        let Some(node) = node.as_any().downcast_ref::<StreamAggregateNode>() else { return Ok(None) };
-        let ([logical], [input]) = (logical_inputs, physical_inputs) else {
-            return internal_err!("a streaming aggregate has {} inputs", physical_inputs.len());
+        let node = node.as_any();
+        let ([logical], [input]) = (logical_inputs, physical_inputs) else { return Ok(None) };
+        let expr = |expr: &Expr| planner.create_physical_expr(expr, logical.schema(), session, planning_ctx);
+        if let Some(node) = node.downcast_ref::<WatermarkNode>() {
+            let mut greatest = self.greatest.lock().unwrap_or_else(PoisonError::into_inner);
+            let greatest = greatest.entry(node.number).or_default().clone();
+            return Ok(Some(Arc::new(WatermarkExec::new(input.clone(), expr(&node.column)?, greatest))));
+        }
+        if let Some(node) = node.downcast_ref::<StreamDeduplicateNode>() {
+            let time = node.time.as_ref().map(&expr).transpose()?;
+            let input = self.timely(input, time.as_ref());
+            let remembered = match (node.forget, time) {
+                (Forget::Never, _) => Remembered::ForEver,
+                (Forget::Passed(key), _) => Remembered::UntilPassed(key),
+                (Forget::After(delay_us), Some(time)) => Remembered::Within(time, delay_us),
+                (Forget::After(_), None) => return internal_err!("WITHIN WATERMARK without an event time"),
+            };
+            let name = |key: &Expr| match key {
+                Expr::Column(column) => column.name.clone(),
+                other => other.schema_name().to_string(),
+            };
+            let key = |key: &Expr| Ok((expr(key)?, name(key)));
+            let on = node.on.iter().map(key).collect::<DfResult<Vec<_>>>()?;
+            let (state, cell) = (self.state(node.operator)?, self.cell(node.operator));
+            let exec =
+                StreamDeduplicateExec::try_new(input, on, remembered, state, (self.epoch, self.watermark), cell)?;
+            return Ok(Some(Arc::new(exec)));
+        }
+        let Some(node) = node.downcast_ref::<StreamAggregateNode>() else { return Ok(None) };
+        let input = match (node.mode, node.time.and_then(|key| node.group_expr.get(key))) {
+            (OutputMode::Complete, _) | (_, None) => input.clone(),
+            (_, Some(key)) => self.timely(input, Some(&expr(key)?)),
         };
-        let partial = partial(planner, node, logical.schema(), input.clone(), session, planning_ctx)?;
-        let cell = StagedCell::default();
+        let partial = partial(planner, node, logical.schema(), input, session, planning_ctx)?;
         let exec = StreamAggregateExec::try_new(
             Arc::new(partial),
             self.state(node.operator)?,
             node.schema.inner().clone(),
-            node.mode,
-            self.epoch,
-            cell.clone(),
+            (node.mode, node.time),
+            (self.epoch, self.watermark),
+            self.cell(node.operator),
         )?;
-        self.staged.lock().unwrap_or_else(PoisonError::into_inner).insert(node.operator, cell);
         Ok(Some(Arc::new(exec)))
+    }
+}
+
+impl StreamExtensionPlanner {
+    /// `input` without rows that come too late.
+    fn timely(&self, input: &Arc<dyn ExecutionPlan>, time: Option<&Arc<dyn PhysicalExpr>>) -> Arc<dyn ExecutionPlan> {
+        match (time, self.watermark.late_us) {
+            (Some(time), Some(late_us)) => {
+                Arc::new(LateExec::new(input.clone(), time.clone(), late_us, self.late.clone()))
+            }
+            _ => input.clone(),
+        }
+    }
+
+    fn cell(&self, operator: u32) -> StagedCell {
+        let cell = StagedCell::default();
+        self.staged.lock().unwrap_or_else(PoisonError::into_inner).insert(operator, cell.clone());
+        cell
     }
 }
 

@@ -23,6 +23,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::*;
 use crate::checkpoint::{Checkpoint, EpochCommit, Intent};
+use crate::clock::EpochWatermark;
 use crate::error::Result;
 use crate::metrics::EpochRecord;
 use crate::state::tests::{Random, TestDir};
@@ -67,13 +68,14 @@ async fn through_state(
                 aggr_expr: aggregate.aggr_expr,
                 schema: aggregate.schema,
                 mode,
+                time: None,
             };
             Ok(Transformed::yes(LogicalPlan::Extension(Extension { node: Arc::new(node) })))
         }
         other => Ok(Transformed::no(other)),
     })?;
     let plan = state.optimizer().optimize(plan.data, &state, |_, _| {})?;
-    let extension = Arc::new(StreamExtensionPlanner::new(states.to_vec(), epoch));
+    let extension = Arc::new(StreamExtensionPlanner::new(states.to_vec(), epoch, EpochWatermark::default()));
     let planner = DefaultPhysicalPlanner::with_extension_planners(vec![extension.clone()]);
     let physical = planner.create_physical_plan(&plan, &state).await?;
     let batches = collect(physical, state.task_ctx()).await?;
@@ -176,8 +178,14 @@ struct Setup {
 }
 
 fn commit(checkpoint: &Checkpoint, epoch: u64, state: Vec<StagedState>) {
-    let intent =
-        Intent { epoch, timestamp_ms: 0, inputs: Vec::new(), fingerprint: String::new(), statics: Default::default() };
+    let intent = Intent {
+        epoch,
+        timestamp_ms: 0,
+        inputs: Vec::new(),
+        fingerprint: String::new(),
+        statics: Default::default(),
+        watermark: EpochWatermark::default(),
+    };
     checkpoint.write_intent(&intent).unwrap();
     checkpoint
         .commit(EpochCommit {

@@ -10,7 +10,7 @@ use alluvium_planner::relation::{SourceKind, SourceSpec};
 use datafusion::execution::SessionState;
 
 use crate::checkpoint::{Checkpoint, Facts, Intent, Recovery, decide};
-use crate::epoch::{Pipeline, Replan};
+use crate::epoch::{Pipeline, Replan, Watermarks};
 use crate::error::{Error, Result};
 use crate::metrics::EpochRecord;
 use crate::sink::Sink;
@@ -49,6 +49,7 @@ pub async fn open(parts: PipelineParts) -> Result<(Pipeline, Option<EpochRecord>
     check_fingerprint(&plan, &checkpoint, &name)?;
     let record = checkpoint.last_committed()?;
     let new_columns = new_columns(&plan, record.as_ref())?;
+    let watermarks = Watermarks::after(record.as_ref());
     let last = record.map(|record| record.epoch);
     let intent = checkpoint.pending_intent()?;
     let facts = Facts {
@@ -79,6 +80,7 @@ pub async fn open(parts: PipelineParts) -> Result<(Pipeline, Option<EpochRecord>
         statics: HashMap::new(),
         replan,
         new_columns,
+        watermarks,
     };
     let rerun = match (recovery, intent) {
         (Recovery::Rerun { sink_has_it, .. }, Some(intent)) => Some(pipeline.rerun(intent, sink_has_it).await?),

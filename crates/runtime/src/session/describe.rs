@@ -4,6 +4,7 @@ use alluvium_parser::{Diagnostic, Name};
 use alluvium_planner::ddl::sql_type;
 use alluvium_planner::relation::METADATA_COLUMN;
 use arrow::datatypes::Field;
+use chrono::DateTime;
 
 use crate::catalog::{Entry, Object, table_name};
 use crate::error::{Error, Result};
@@ -190,8 +191,17 @@ impl Session {
             if let Some(last) = checkpoint.last_committed()? {
                 rows.push((
                     "last epoch".to_string(),
-                    format!("{}: {} rows in, {} rows out", last.epoch, last.rows_in, last.rows_out),
+                    match last.rows_late {
+                        0 => format!("{}: {} rows in, {} rows out", last.epoch, last.rows_in, last.rows_out),
+                        late => format!(
+                            "{}: {} rows in, {} rows out, {late} came too late",
+                            last.epoch, last.rows_in, last.rows_out
+                        ),
+                    },
                 ));
+                if let Some(watermark) = last.watermark_us.and_then(DateTime::from_timestamp_micros) {
+                    rows.push(("watermark".to_string(), watermark.format("%Y-%m-%d %H:%M:%S%.3f UTC").to_string()));
+                }
             }
             let ids = checkpoint.meta("source_ids")?.unwrap_or_else(|| "[]".into());
             let ids: Vec<String> = serde_json::from_str(&ids).unwrap_or_default();

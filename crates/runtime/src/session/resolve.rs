@@ -208,9 +208,6 @@ impl Session {
     }
 
     async fn special(&self, relation: &Relation, stored: &StoredSchemas) -> Result<Resolved> {
-        if let Some(watermark) = &relation.watermark {
-            return Err(not_yet("WATERMARK", watermark.span));
-        }
         match &relation.kind {
             RelationKind::Stream { name, options } => {
                 let options = TableStreamOptions::parse(options)?;

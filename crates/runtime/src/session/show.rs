@@ -152,6 +152,8 @@ impl Session {
             .real("publish_ms", real(|r| r.publish_ms))
             .number("rows_in", number(|r| r.rows_in))
             .number("rows_out", number(|r| r.rows_out))
+            .number("rows_late", number(|r| r.rows_late))
+            .time("watermark", records.iter().map(|r| r.watermark_us.map(|us| us.div_euclid(1000))))
             .number("rows_rescued", number(|r| r.rows_rescued))
             .number("records_corrupt", number(|r| r.records_corrupt))
             .number("files_corrupt", number(|r| r.files_corrupt))

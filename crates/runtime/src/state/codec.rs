@@ -2,28 +2,34 @@
 //! `docs/checkpoint-format.md` draws them.
 //!
 //! A row key is `operator (u32) | hash bucket (u16) | arrow-row of the grouping columns`, big endian, so that one
-//! operator and one bucket are ranges. A row value is `checksum (u32) | arrow-row of the state columns`. A block is
+//! operator and one bucket are ranges. Of state format 2, where an event time is among the grouping columns, it is
+//! `operator (u32) | event time (u64) | arrow-row`, so that what a watermark ends is a range. A row value is `checksum (u32) | arrow-row of the state columns`. A block is
 //! `kind (u8) | checksum (u64) | Arrow IPC stream` and holds any number of rows.
 
 use std::io::Cursor;
 use std::sync::Arc;
 
 use alluvium_parser::Diagnostic;
-use arrow::array::{Array, ArrayRef, AsArray, Float32Array, Float64Array, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema, SchemaRef};
+use arrow::array::{Array, ArrayRef, AsArray, Float32Array, Float64Array, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int64Type, Schema, SchemaRef};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use arrow::util::display::array_value_to_string;
 use arrow_row::{RowConverter, Rows, SortField};
 
+use super::event_time::{ordered, time_at, times_of};
 use super::hash::hash64;
 use crate::error::{Error, Result};
 
 /// Version of every layout in this file and of the hash; stored with each operator.
 pub(super) const STATE_FORMAT: &str = "1";
+/// The same where rows are forgotten by their time: other row keys, and blocks of evictions.
+pub(super) const STATE_FORMAT_TIMED: &str = "2";
 
 /// Operator and hash bucket.
 const KEY_PREFIX: usize = 6;
+/// Operator and event time.
+const TIMED_KEY_PREFIX: usize = 12;
 const VALUE_PREFIX: usize = 4;
 const BLOCK_PREFIX: usize = 9;
 
@@ -34,6 +40,8 @@ pub(super) enum BlockKind {
     Set = 0,
     /// Keys that are no more.
     Removed = 1,
+    /// Rows up to an instant are no more.
+    Evicted = 2,
 }
 
 /// Translates rows of one operator.
@@ -41,13 +49,17 @@ pub(super) struct RowCodec {
     operator: u32,
     schema: SchemaRef,
     keys: usize,
+    /// The key column that row keys begin with.
+    time: Option<usize>,
     key_rows: Option<RowConverter>,
     value_rows: Option<RowConverter>,
 }
 
 impl RowCodec {
-    /// For rows of `schema`, whose first `keys` columns are the key.
-    pub(super) fn new(operator: u32, schema: SchemaRef, keys: usize) -> Result<RowCodec> {
+    /// For rows of `schema`, whose first `keys` columns are the key. `time`: the column that tells a row's time; row
+    /// keys begin with it when it is one of the key's.
+    pub(super) fn new(operator: u32, schema: SchemaRef, keys: usize, time: Option<usize>) -> Result<RowCodec> {
+        let time = time.filter(|time| *time < keys);
         let converter = |fields: &[Arc<Field>]| -> Result<Option<RowConverter>> {
             if fields.is_empty() {
                 return Ok(None);
@@ -57,17 +69,24 @@ impl RowCodec {
         };
         let key_rows = converter(&schema.fields()[..keys])?;
         let value_rows = converter(&schema.fields()[keys..])?;
-        Ok(RowCodec { operator, schema, keys, key_rows, value_rows })
+        Ok(RowCodec { operator, schema, keys, time, key_rows, value_rows })
     }
 
     /// Row keys of key columns of `rows` rows.
     pub(super) fn keys(&self, columns: &[ArrayRef], rows: usize) -> Result<RowKeys> {
         let encoded = encode(self.key_rows.as_ref(), columns)?;
         let mut keys = RowKeys { bytes: Vec::with_capacity(rows * (KEY_PREFIX + 16)), ends: Vec::with_capacity(rows) };
+        let times = match self.time.and_then(|time| columns.get(time)) {
+            Some(column) => Some(times_of(column)?),
+            None => None,
+        };
         for i in 0..rows {
             let row = encoded.as_ref().map_or(&[][..], |rows| rows.row(i).data());
             keys.bytes.extend_from_slice(&self.operator.to_be_bytes());
-            keys.bytes.extend_from_slice(&(hash64(row) as u16).to_be_bytes());
+            match &times {
+                Some(times) => keys.bytes.extend_from_slice(&ordered(time_at(times, i))),
+                None => keys.bytes.extend_from_slice(&(hash64(row) as u16).to_be_bytes()),
+            }
             keys.bytes.extend_from_slice(row);
             keys.ends.push(keys.bytes.len());
         }
@@ -88,9 +107,14 @@ impl RowCodec {
     pub(super) fn decode_keys<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> Result<Vec<ArrayRef>> {
         decode(
             self.key_rows.as_ref(),
-            keys.map(|key| &key[KEY_PREFIX.min(key.len())..]),
+            keys.map(|key| &key[self.prefix().min(key.len())..]),
             &self.schema.fields()[..self.keys],
         )
+    }
+
+    /// Bytes of a row key in front of the key columns.
+    fn prefix(&self) -> usize {
+        if self.time.is_some() { TIMED_KEY_PREFIX } else { KEY_PREFIX }
     }
 
     /// State columns of row values; `keys` are their row keys, for messages.
@@ -110,7 +134,7 @@ impl RowCodec {
         let hex = || key.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         // Only a key whose bucket still fits its bytes is safe to decode.
         let Some((prefix, row)) = key.split_at_checked(KEY_PREFIX) else { return hex() };
-        if prefix[4..] != (hash64(row) as u16).to_be_bytes() {
+        if self.time.is_some() || prefix[4..] != (hash64(row) as u16).to_be_bytes() {
             return hex();
         }
         let Ok(columns) = self.decode_keys(std::iter::once(key)) else { return hex() };
@@ -228,17 +252,35 @@ pub(super) fn decode_block(
     let kind = match head[0] {
         0 => BlockKind::Set,
         1 => BlockKind::Removed,
+        2 => BlockKind::Evicted,
         _ => return Err(damaged()),
     };
     let mut reader = StreamReader::try_new(Cursor::new(payload), None).map_err(|_| damaged())?;
     let batch = reader.next().ok_or_else(damaged)?.map_err(|_| damaged())?;
     let schema = match kind {
         BlockKind::Set => schema.clone(),
+        BlockKind::Evicted => instant_schema(),
         BlockKind::Removed => {
             Arc::new(Schema::new(schema.fields()[..batch.num_columns().min(schema.fields().len())].to_vec()))
         }
     };
     Ok((kind, batch_of(schema, batch.columns().to_vec(), batch.num_rows()).map_err(|_| damaged())?))
+}
+
+fn instant_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("until_us", DataType::Int64, false)]))
+}
+
+/// The rows of a block of an eviction: its instant.
+pub(super) fn instant(until_us: i64) -> Result<RecordBatch> {
+    batch_of(instant_schema(), vec![Arc::new(Int64Array::from(vec![until_us]))], 1)
+}
+
+/// The instant of a block of an eviction.
+pub(super) fn instant_of(operator: u32, rows: &RecordBatch) -> Result<i64> {
+    let times = rows.columns().first().and_then(|column| column.as_primitive_opt::<Int64Type>());
+    let time = times.filter(|times| times.len() == 1 && times.is_valid(0)).map(|times| times.value(0));
+    time.ok_or_else(|| corrupt(operator, "the instant of an eviction"))
 }
 
 /// A batch, also of no columns.

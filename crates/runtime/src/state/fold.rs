@@ -77,6 +77,7 @@ impl StateTable {
             }
         }
         let mut last = Batch::default();
+        self.fold_evicted(inner, &mut last)?;
         for keys in bound.hot.removed_keys() {
             let keys = keys?;
             let keys = bound.codec.keys(keys.columns(), keys.num_rows())?;
@@ -90,6 +91,8 @@ impl StateTable {
         self.store.write(last, true)?;
         inner.log.clear();
         inner.log_bytes = 0;
+        // Rows that were moved may be older than those that were there.
+        inner.cold_oldest = None;
         inner.bound_mut()?.hot.clean();
         Ok(())
     }

@@ -4,12 +4,15 @@
 //! a row of a chunk. Chunks are immutable: an epoch's changes become a new chunk, the slots move over, and chunks
 //! whose rows were mostly left behind are merged, so that the work is proportional to what changed.
 
+use std::collections::BTreeMap;
+
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
-use arrow::compute::{concat_batches, filter_record_batch, interleave};
+use arrow::compute::{concat_batches, filter_record_batch, interleave, interleave_record_batch};
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
+use super::event_time::{time_at, times_of};
 use crate::error::{Error, Result};
 
 /// Slots whose key has no hot row: never committed, or only in the store.
@@ -56,6 +59,10 @@ pub(super) struct Hot {
     index_bytes: usize,
     /// Keys of removed rows, while the store may still have them.
     removed: Vec<(RecordBatch, Vec<u32>)>,
+    /// The column that tells a row's time, where rows are forgotten by it.
+    time: Option<usize>,
+    /// Slots of rows by time; rows without one are in no list.
+    by_time: BTreeMap<i64, Vec<u32>>,
 }
 
 /// What a run touched first in a batch.
@@ -87,7 +94,14 @@ impl Hot {
             bytes: 0,
             index_bytes: 0,
             removed: Vec::new(),
+            time: None,
+            by_time: BTreeMap::new(),
         })
+    }
+
+    /// With rows that are forgotten by the time in this column; it never changes while a row is there.
+    pub(super) fn timed(self, time: Option<usize>) -> Hot {
+        Hot { time, ..self }
     }
 
     /// Rows with a value.
@@ -97,7 +111,9 @@ impl Hot {
 
     /// Memory of rows, keys and slots.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes + self.index_bytes + self.slots.len() * size_of::<Slot>()
+        // A list of slots per time, whose bookkeeping is about as large as a few slots.
+        let by_time = self.by_time.len() * 64 + if self.time.is_some() { self.live * size_of::<u32>() } else { 0 };
+        self.bytes + self.index_bytes + self.slots.len() * size_of::<Slot>() + by_time
     }
 
     /// Bytes of the rows themselves.
@@ -176,6 +192,7 @@ impl Hot {
         if slots.is_empty() {
             return Ok(());
         }
+        self.note_times(&rows, &slots)?;
         let chunk = self.chunks.len() as u32;
         for (row, slot) in slots.iter().enumerate() {
             self.leave(*slot);
@@ -205,6 +222,62 @@ impl Hot {
         }
     }
 
+    /// Enters rows that come into the table with the list of their time.
+    fn note_times(&mut self, rows: &RecordBatch, slots: &[u32]) -> Result<()> {
+        let Some(time) = self.time else { return Ok(()) };
+        let times = times_of(rows.column(time))?;
+        for (row, slot) in slots.iter().enumerate() {
+            if self.slots[*slot as usize].chunk >= REMOVED
+                && let Some(time) = time_at(&times, row)
+            {
+                self.by_time.entry(time).or_default().push(*slot);
+            }
+        }
+        Ok(())
+    }
+
+    /// Slots of rows whose time is at or before `until_us` and which `run` has not touched.
+    pub(super) fn expired(&self, until_us: i64, run: Option<u32>) -> Vec<u32> {
+        let due = self.by_time.range(..=until_us).flat_map(|(_, slots)| slots);
+        let untouched = |slot: &&u32| run.is_none_or(|run| self.slots[**slot as usize].run != run);
+        due.filter(untouched).copied().collect()
+    }
+
+    /// Key and state columns of rows that are here.
+    pub(super) fn rows_of(&self, slots: &[u32]) -> Result<RecordBatch> {
+        let parts: Vec<&RecordBatch> = self.chunks.iter().map(|chunk| &chunk.rows).collect();
+        let places: Vec<(usize, usize)> = (slots.iter().map(|slot| self.slots[*slot as usize]))
+            .map(|slot| (slot.chunk as usize, slot.row as usize))
+            .collect();
+        Ok(interleave_record_batch(&parts, &places)?)
+    }
+
+    /// Whether nothing is known of a slot but what the store has, and `run` has not touched it.
+    pub(super) fn only_stored(&self, slot: u32, run: Option<u32>) -> bool {
+        let slot = self.slots[slot as usize];
+        slot.chunk == ABSENT && run.is_none_or(|run| slot.run != run)
+    }
+
+    /// Forgets every row whose time is at or before `until_us`.
+    pub(super) fn evict(&mut self, until_us: i64) -> Result<()> {
+        let later = match until_us.checked_add(1) {
+            Some(later) => self.by_time.split_off(&later),
+            None => BTreeMap::new(),
+        };
+        for slot in std::mem::replace(&mut self.by_time, later).into_values().flatten() {
+            self.leave(slot);
+            self.slots[slot as usize].chunk = ABSENT;
+            self.slots[slot as usize].dirty = false;
+        }
+        if self.live == 0 {
+            self.bytes -= self.chunks.iter().map(|chunk| chunk.bytes).sum::<usize>();
+            self.held = 0;
+            self.chunks.clear();
+            return Ok(());
+        }
+        self.merge_chunks()
+    }
+
     fn leave(&mut self, slot: u32) {
         if let Some(chunk) = self.chunks.get_mut(self.slots[slot as usize].chunk as usize) {
             chunk.live -= 1;
@@ -222,10 +295,11 @@ impl Hot {
             rows += self.chunks[from].live;
             bytes += self.chunks[from].bytes;
         }
-        if self.held > 2 * self.live + 8192 {
+        let sparse = self.held > 2 * self.live + 8192;
+        if sparse {
             from = 0;
         }
-        if from + 1 == self.chunks.len() {
+        if from + 1 == self.chunks.len() && !sparse {
             return Ok(());
         }
         let mut merged: Vec<(RecordBatch, Vec<u32>)> = Vec::new();
@@ -329,7 +403,7 @@ impl Hot {
     pub(super) fn newest(&self, keep: usize) -> Result<Hot> {
         let current = |slot: &&Slot| (slot.chunk as usize) < self.chunks.len();
         let mut ages: Vec<u32> = self.slots.iter().filter(current).map(|slot| slot.touched).collect();
-        let mut kept = Hot::new(self.schema.clone(), self.keys)?;
+        let mut kept = Hot::new(self.schema.clone(), self.keys)?.timed(self.time);
         if keep == 0 {
             return Ok(kept);
         }
@@ -351,16 +425,17 @@ impl Hot {
                 kept.slots[*new].touched = self.slots[*old as usize].touched;
             }
             let places = slots.iter().map(|slot| *slot as u32).collect();
-            kept.adopt(compact(&rows), places, |slot| self.slots[old[slot] as usize]);
+            kept.adopt(compact(&rows), places, |slot| self.slots[old[slot] as usize])?;
         }
         Ok(kept)
     }
 
     /// Appends a chunk with the age and cleanness its rows had.
-    fn adopt(&mut self, rows: RecordBatch, slots: Vec<u32>, was: impl Fn(usize) -> Slot) {
+    fn adopt(&mut self, rows: RecordBatch, slots: Vec<u32>, was: impl Fn(usize) -> Slot) -> Result<()> {
         if slots.is_empty() {
-            return;
+            return Ok(());
         }
+        self.note_times(&rows, &slots)?;
         let chunk = self.chunks.len() as u32;
         for (row, slot) in slots.iter().enumerate() {
             let before = was(row);
@@ -373,6 +448,7 @@ impl Hot {
         self.bytes += bytes;
         self.chunks.push(Chunk { rows, slots, live, bytes });
         self.index_bytes = self.index.as_ref().map_or(0, |index| index.size());
+        Ok(())
     }
 
     /// True when most slots have no row: keys of failed epochs, or removed.

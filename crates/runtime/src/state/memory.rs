@@ -76,6 +76,9 @@ impl StateStore for MemoryStore {
     }
 
     fn write(&self, batch: Batch, _durable: bool) -> Result<()> {
+        for (column, from, until) in batch.ranges {
+            self.column(column).retain(|key, _| *key < from || *key >= until);
+        }
         for (column, key, value) in batch.writes {
             let mut entries = self.column(column);
             match value {

@@ -5,6 +5,8 @@
 //! and with what besides the state, is the checkpoint's business.
 
 mod codec;
+mod event_time;
+mod evict;
 mod fold;
 mod hash;
 mod hot;
@@ -16,6 +18,8 @@ mod table;
 pub(crate) mod tests;
 
 pub use codec::canonical_keys;
+pub use event_time::times_of;
+pub use evict::{Eviction, Expired};
 pub use hot::Touched;
 pub use memory::MemoryStore;
 pub use rocks::RocksStore;
@@ -59,6 +63,8 @@ impl Column {
 #[derive(Debug, Default)]
 pub struct Batch {
     writes: Vec<(Column, Vec<u8>, Option<Vec<u8>>)>,
+    /// Ranges whose keys go, before anything is written.
+    ranges: Vec<(Column, Vec<u8>, Vec<u8>)>,
     bytes: usize,
 }
 
@@ -77,6 +83,14 @@ impl Batch {
         self.writes.push((column, key, None));
     }
 
+    /// Removes the keys `from <= key < until`, as if before everything else in this batch.
+    pub fn delete_range(&mut self, column: Column, from: Vec<u8>, until: Vec<u8>) {
+        if from < until {
+            self.bytes += from.len() + until.len();
+            self.ranges.push((column, from, until));
+        }
+    }
+
     /// Bytes of keys and values.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -84,7 +98,7 @@ impl Batch {
 
     /// True when it would change nothing.
     pub fn is_empty(&self) -> bool {
-        self.writes.is_empty()
+        self.writes.is_empty() && self.ranges.is_empty()
     }
 }
 

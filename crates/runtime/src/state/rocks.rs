@@ -139,6 +139,9 @@ impl StateStore for RocksStore {
 
     fn write(&self, batch: Batch, durable: bool) -> Result<()> {
         let mut writes = WriteBatch::with_capacity_bytes(batch.bytes + batch.writes.len() * 16);
+        for (column, from, until) in batch.ranges {
+            writes.delete_range_cf(self.family(column)?, from, until);
+        }
         for (column, key, value) in batch.writes {
             let family = self.family(column)?;
             match value {

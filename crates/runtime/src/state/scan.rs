@@ -11,6 +11,7 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 
 use super::codec::{self, RowCodec, RowKeys};
+use super::event_time::times_of;
 use super::table::{Inner, StagedState, StateTable};
 use super::{Column, StateStore};
 use crate::error::Result;
@@ -35,6 +36,10 @@ struct Cold {
     hidden: RowKeys,
     order: Vec<u32>,
     next_hidden: usize,
+    /// The column that tells a row's time.
+    time: Option<usize>,
+    /// Rows whose time is at or before this are gone, though the store still has them.
+    floor: Option<i64>,
 }
 
 impl StateScan {
@@ -51,7 +56,7 @@ impl StateScan {
             hot.push_front((staged.rows().clone(), None));
         }
         let cold = if inner.cold {
-            let codec = RowCodec::new(table.operator, bound.schema.clone(), bound.keys)?;
+            let codec = RowCodec::new(table.operator, bound.schema.clone(), bound.keys, bound.time)?;
             let mut hidden = RowKeys::default();
             let mut hide = |rows: &RecordBatch| -> Result<()> {
                 hidden.append(&codec.keys(&rows.columns()[..bound.keys], rows.num_rows())?);
@@ -71,8 +76,18 @@ impl StateScan {
             }
             let (from, until) = codec::operator_range(table.operator);
             let order = hidden.sorted();
-            let store = table.store.clone();
-            Some(Cold { store, codec, schema: bound.schema.clone(), from, until, hidden, order, next_hidden: 0 })
+            Some(Cold {
+                store: table.store.clone(),
+                codec,
+                schema: bound.schema.clone(),
+                from,
+                until,
+                hidden,
+                order,
+                next_hidden: 0,
+                time: bound.time,
+                floor: inner.floor,
+            })
         } else {
             None
         };
@@ -80,8 +95,8 @@ impl StateScan {
     }
 
     /// Just these rows.
-    pub fn of(rows: RecordBatch) -> StateScan {
-        StateScan { hot: VecDeque::from([(rows, None)]), at: 0, cold: None }
+    pub fn of(rows: Vec<RecordBatch>) -> StateScan {
+        StateScan { hot: rows.into_iter().map(|rows| (rows, None)).collect(), at: 0, cold: None }
     }
 
     /// The next rows; None at the end.
@@ -136,9 +151,20 @@ impl Cold {
             if !rows.is_empty() {
                 let mut columns = self.codec.decode_keys(rows.iter().map(|(key, _)| *key))?;
                 columns.extend(self.codec.decode_values(&rows)?);
-                return Ok(Some(codec::batch_of(self.schema.clone(), columns, rows.len())?));
+                let rows = self.alive(codec::batch_of(self.schema.clone(), columns, rows.len())?)?;
+                if rows.num_rows() > 0 {
+                    return Ok(Some(rows));
+                }
             }
         }
+    }
+
+    /// Without rows that were evicted.
+    fn alive(&self, rows: RecordBatch) -> Result<RecordBatch> {
+        let (Some(time), Some(floor)) = (self.time, self.floor) else { return Ok(rows) };
+        let times = times_of(rows.column(time))?;
+        let alive: BooleanArray = times.iter().map(|time| Some(time.is_none_or(|time| time > floor))).collect();
+        Ok(filter_record_batch(&rows, &alive)?)
     }
 
     fn hidden_key(&self) -> Option<&[u8]> {

@@ -8,14 +8,17 @@
 //! What an epoch stages is invisible until [`StateTable::apply`], which the checkpoint calls after its batch is on
 //! disk. A failed epoch drops its [`StagedState`] and nothing happened.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use alluvium_parser::Diagnostic;
-use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
-use arrow::compute::take;
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
+use arrow::compute::{filter, take};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 
-use super::codec::{self, BlockKind, RowCodec, STATE_FORMAT, block_key, parse_block_key};
+use super::codec::{self, BlockKind, RowCodec, STATE_FORMAT, STATE_FORMAT_TIMED, block_key, parse_block_key};
+use super::event_time::times_of;
+use super::evict::Eviction;
 use super::fold::LOG_BYTES_MIN;
 use super::hot::{Hot, Touched, compact};
 use super::{Batch, Column, StateScan, StateStore};
@@ -46,13 +49,26 @@ pub(super) struct Inner {
     run: u32,
     /// Counts rebuilds of the hot table: slots of another generation mean nothing.
     pub(super) generation: u64,
+    /// Rows whose time is at or before this were evicted; the store may still have them.
+    pub(super) floor: Option<i64>,
+    /// No row of the store is older than this, unless it was evicted; None: unknown.
+    pub(super) cold_oldest: Option<i64>,
 }
 
 pub(super) struct Bound {
     pub(super) schema: SchemaRef,
     pub(super) keys: usize,
+    /// The column that tells a row's time, where rows are forgotten by it.
+    pub(super) time: Option<usize>,
     pub(super) codec: RowCodec,
     pub(super) hot: Hot,
+}
+
+impl Bound {
+    /// Whether a row's time is part of its key.
+    pub(super) fn time_in_key(&self) -> bool {
+        self.time.is_some_and(|time| time < self.keys)
+    }
 }
 
 /// How much an operator keeps.
@@ -89,6 +105,8 @@ pub struct StagedState {
     slots: Vec<u32>,
     /// Keys that are removed.
     removed: Option<(RecordBatch, Vec<u32>)>,
+    /// What the watermark ended.
+    evicted: Option<Eviction>,
     generation: u64,
     /// How many keys more there are now.
     grown: i64,
@@ -107,7 +125,17 @@ impl StateTable {
         budget: usize,
         log_bytes_min: usize,
     ) -> Result<StateTable> {
-        let inner = Inner { bound: None, rows: 0, cold: false, log: Vec::new(), log_bytes: 0, run: 0, generation: 0 };
+        let inner = Inner {
+            bound: None,
+            rows: 0,
+            cold: false,
+            log: Vec::new(),
+            log_bytes: 0,
+            run: 0,
+            generation: 0,
+            floor: None,
+            cold_oldest: None,
+        };
         let table = StateTable { operator, store, budget, log_bytes_min, inner: Mutex::new(inner) };
         if let Some(pinned) = table.store.get(Column::Meta, &table.meta_key("schema"))? {
             table.check_format()?;
@@ -124,7 +152,13 @@ impl StateTable {
     /// Says what is kept: `schema`'s first `keys` columns are the key. The first call pins it in the checkpoint; a
     /// later one that differs is refused, unless nothing is kept yet.
     pub fn bind(&self, schema: &Schema, keys: usize) -> Result<()> {
-        let wanted = pinned(schema, keys);
+        self.bind_timed(schema, keys, None)
+    }
+
+    /// [`Self::bind`] for rows that are forgotten by the time in column `time`, a key or a state column. A row's time
+    /// never changes while it is kept.
+    pub fn bind_timed(&self, schema: &Schema, keys: usize, time: Option<usize>) -> Result<()> {
+        let wanted = pinned(schema, keys, time);
         {
             let inner = self.lock()?;
             if let Some(bound) = &inner.bound {
@@ -138,7 +172,8 @@ impl StateTable {
         }
         let mut batch = Batch::default();
         batch.put(Column::Meta, self.meta_key("schema"), codec::encode_schema(&wanted)?);
-        batch.put(Column::Meta, self.meta_key("format"), STATE_FORMAT);
+        let format = if time.is_some() { STATE_FORMAT_TIMED } else { STATE_FORMAT };
+        batch.put(Column::Meta, self.meta_key("format"), format);
         self.store.write(batch, true)?;
         self.load(wanted)
     }
@@ -183,7 +218,7 @@ impl StateTable {
         }
         let hot = Stored { positions, columns };
         let cold = self.stored_cold(bound, keys, unknown)?;
-        both(hot, cold)
+        both(hot, alive(bound, inner.floor, cold)?)
     }
 
     /// Rows of keys from the store.
@@ -231,7 +266,8 @@ impl StateTable {
             _ => None,
         };
         let grown = new as i64 - removed.as_ref().map_or(0, |(_, slots)| slots.len() as i64);
-        Ok(StagedState { table: self.clone(), epoch, rows, slots, removed, generation: inner.generation, grown })
+        let generation = inner.generation;
+        Ok(StagedState { table: self.clone(), epoch, rows, slots, removed, evicted: None, generation, grown })
     }
 
     /// Every row, as batches of key and state columns: those of `staged`, then what is committed otherwise. Nothing
@@ -295,7 +331,7 @@ impl StateTable {
 
     fn check_format(&self) -> Result<()> {
         let format = self.store.get(Column::Meta, &self.meta_key("format"))?;
-        if format.as_deref() == Some(STATE_FORMAT.as_bytes()) {
+        if [STATE_FORMAT, STATE_FORMAT_TIMED].iter().any(|known| format.as_deref() == Some(known.as_bytes())) {
             return Ok(());
         }
         let found = String::from_utf8_lossy(format.as_deref().unwrap_or(b"(none)")).into_owned();
@@ -303,7 +339,7 @@ impl StateTable {
             Diagnostic::new(
                 "STATE_FORMAT",
                 format!(
-                    "the state of operator {} has format {found}; this version reads {STATE_FORMAT}",
+                    "the state of operator {} has format {found}; this version reads {STATE_FORMAT} and {STATE_FORMAT_TIMED}",
                     self.operator
                 ),
             )
@@ -314,16 +350,19 @@ impl StateTable {
     /// Replays the log into an empty hot table.
     fn load(&self, schema: SchemaRef) -> Result<()> {
         let keys = key_count(self.operator, &schema)?;
+        let time = time_column(self.operator, &schema)?;
         let mut inner = self.lock()?;
+        (inner.floor, inner.cold_oldest) = (None, None);
         inner.cold = self.store.get(Column::Meta, &self.meta_key("cold"))?.is_some();
         inner.log.clear();
         inner.log_bytes = 0;
         inner.generation += 1;
         inner.bound = Some(Bound {
-            codec: RowCodec::new(self.operator, schema.clone(), keys)?,
-            hot: Hot::new(schema.clone(), keys)?,
+            codec: RowCodec::new(self.operator, schema.clone(), keys, time)?,
+            hot: Hot::new(schema.clone(), keys)?.timed(time),
             schema,
             keys,
+            time,
         });
         let (mut from, until) = codec::operator_range(self.operator);
         loop {
@@ -348,12 +387,19 @@ impl StateTable {
         let epoch = parse_block_key(key).map_or(0, |(epoch, _)| epoch);
         let bound = inner.bound_mut()?;
         let (kind, rows) = codec::decode_block(self.operator, key, block, &bound.schema)?;
+        if kind == BlockKind::Evicted {
+            inner.evict(codec::instant_of(self.operator, &rows)?)?;
+            inner.log.push(key.to_vec());
+            inner.log_bytes += block.len();
+            return Ok(());
+        }
         let mut slots = Vec::new();
         bound.hot.intern(&rows.columns()[..bound.keys], rows.num_rows(), &mut slots)?;
         let slots = slots.into_iter().map(|slot| slot as u32).collect();
         match kind {
             BlockKind::Set => bound.hot.set(rows, slots, epoch, true)?,
             BlockKind::Removed => bound.hot.remove(&rows, slots, epoch, cold),
+            BlockKind::Evicted => {}
         }
         inner.log.push(key.to_vec());
         inner.log_bytes += block.len();
@@ -387,6 +433,9 @@ impl StateTable {
         bound.hot.set(staged.rows.clone(), slots, staged.epoch, true)?;
         if let Some((keys, slots)) = removed {
             bound.hot.remove(keys, slots, staged.epoch, cold);
+        }
+        if let Some(eviction) = staged.evicted {
+            inner.evict(eviction.until_us)?;
         }
         inner.rows = inner.rows.saturating_add_signed(staged.grown);
         for (key, bytes) in blocks {
@@ -426,6 +475,15 @@ impl StagedState {
     /// The operator that changed.
     pub fn operator(&self) -> u32 {
         self.table.operator
+    }
+
+    /// The same changes, and rows that are forgotten with them. None of the rows set is among those.
+    pub fn evicting(mut self, eviction: Eviction) -> StagedState {
+        if eviction.rows > 0 {
+            self.grown -= eviction.rows as i64;
+            self.evicted = Some(eviction);
+        }
+        self
     }
 
     /// The epoch that changed it.
@@ -478,6 +536,9 @@ impl StagedState {
         if let Some((keys, _)) = &self.removed {
             put(BlockKind::Removed, keys, 1)?;
         }
+        if let Some(eviction) = self.evicted {
+            put(BlockKind::Evicted, &codec::instant(eviction.until_us)?, 2)?;
+        }
         if !blocks.is_empty() {
             let rows = self.table.lock()?.rows.saturating_add_signed(self.grown);
             batch.put(Column::Meta, self.table.meta_key("rows"), rows.to_string());
@@ -509,13 +570,35 @@ fn both(mut hot: Stored, cold: Stored) -> Result<Stored> {
     Ok(Stored { columns: joined.collect::<Result<_, _>>()?, positions: hot.positions })
 }
 
+/// Rows of the store without those that were evicted.
+fn alive(bound: &Bound, floor: Option<i64>, stored: Stored) -> Result<Stored> {
+    let time = bound.time.and_then(|time| time.checked_sub(bound.keys));
+    let (Some(floor), Some(column)) = (floor, time.and_then(|time| stored.columns.get(time))) else {
+        return Ok(stored);
+    };
+    let times = times_of(column)?;
+    let alive: BooleanArray = times.iter().map(|time| Some(time.is_none_or(|time| time > floor))).collect();
+    let positions =
+        stored.positions.iter().zip(alive.values()).filter(|(_, alive)| *alive).map(|(at, _)| *at).collect();
+    let columns = stored.columns.iter().map(|column| filter(column, &alive)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Stored { positions, columns })
+}
+
 const KEYS: &str = "alluvium.keys";
+const TIME: &str = "alluvium.time";
 
 /// The schema as pinned: nullability and metadata of the query do not matter to what is kept.
-fn pinned(schema: &Schema, keys: usize) -> SchemaRef {
+fn pinned(schema: &Schema, keys: usize, time: Option<usize>) -> SchemaRef {
     let fields = schema.fields().iter().map(|field| Field::new(field.name(), field.data_type().clone(), true));
-    let metadata = [(KEYS.to_string(), keys.to_string())].into();
+    let mut metadata = HashMap::from([(KEYS.to_string(), keys.to_string())]);
+    metadata.extend(time.map(|time| (TIME.to_string(), time.to_string())));
     Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), metadata))
+}
+
+fn time_column(operator: u32, schema: &Schema) -> Result<Option<usize>> {
+    let Some(text) = schema.metadata().get(TIME) else { return Ok(None) };
+    let time = text.parse().ok().filter(|time| *time < schema.fields().len());
+    time.map(Some).ok_or_else(|| codec::corrupt(operator, "its schema"))
 }
 
 fn key_count(operator: u32, schema: &Schema) -> Result<usize> {

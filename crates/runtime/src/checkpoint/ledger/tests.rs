@@ -29,8 +29,14 @@ fn entry(path: &str, state: FileState) -> LedgerEntry {
 fn read(checkpoint: &Checkpoint, epoch: u64, names: &[&str], modified_ms: i64, now_ms: i64) {
     let files = names.iter().map(|name| FileEntry { path: name.to_string(), size: 1, modified_ms }).collect();
     let inputs = vec![("0".to_owned(), EpochInput::Files(FilesInput::new(files)))];
-    let intent =
-        Intent { epoch, timestamp_ms: 0, inputs: inputs.clone(), fingerprint: String::new(), statics: BTreeMap::new() };
+    let intent = Intent {
+        epoch,
+        timestamp_ms: 0,
+        inputs: inputs.clone(),
+        fingerprint: String::new(),
+        statics: BTreeMap::new(),
+        watermark: Default::default(),
+    };
     assert!(checkpoint.begin(&intent, checkpoint.ledger().alterations()).unwrap());
     let EpochInput::Files(input) = &inputs[0].1 else { panic!() };
     let ledger = input.ledger_entries("0", epoch, 0, now_ms);
@@ -106,7 +112,14 @@ fn a_file_that_an_epoch_reads_is_not_altered_and_an_altered_choice_is_made_again
     let checkpoint = Checkpoint::in_memory().unwrap();
     let files = vec![FileEntry { path: "a".into(), size: 1, modified_ms: 1 }];
     let inputs = vec![("0".to_owned(), EpochInput::Files(FilesInput::new(files)))];
-    let intent = Intent { epoch: 0, timestamp_ms: 0, inputs, fingerprint: String::new(), statics: BTreeMap::new() };
+    let intent = Intent {
+        epoch: 0,
+        timestamp_ms: 0,
+        inputs,
+        fingerprint: String::new(),
+        statics: BTreeMap::new(),
+        watermark: Default::default(),
+    };
     let before = checkpoint.ledger().alterations();
     assert!(checkpoint.skip_file(&[entry("x", FileState::Skipped)]).is_ok());
     assert!(!checkpoint.begin(&intent, before).unwrap(), "something was altered since the choice");

@@ -81,6 +81,7 @@ async fn commit_input(source: &mut FilesSource, checkpoint: &Checkpoint, epoch: 
             inputs: inputs.clone(),
             fingerprint: String::new(),
             statics: Default::default(),
+            watermark: Default::default(),
         })
         .unwrap();
     let record = EpochRecord { epoch, ..EpochRecord::default() };

@@ -1,0 +1,159 @@
+//! Which columns of a plan the watermark bounds.
+//!
+//! A column does that WATERMARK names, a window of one, its end and its last instant; a projection, join, union or
+//! grouping hands it on, any other expression loses it. A later WATERMARK takes the place of an earlier one.
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::Column;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::scalar::ScalarValue;
+
+use crate::functions::time_window::{is_window, is_window_time};
+use crate::node::{StreamAggregateNode, StreamDeduplicateNode, WatermarkNode};
+
+/// What a column tells of event time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EventTime {
+    /// An instant: rows at or before the watermark are late.
+    Instant,
+    /// A window: it is over when the watermark reaches its end.
+    Window,
+}
+
+/// For each column of `plan`'s result what it tells of event time.
+pub(super) fn event_times(plan: &LogicalPlan) -> Vec<Option<EventTime>> {
+    match plan {
+        LogicalPlan::Extension(extension) => {
+            let node = extension.node.as_any();
+            if let Some(node) = node.downcast_ref::<WatermarkNode>() {
+                let columns = node.input.schema().columns();
+                return columns
+                    .iter()
+                    .map(|column| (node.column == Expr::Column(column.clone())).then_some(EventTime::Instant))
+                    .collect();
+            }
+            if let Some(node) = node.downcast_ref::<StreamAggregateNode>() {
+                return grouped(&node.group_expr, node.schema.fields().len(), &node.input);
+            }
+            if let Some(node) = node.downcast_ref::<StreamDeduplicateNode>() {
+                return event_times(&node.input);
+            }
+            vec![None; plan.schema().fields().len()]
+        }
+        LogicalPlan::Projection(projection) => {
+            let below = Known::of(&projection.input);
+            projection.expr.iter().map(|expr| below.event_time(expr)).collect()
+        }
+        LogicalPlan::Aggregate(aggregate) => {
+            grouped(&aggregate.group_expr, aggregate.schema.fields().len(), &aggregate.input)
+        }
+        LogicalPlan::SubqueryAlias(alias) => event_times(&alias.input),
+        LogicalPlan::Filter(filter) => event_times(&filter.input),
+        LogicalPlan::Distinct(distinct) => match distinct {
+            datafusion::logical_expr::Distinct::All(input) => event_times(input),
+            datafusion::logical_expr::Distinct::On(on) => {
+                let below = Known::of(&on.input);
+                on.select_expr.iter().map(|expr| below.event_time(expr)).collect()
+            }
+        },
+        LogicalPlan::Unnest(unnest) => {
+            let below = event_times(&unnest.input);
+            unnest.dependency_indices.iter().map(|at| below.get(*at).copied().flatten()).collect()
+        }
+        LogicalPlan::Union(union) => {
+            let mut branches = union.inputs.iter().map(|input| event_times(input));
+            let Some(mut all) = branches.next() else { return Vec::new() };
+            for branch in branches {
+                for (known, other) in all.iter_mut().zip(branch) {
+                    if *known != other {
+                        *known = None;
+                    }
+                }
+            }
+            all
+        }
+        LogicalPlan::Join(join) => {
+            let (left, right) = (Known::of(&join.left), Known::of(&join.right));
+            let columns = plan.schema().columns();
+            columns.iter().map(|column| left.column(column).or_else(|| right.column(column)).flatten()).collect()
+        }
+        _ => vec![None; plan.schema().fields().len()],
+    }
+}
+
+/// The first of `keys` over `input` that the watermark bounds.
+pub(super) fn bounded_key(keys: &[Expr], input: &LogicalPlan) -> Option<usize> {
+    let below = Known::of(input);
+    keys.iter().position(|key| below.event_time(key).is_some())
+}
+
+/// The first column of `plan`'s result that the watermark bounds.
+pub(super) fn bounded_column(plan: &LogicalPlan) -> Option<Column> {
+    let at = event_times(plan).iter().position(Option::is_some)?;
+    plan.schema().columns().into_iter().nth(at)
+}
+
+/// Whether `plan` reads a stream with a watermark.
+pub(super) fn has_watermark(plan: &LogicalPlan) -> bool {
+    is_watermark(plan).is_some() || plan.inputs().into_iter().any(has_watermark)
+}
+
+/// The watermark this very node is.
+pub(crate) fn is_watermark(plan: &LogicalPlan) -> Option<&WatermarkNode> {
+    match plan {
+        LogicalPlan::Extension(extension) => extension.node.as_any().downcast_ref::<WatermarkNode>(),
+        _ => None,
+    }
+}
+
+fn grouped(keys: &[Expr], columns: usize, input: &LogicalPlan) -> Vec<Option<EventTime>> {
+    let below = Known::of(input);
+    let mut times: Vec<_> = keys.iter().map(|key| below.event_time(key)).collect();
+    times.resize(columns, None);
+    times
+}
+
+/// Columns below, with what they tell.
+struct Known {
+    columns: Vec<Column>,
+    times: Vec<Option<EventTime>>,
+}
+
+impl Known {
+    fn of(plan: &LogicalPlan) -> Known {
+        Known { columns: plan.schema().columns(), times: event_times(plan) }
+    }
+
+    /// None where there is no such column here.
+    fn column(&self, column: &Column) -> Option<Option<EventTime>> {
+        let at = self.columns.iter().position(|known| known == column)?;
+        self.times.get(at).copied()
+    }
+
+    fn event_time(&self, expr: &Expr) -> Option<EventTime> {
+        match expr {
+            Expr::Alias(alias) => self.event_time(&alias.expr),
+            Expr::Column(column) => {
+                let unqualified = || {
+                    let mut of_name = self.columns.iter().filter(|known| known.name == column.name);
+                    let found = of_name.next()?;
+                    if of_name.next().is_some() || column.relation.is_some() { None } else { self.column(found) }
+                };
+                self.column(column).or_else(unqualified).flatten()
+            }
+            Expr::Cast(cast) if matches!(cast.field.data_type(), DataType::Timestamp(_, _)) => {
+                self.event_time(&cast.expr).filter(|time| *time == EventTime::Instant)
+            }
+            Expr::ScalarFunction(call) => {
+                let time = self.event_time(call.args.first()?)?;
+                if is_window(expr) {
+                    return Some(EventTime::Window);
+                }
+                let end = call.func.name() == "get_field"
+                    && matches!(call.args.get(1), Some(Expr::Literal(ScalarValue::Utf8(Some(name)), _)) if name == "end");
+                ((is_window_time(expr) || end) && time == EventTime::Window).then_some(EventTime::Instant)
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Rows that come too late for an operator with state: left out and counted.
+//!
+//! A row is late when its event time, or the end of its window, is at or before the watermark of the epoch before: what
+//! it belongs to has come out and is forgotten. A row without an event time is never late.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::array::BooleanArray;
+use arrow::compute::filter_record_batch;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result as DfResult, internal_err};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::execution_plan::ReplaceChildrenOptions;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
+use futures::StreamExt;
+
+use super::watermark::in_microseconds;
+use crate::state::times_of;
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct LateExec {
+    input: Arc<dyn ExecutionPlan>,
+    time: Arc<dyn PhysicalExpr>,
+    /// Microseconds since 1970 UTC.
+    late_us: i64,
+    dropped: Arc<AtomicU64>,
+}
+
+impl LateExec {
+    /// `time`: a timestamp or a window over `input`; `dropped` counts the rows left out.
+    pub(super) fn new(
+        input: Arc<dyn ExecutionPlan>,
+        time: Arc<dyn PhysicalExpr>,
+        late_us: i64,
+        dropped: Arc<AtomicU64>,
+    ) -> Self {
+        LateExec { input, time, late_us, dropped }
+    }
+}
+
+impl ExecutionPlan for LateExec {
+    fn name(&self) -> &str {
+        "LateExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        self.input.properties()
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn maintains_input_order(&self) -> Vec<bool> {
+        vec![true]
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> DfResult<TreeNodeRecursion>,
+    ) -> DfResult<TreeNodeRecursion> {
+        f(&self.time)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        _options: ReplaceChildrenOptions,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        match (children.pop(), children.is_empty()) {
+            (Some(input), true) => Ok(Arc::new(LateExec { input, ..(*self).clone() })),
+            _ => internal_err!("LateExec has one input"),
+        }
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let recompute = datafusion::physical_plan::execution_plan::ChildrenPropertiesMode::Recompute;
+        self.replace_children(children, ReplaceChildrenOptions::new(recompute))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
+        let (time, late_us, dropped) = (self.time.clone(), self.late_us, self.dropped.clone());
+        let rows = self.input.execute(partition, context)?.map(move |batch| {
+            let batch = batch?;
+            let times = in_microseconds(time.evaluate(&batch)?.into_array(batch.num_rows())?)?;
+            let times = times_of(&times)?;
+            if times.iter().all(|time| time.is_none_or(|time| time > late_us)) {
+                return Ok(batch);
+            }
+            let timely: BooleanArray = times.iter().map(|time| Some(time.is_none_or(|time| time > late_us))).collect();
+            dropped.fetch_add((batch.num_rows() - timely.true_count()) as u64, Ordering::Relaxed);
+            Ok(filter_record_batch(&batch, &timely)?)
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
+    }
+}
+
+impl DisplayAs for LateExec {
+    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "LateExec: {} > {}us", self.time, self.late_us)
+    }
+}
