@@ -13,6 +13,7 @@
 
 mod bad_records;
 mod clean;
+mod content;
 mod evolve;
 mod exec;
 mod glob;

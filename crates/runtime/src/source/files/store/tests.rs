@@ -14,7 +14,7 @@ use super::connect::Connection;
 use super::{Address, Inputs, Place, Remote};
 use crate::source::files::FileEntry;
 use crate::source::files::glob::Glob;
-use crate::source::files::read::ReadError;
+use crate::source::files::content::ReadError;
 
 /// A store in memory that lists three objects a page.
 #[derive(Debug)]
