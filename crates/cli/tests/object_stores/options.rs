@@ -56,7 +56,8 @@ fn times_and_hidden_names_rule_objects_out() {
         ]
     );
     let count = |table: &str| format!("SELECT count(*) AS n FROM {table}");
-    let read = "read_files('s3://lake/in', format => 'json', schema => 'id BIGINT', ignoredPathSegmentRegex => '^tmp$')";
+    let read =
+        "read_files('s3://lake/in', format => 'json', schema => 'id BIGINT', ignoredPathSegmentRegex => '^tmp$')";
     assert_eq!(bench.ask(&count(read)), [json!({"n": 4})]);
     let previewed = bench.ask("PREVIEW cloud_files('s3://lake/in', 'json', map('modifiedAfter', '2024-03-01'))");
     let previewed: Vec<_> = previewed.iter().filter(|row| row["item"] == "ignored files").collect();
@@ -187,10 +188,7 @@ fn statements_about_single_objects() {
     assert_eq!(ids(&bench), [1, 3]);
     let skipped = |name| state(name, "skipped", "kept out by ALTER STREAM … SKIP FILE");
     let read = |name, epoch| state(name, "ingested", &format!("ingested in epoch {epoch}"));
-    assert_eq!(
-        states(&bench),
-        [read("a b.json", 0), skipped("b.json"), read("c.json", 1), skipped("later.json")]
-    );
+    assert_eq!(states(&bench), [read("a b.json", 0), skipped("b.json"), read("c.json", 1), skipped("later.json")]);
     let filled = "SELECT count(*) AS n FROM cloud_files_state('bronze') WHERE discovery_time <= processed_time \
                   AND processed_time <= commit_time AND size = 9 AND create_time IS NOT NULL AND source_id = '0' \
                   AND ingestion_state = 'INGESTED'";

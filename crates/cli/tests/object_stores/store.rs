@@ -55,7 +55,14 @@ impl Store {
 
     /// An account for Google's store that needs no token and finds this one: both speak the same XML.
     fn google(&self) -> String {
-        json!({"gcs_base_url": self.endpoint, "disable_oauth": true, "client_email": "", "private_key": ""}).to_string()
+        json!({
+            "gcs_base_url": self.endpoint,
+            "disable_oauth": true,
+            "client_email": "",
+            "private_key": "",
+            "private_key_id": "",
+        })
+        .to_string()
     }
 
     /// A new bucket.

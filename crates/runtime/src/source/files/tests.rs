@@ -151,7 +151,10 @@ async fn files_of_before_the_first_start_can_be_left_out_exactly_once() {
     assert!(source.next(true).await.unwrap().is_none(), "no epoch is needed to remember them");
     let old = dir.path().join("old.json").to_str().unwrap().to_owned();
     let noted = checkpoint.ledger().entry("0", &old).unwrap().unwrap();
-    assert_eq!((noted.state, noted.epoch, checkpoint.ledger().newest_ms("0")), (FileState::SkippedExisting, None, None));
+    assert_eq!(
+        (noted.state, noted.epoch, checkpoint.ledger().newest_ms("0")),
+        (FileState::SkippedExisting, None, None)
+    );
     put(dir.path(), "new.json", "{}", 1);
     // Started again before the first epoch: what came meanwhile is new.
     let mut again = FilesSource::open("0", &spec, checkpoint.ledger(), true).await.unwrap();

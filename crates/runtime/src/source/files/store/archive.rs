@@ -233,3 +233,89 @@ fn incomplete(url: &str) -> Error {
 fn path_of(url: &str, key: &str) -> Result<Path> {
     Path::parse(key).map_err(|e| store_error("look at", url, &e.into()))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::time::Duration;
+
+    use object_store::memory::InMemory;
+
+    use super::super::tests::remote;
+    use super::*;
+    use crate::checkpoint::FileState;
+
+    fn delete() -> CleanSource {
+        CleanSource { move_to: None, retention: Duration::from_secs(8 * 86_400) }
+    }
+
+    /// What the ledger knows of an object as it is now.
+    async fn known(remote: &Remote, key: &str) -> LedgerEntry {
+        let file = remote.look_at(key).await.unwrap().unwrap();
+        LedgerEntry {
+            source: "0".into(),
+            path: file.path,
+            state: FileState::Ingested,
+            size: file.size,
+            modified_ms: file.modified_ms,
+            epoch: Some(0),
+            discovered_ms: 0,
+            processed_ms: None,
+            committed_ms: 0,
+            rows: None,
+            archived: None,
+            reason: None,
+        }
+    }
+
+    async fn there(store: &Arc<dyn ObjectStore>, key: &str) -> Option<Bytes> {
+        let object = store.get(&Path::parse(key).unwrap()).await.ok()?;
+        Some(object.bytes().await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn objects_are_deleted_as_they_were_read_and_only_once() {
+        let remote = remote("s3://b/in", None, &[("in/a", b"1".to_vec()), ("in/b", b"2".to_vec())]).await;
+        let archive = Archive::new(remote.clone(), &delete(), &StoreOptions::default()).unwrap();
+        let (a, b) = (known(&remote, "in/a").await, known(&remote, "in/b").await);
+        remote.store.put(&Path::from("in/b"), b"other".to_vec().into()).await.unwrap();
+        let elsewhere = LedgerEntry { path: "s3://c/in/a".into(), ..a.clone() };
+        let cleaned = archive.clean(&[a.clone(), b, elsewhere]).await;
+        let outcomes: Vec<_> = cleaned.into_iter().map(|outcome| outcome.unwrap()).collect();
+        assert_eq!(outcomes[0].as_ref().unwrap().moved_to, None);
+        assert!(outcomes[1].as_ref().unwrap_err().contains("has changed"));
+        assert!(outcomes[2].as_ref().unwrap_err().contains("not below"));
+        assert_eq!((there(&remote.store, "in/a").await, there(&remote.store, "in/b").await.is_some()), (None, true));
+        assert!(archive.clean_one(&a).await.unwrap().is_ok(), "done again after a crash");
+    }
+
+    #[tokio::test]
+    async fn objects_are_copied_to_other_buckets_whatever_their_size() {
+        let large: Vec<u8> = (0..20_000_000u32).map(|i| (i % 253) as u8).collect();
+        let objects =
+            [("in/empty.json", Vec::new()), ("in/small.json", b"1".to_vec()), ("in/large.json", large.clone())];
+        let remote = remote("s3://b/in", None, &objects).await;
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let address = Address::parse("s3://c/done", true).unwrap().unwrap();
+        let to = Some(Destination { store: store.clone(), address, same_bucket: false });
+        let archive = Archive { remote: remote.clone(), to };
+        for (key, bytes) in &objects {
+            let entry = known(&remote, key).await;
+            let target = key.replace("in/", "done/");
+            let moved = archive.clean_one(&entry).await.unwrap().unwrap();
+            assert_eq!(moved.moved_to, Some(format!("s3://c/{target}")));
+            assert!(there(&store, &target).await.unwrap() == *bytes && there(&remote.store, key).await.is_none());
+            assert_eq!(archive.clean_one(&entry).await.unwrap().unwrap().moved_to, moved.moved_to, "done again");
+        }
+        // The copy was made, and then the process ended; the second byte from the end tells another object from it.
+        let mut other = large.clone();
+        other[19_999_998] ^= 1;
+        for (key, bytes, target) in [("in/large.json", large, "done/large.json"), ("in/large.json", other, "")] {
+            remote.store.put(&Path::from(key), bytes.into()).await.unwrap();
+            let entry = known(&remote, key).await;
+            let moved = archive.clean_one(&entry).await.unwrap().unwrap().moved_to.unwrap();
+            let renamed = format!("done/large.json.{}", entry.modified_ms);
+            assert_eq!(moved, format!("s3://c/{}", if target.is_empty() { &renamed } else { target }));
+        }
+    }
+}

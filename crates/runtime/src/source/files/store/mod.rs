@@ -10,6 +10,7 @@ mod connect;
 mod events;
 mod failure;
 mod inbox;
+mod listed;
 mod profile;
 mod queue;
 mod reader;
@@ -34,8 +35,9 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 pub use address::{Address, encoded_url, is_remote};
 pub use archive::Archive;
+pub use listed::listed_key;
 pub use reader::{Input, Inputs};
-pub use source::{ObjectsSource, listed_key};
+pub use source::ObjectsSource;
 
 use super::FileEntry;
 use super::glob::Glob;

@@ -12,14 +12,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use alluvium_planner::relation::{FilesSpec, SourceKind, SourceSpec};
-use alluvium_planner::store_options::IncrementalListing;
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use futures::{StreamExt, TryStreamExt};
-use serde::{Deserialize, Serialize};
 
 use super::connect::queue_required;
 use super::inbox::{Delivery, Inbox};
+use super::listed::{Listed, ListingState, listed_key};
 use super::queue::Queue;
 use super::waiting::{FoundBy, Waiting};
 use super::{Archive, POLL, Place, Remote, replaced};
@@ -38,9 +37,6 @@ use crate::source::{Backlog, Drift, EpochInput, ReadCounters, Source};
 
 /// While more waits than an epoch takes, a new listing waits this long.
 const RELIST: Duration = Duration::from_secs(10);
-
-/// So many listings out of eight are incremental, where that is the store's choice.
-const INCREMENTAL_MAX: u32 = 7;
 
 /// The queue is not emptied into memory: more waiting objects than this stay in it, or twice an epoch's.
 const WAITING_MAX: u64 = 2000;
@@ -78,30 +74,6 @@ pub struct ObjectsSource {
     unknown: Option<Arc<UnknownFields>>,
     /// Files of the last `next`: running them is a first run, anything else is a re-run.
     given: Mutex<Vec<FileEntry>>,
-}
-
-/// What this run knows of listings.
-#[derive(Default)]
-struct ListingState {
-    /// When the last full one began.
-    full_at: Option<Instant>,
-    /// When the last one ended.
-    ended_at: Option<Instant>,
-    /// Requests the last full one took.
-    full_requests: u64,
-    /// Incremental ones since the last full one.
-    incremental: u32,
-    /// Greatest key seen.
-    last: Option<String>,
-    /// A full listing whose objects are not all committed yet, and when it began.
-    owed_ms: Option<i64>,
-}
-
-/// Kept in the checkpoint: the queue that tells of what came after a full listing, and when that was.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Listed {
-    queue: String,
-    at_ms: i64,
 }
 
 impl ObjectsSource {
@@ -186,24 +158,8 @@ impl ObjectsSource {
         if rests && self.waiting.backlog().files > self.files_max() {
             return Ok(());
         }
-        let after = self.begin_after();
+        let after = self.listing.begin_after(&self.spec.options.store, self.overwrites);
         self.list(after).await
-    }
-
-    /// Where the next listing begins; None for a full one.
-    fn begin_after(&self) -> Option<String> {
-        let state = &self.listing;
-        let options = &self.spec.options.store;
-        let overdue =
-            options.backfill_interval.is_some_and(|every| state.full_at.is_none_or(|at| at.elapsed() >= every));
-        let incremental = match options.incremental_listing {
-            IncrementalListing::Never => false,
-            IncrementalListing::Always => true,
-            // An object that is written again keeps its name.
-            IncrementalListing::Auto if self.overwrites => false,
-            IncrementalListing::Auto => state.full_requests > 1 && state.incremental < INCREMENTAL_MAX,
-        };
-        state.last.clone().filter(|_| incremental && !overdue && state.full_at.is_some())
     }
 
     /// With notifications: whether a listing is called for beside them.
@@ -231,17 +187,11 @@ impl ObjectsSource {
             last = last.max(page.last);
             self.add(page.files, FoundBy::Listing).await?;
         }
-        let state = &mut self.listing;
-        state.ended_at = Some(Instant::now());
-        state.last = state.last.take().max(last);
+        self.listing.ended(last, full.then(|| (begun, remote.listed().1 - requests_before)));
         if full {
-            state.full_at = Some(begun);
-            state.full_requests = remote.listed().1 - requests_before;
-            state.incremental = 0;
-            state.owed_ms = Some(begun_ms);
+            self.listing.owed_ms = Some(begun_ms);
             return self.settle();
         }
-        state.incremental += 1;
         Ok(())
     }
 
@@ -396,11 +346,6 @@ impl ObjectsSource {
             format!("what {} found cannot be read: {error}", self.source_schema.title),
         )
     }
-}
-
-/// Under which name the checkpoint keeps what was listed; taken away, a source with notifications lists again.
-pub fn listed_key(id: &str) -> String {
-    format!("files/{id}/listed")
 }
 
 /// Cleaning of a spec that asks for it.

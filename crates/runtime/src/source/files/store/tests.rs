@@ -40,7 +40,7 @@ impl PaginatedListStore for Paged {
     }
 }
 
-async fn remote(path: &str, named: Option<&str>, objects: &[(&str, Vec<u8>)]) -> Arc<Remote> {
+pub(super) async fn remote(path: &str, named: Option<&str>, objects: &[(&str, Vec<u8>)]) -> Arc<Remote> {
     let store = Arc::new(InMemory::new());
     for (key, bytes) in objects {
         store.put(&Path::parse(key).unwrap(), bytes.clone().into()).await.unwrap();
