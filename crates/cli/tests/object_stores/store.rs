@@ -97,9 +97,9 @@ impl Store {
         self.tell(&json!({"do": "date", "bucket": bucket, "key": key, "at": at}));
     }
 
-    /// The keys in a bucket with at most a thousand objects.
-    pub fn keys(&mut self, bucket: &str) -> Vec<String> {
-        let keys = self.tell(&json!({"do": "keys", "bucket": bucket}));
+    /// The first thousand keys in a bucket that begin with `prefix`.
+    pub fn keys(&mut self, bucket: &str, prefix: &str) -> Vec<String> {
+        let keys = self.tell(&json!({"do": "keys", "bucket": bucket, "prefix": prefix}));
         keys.as_array().unwrap().iter().map(|key| key.as_str().unwrap().to_owned()).collect()
     }
 
