@@ -189,12 +189,54 @@ fn a_second_process_on_a_stream_is_refused_and_the_first_goes_on() {
     let second = engine.run("REFRESH STREAMING TABLE t");
     refused(&second, 3, "CHECKPOINT_LOCKED");
     assert!(second.stderr.contains(&first.id().to_string()), "the owner must be named:\n{}", second.stderr);
+    refused(&engine.run("ALTER STREAM t SKIP FILE '9.json'"), 3, "CHECKPOINT_LOCKED");
+    refused(&engine.run("ALTER STREAM t FORGET FILE '1.json'"), 3, "CHECKPOINT_LOCKED");
     engine.land("2.json", "{\"a\": 2}\n");
     eventually("the next commit", || Log::read(&engine.table("t")).rows == 2);
     interrupt(&first);
     first.wait().unwrap();
     engine.ask("REFRESH STREAMING TABLE t");
     rows(&engine, 2);
+}
+
+#[test]
+fn a_stream_of_another_process_can_be_looked_at_while_it_runs() {
+    let engine = Engine::new();
+    engine.land("0.json", "{\"a\": 0}\n");
+    let sql = stream(&engine, "TRIGGER PROCESSING TIME '0 seconds'");
+    let mut first = engine.command().args(["-c", &sql]).stderr(Stdio::null()).spawn().unwrap();
+    eventually("the first commit", || Log::read(&engine.table("t")).rows == 1);
+    // Arrivals, commits and looks of several processes all the time.
+    for at in 1..=12 {
+        engine.land(&format!("{at}.json"), format!("{{\"a\": {at}}}\n"));
+        let looks: Vec<_> = ["SHOW EPOCHS FROM t", "SHOW FILES FROM t", "DESCRIBE STREAM t", "SHOW STREAMS"]
+            .into_iter()
+            .map(|look| engine.start(look))
+            .collect();
+        for look in looks {
+            let output = look.wait_with_output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        eventually("the next commit", || Log::read(&engine.table("t")).rows == at + 1);
+    }
+    eventually("the ledger", || {
+        engine.ask("SELECT count(*) AS n FROM cloud_files_state('t') WHERE state = 'ingested'")[0]["n"] == 13
+    });
+    let epochs = engine.ask("SHOW EPOCHS FROM t");
+    let files: u64 = epochs.iter().map(|epoch| epoch["files"].as_u64().unwrap()).sum();
+    assert_eq!(files, 13, "{epochs:?}");
+    let streams = engine.ask("SHOW STREAMS");
+    assert_eq!(streams[0]["state"], "RUNNING ELSEWHERE");
+    assert_eq!(streams[0]["last_epoch"].as_u64(), Some(epochs.len() as u64 - 1));
+    let described = engine.ask("DESCRIBE STREAM t");
+    assert!(described.iter().any(|row| row["property"] == "last epoch"), "{described:?}");
+    let shown = engine.ask("SHOW FILES FROM t WHERE state = 'ingested'");
+    assert_eq!(shown.len(), 13);
+    assert!(first.try_wait().unwrap().is_none(), "the stream was disturbed");
+    interrupt(&first);
+    first.wait().unwrap();
+    rows(&engine, 13);
+    assert_eq!(engine.ask("SHOW STREAMS")[0]["state"], "STOPPED");
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! Streams from object stores: exactly once across kills, with listing and with notifications; and what is told when
 //! a store cannot be read.
 //!
-//! S3 and SQS are moto, see `object_stores/store.rs`. `ALLUVIUM_OBJECTS` sets the number of objects of the tests with
+//! S3 and SQS are moto, see `object_stores/store.rs`; Google's store is moto too, whose XML it understands. `ALLUVIUM_OBJECTS` sets the number of objects of the tests with
 //! kills (default 300). `ALLUVIUM_AZURITE` names the `azurite-blob` program; without it Azure's test is skipped.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod engine;
+#[path = "object_stores/options.rs"]
+mod options;
 #[path = "object_stores/store.rs"]
 mod store;
 
@@ -98,8 +100,14 @@ impl Bench {
     /// Waits until the table on disk has all rows.
     #[track_caller]
     fn arrived(&self, when: &str) {
+        self.has_rows(self.objects * ROWS, when);
+    }
+
+    /// Waits until the table on disk has so many rows.
+    #[track_caller]
+    fn has_rows(&self, rows: u64, when: &str) {
         let begun = Instant::now();
-        while Log::read(&self.engine.table("bronze")).rows < self.objects * ROWS {
+        while Log::read(&self.engine.table("bronze")).rows < rows {
             assert!(begun.elapsed() < PATIENCE, "{when}: {} rows", Log::read(&self.engine.table("bronze")).rows);
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -362,6 +370,25 @@ fn azure_is_read_like_the_others() {
     );
     let rows = engine.ask(&format!("{create} {create} SELECT count(*) AS n, sum(id) AS s, min(p) AS p FROM t"));
     assert_eq!(rows, [serde_json::json!({"n": 25, "s": 300, "p": "az://lake/in/a%200.json"})]);
+    // The other spelling of a container, and what is done with objects besides reading them.
+    let moves = format!(
+        "CREATE STREAMING TABLE u AS SELECT id FROM cloud_files('abfss://lake@devstoreaccount1.dfs.core.windows.net/in', \
+         'json', map('connectionString', '{connection}', 'schema', 'id BIGINT', 'cleanSource', 'MOVE', \
+         'cleanSource.moveDestination', 'abfss://lake@devstoreaccount1.dfs.core.windows.net/done', \
+         'cleanSource.retentionDuration', '0 seconds'));"
+    );
+    let files = |table: &str| format!("SELECT state, count(*) AS n FROM cloud_files_state('{table}') GROUP BY state;");
+    let again = format!(
+        "{moves} ALTER STREAM t FORGET FILE 'a 3.json'; ALTER STREAM t SKIP FILE 'az://lake/in/b.json'; {create} {} \
+         SELECT count(*) AS n FROM cloud_files_state('u') WHERE move_location LIKE 'abfss://%/done/a %.json'; \
+         SELECT count(*) AS n FROM (SELECT * FROM t)",
+        files("t")
+    );
+    let rows = engine.ask(&again);
+    // What was moved away is not there to be read again.
+    let counted = |state: &str, n: u64| rows.contains(&serde_json::json!({"state": state, "n": n}));
+    assert!(counted("ingested", 24) && counted("skipped", 1), "{rows:?}");
+    assert_eq!(rows[rows.len() - 2..], [serde_json::json!({"n": 25}), serde_json::json!({"n": 25})]);
 }
 
 #[test]

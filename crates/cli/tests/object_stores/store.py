@@ -5,17 +5,23 @@ what was asked of the store.
 """
 
 import collections
+import datetime
 import json
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import boto3
+from moto.s3.models import s3_backends
 from moto.sqs.models import Queue
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 counts = collections.Counter()
+# Requests to be refused: by kind, how often still and with which status.
+refusals = {}
+
+SIGNED = "AWS4-HMAC-SHA256 Credential=key/20240101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
 
 # moto replaces a queue's list when it deletes from it, so that a message added by another thread meanwhile is lost.
 delete_unlocked = Queue.delete_message
@@ -43,11 +49,20 @@ def counted(application):
         target = environ.get("HTTP_X_AMZ_TARGET", "")
         query = environ.get("QUERY_STRING", "")
         if target:
-            counts[target.split(".")[-1]] += 1
+            kind = target.split(".")[-1]
         elif "list-type" in query:
-            counts["list"] += 1
+            kind = "list"
         else:
-            counts[environ["REQUEST_METHOD"].lower()] += 1
+            kind = environ["REQUEST_METHOD"].lower()
+        counts[kind] += 1
+        # Google's client signs nothing here, and what nobody signed may not read.
+        environ.setdefault("HTTP_AUTHORIZATION", SIGNED)
+        times, status = refusals.get(kind, (0, 0))
+        if times > 0:
+            refusals[kind] = (times - 1, status)
+            counts["refused"] += 1
+            start_response(f"{status} Later", [("Content-Type", "application/xml")])
+            return [b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"]
         return application(environ, start_response)
 
     return serve
@@ -77,6 +92,17 @@ def queue(name, bucket):
     return url
 
 
+def date(bucket, key, at):
+    """Makes an object one of another day."""
+    store = next(s for account in s3_backends.values() for s in account.values() if bucket in s.buckets)
+    store.buckets[bucket].keys[key].last_modified = datetime.datetime.fromisoformat(at)
+
+
+def keys(bucket, prefix):
+    found = s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
+    return [entry["Key"] for entry in found]
+
+
 def depth(url):
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
@@ -93,6 +119,14 @@ def answer(command):
             s3.delete_object(Bucket=bucket, Key=key)
         case {"do": "queue", "name": name, "bucket": bucket}:
             return queue(name, bucket)
+        case {"do": "silence", "bucket": bucket}:
+            s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={})
+        case {"do": "date", "bucket": bucket, "key": key, "at": at}:
+            date(bucket, key, at)
+        case {"do": "keys", "bucket": bucket, "prefix": prefix}:
+            return keys(bucket, prefix)
+        case {"do": "refuse", "kind": kind, "times": times, "status": status}:
+            refusals[kind] = (times, status)
         case {"do": "send", "queue": url, "body": body}:
             sqs.send_message(QueueUrl=url, MessageBody=body)
         case {"do": "depth", "queue": url}:

@@ -90,20 +90,6 @@ impl DiscoveryOptions {
         Ok(())
     }
 
-    /// The option, by its name, that is not carried out for a stream of objects in a store.
-    pub fn only_of_local_streams(&self) -> Option<&'static str> {
-        [
-            (self.allow_overwrites, "allowOverwrites"),
-            (self.max_file_age.is_some(), "maxFileAge"),
-            (self.modified_after_us.is_some(), "modifiedAfter"),
-            (self.modified_before_us.is_some(), "modifiedBefore"),
-            (self.ignored_path_segment_regex.is_some(), "ignoredPathSegmentRegex"),
-            (self.clean_source.is_some(), "cleanSource"),
-        ]
-        .into_iter()
-        .find_map(|(given, name)| given.then_some(name))
-    }
-
     /// The option, by its name, that means something only to a stream.
     pub fn only_of_streams(&self) -> Option<&'static str> {
         [

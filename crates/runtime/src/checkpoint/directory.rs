@@ -41,6 +41,23 @@ pub(super) fn prepare(dir: &Path, stream: &str) -> Result<Prepared> {
     Ok(Prepared { database, query_id, lock })
 }
 
+/// The database of the checkpoint in `dir` and its query's id, to be looked at while another process may hold it. None
+/// where nothing was made yet.
+pub(super) fn existing(dir: &Path) -> Result<Option<(PathBuf, String)>> {
+    let database = dir.join(DATABASE);
+    // RocksDB writes this file last.
+    if !database.join("CURRENT").exists() {
+        return Ok(None);
+    }
+    let format = dir.join(FORMAT_FILE);
+    let found = fs::read_to_string(&format).map_err(|e| Error::io("read", &format, &e))?;
+    if found.trim_end() != FORMAT {
+        return Err(unknown_format(dir, found.trim_end()));
+    }
+    let query_id = query_id(dir).ok_or_else(|| super::unreadable(&dir.display().to_string(), "its query id"))?;
+    Ok(Some((database, query_id)))
+}
+
 /// Id and format are written before the database exists, the format last.
 fn begin(dir: &Path) -> Result<()> {
     write_durably(&dir.join(QUERY_FILE), &uuid::Uuid::new_v4().to_string())?;

@@ -7,6 +7,7 @@
 mod alteration;
 mod cleaning;
 mod entry;
+mod existing;
 #[cfg(test)]
 mod tests;
 

@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::path::Path;
+use std::time::Duration;
 
 use alluvium_parser::Diagnostic;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,12 @@ use crate::error::{Error, Result};
 
 const LOCK_FILE: &str = "lock";
 const OWNER_FILE: &str = "owner.json";
+
+/// Whoever only looks whether the lock is held has it for a moment; to be taken it is tried so often,
+const TRIES: u32 = 5;
+
+/// and so long apart.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Held until dropped.
 #[derive(Debug)]
@@ -35,16 +42,26 @@ impl Lock {
         let path = dir.join(LOCK_FILE);
         let file = File::options().create(true).truncate(false).write(true).open(&path);
         let file = file.map_err(|e| Error::io("open", &path, &e))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(locked(dir)),
-            Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path, &e)),
+        let mut tries = 1;
+        while let Err(refusal) = file.try_lock() {
+            match refusal {
+                TryLockError::WouldBlock if tries < TRIES => std::thread::sleep(PAUSE),
+                TryLockError::WouldBlock => return Err(locked(dir)),
+                TryLockError::Error(e) => return Err(Error::io("lock", &path, &e)),
+            }
+            tries += 1;
         }
         let owner = Owner { pid: std::process::id(), host: host(), stream: stream.to_string(), since_ms: now_ms() };
         let record = serde_json::to_vec(&owner).map_err(|e| Error::internal(e.to_string()))?;
         let owner_path = dir.join(OWNER_FILE);
         fs::write(&owner_path, record).map_err(|e| Error::io("write", &owner_path, &e))?;
         Ok(Lock { _file: file })
+    }
+
+    /// Whether anybody, of this process or another, holds the lock of the checkpoint in `dir`.
+    pub(super) fn is_held(dir: &Path) -> bool {
+        let Ok(file) = File::open(dir.join(LOCK_FILE)) else { return false };
+        matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
     }
 }
 

@@ -16,6 +16,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use alluvium_parser::Diagnostic;
 use serde::de::DeserializeOwned;
@@ -29,6 +30,12 @@ use crate::error::{Error, Result};
 use crate::metrics::EpochRecord;
 use crate::source::EpochInput;
 use crate::state::{Batch, Column, MemoryStore, RocksStore, StagedState, StateSize, StateStore, StateTable};
+
+/// A checkpoint that is looked at while it is held is opened again so often at most,
+const READ_TRIES: u32 = 20;
+
+/// and so long after.
+const READ_PAUSE: Duration = Duration::from_millis(20);
 
 /// What an epoch is going to do, durable before it does anything. Running it again gives the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -93,6 +100,28 @@ impl Checkpoint {
         let store = RocksStore::open(&prepared.database, Box::new(prepared.lock))?;
         directory::finish(dir)?;
         Checkpoint::on(Arc::new(store), prepared.query_id, &dir.display().to_string())
+    }
+
+    /// The checkpoint in `dir` as it is now, to be looked at only; None where none was made yet. Neither disturbs nor
+    /// is disturbed by the process that holds it, and what that commits later is not seen.
+    pub fn open_to_read(dir: &Path) -> Result<Option<Checkpoint>> {
+        let Some((database, query_id)) = directory::existing(dir)? else { return Ok(None) };
+        let mut tries = 1;
+        let store = loop {
+            match RocksStore::open_to_read(&database) {
+                Ok(store) => break store,
+                // Its owner replaced a file between two that were opened here.
+                Err(_) if tries < READ_TRIES && lock::Lock::is_held(dir) => std::thread::sleep(READ_PAUSE),
+                Err(error) => return Err(error),
+            }
+            tries += 1;
+        };
+        Checkpoint::on(Arc::new(store), query_id, &dir.display().to_string()).map(Some)
+    }
+
+    /// Whether a process holds the checkpoint in `dir`: its stream runs, or a statement writes to it.
+    pub fn is_held(dir: &Path) -> bool {
+        lock::Lock::is_held(dir)
     }
 
     /// The id of the query whose checkpoint is in `dir`, without opening it; None where there is no checkpoint.
@@ -236,6 +265,16 @@ impl Checkpoint {
     pub fn put_meta(&self, key: &str, value: &str) -> Result<()> {
         let mut batch = Batch::default();
         batch.put(Column::Meta, named_key(key), value);
+        self.shared.store.write(batch, true)
+    }
+
+    /// Takes a value kept by name away, durably; nothing happens where it is not.
+    pub fn remove_meta(&self, key: &str) -> Result<()> {
+        if self.meta(key)?.is_none() {
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        batch.delete(Column::Meta, named_key(key));
         self.shared.store.write(batch, true)
     }
 

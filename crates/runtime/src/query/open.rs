@@ -182,25 +182,41 @@ async fn open_table(spec: &SourceSpec, checkpoint: &Checkpoint, id: &str) -> Res
     Ok(source)
 }
 
+/// A file source whose path was changed keeps its id, and with it the files it knows: those below both paths are not
+/// read again. That is where one file source has gone and one has come, and no epoch of the former is to be finished.
+fn moved(known: &[String], plan: &StreamingPlan, checkpoint: &Checkpoint) -> Result<Option<(usize, String)>> {
+    let now: Vec<String> = plan.sources.iter().map(|source| identity(source)).collect();
+    let of_files = |identity: &&String| identity.starts_with("files:");
+    let mut gone = (0..known.len()).filter(|at| of_files(&&known[*at]) && !now.contains(&known[*at]));
+    let mut come = now.iter().filter(|identity| of_files(identity) && !known.contains(identity));
+    let (Some(from), None, Some(to), None) = (gone.next(), gone.next(), come.next(), come.next()) else {
+        return Ok(None);
+    };
+    Ok(checkpoint.pending_intent()?.is_none().then(|| (from, to.clone())))
+}
+
 async fn open_sources(
     plan: &StreamingPlan,
     checkpoint: &Checkpoint,
     first_start: bool,
 ) -> Result<Vec<(String, Box<dyn Source>)>> {
     let mut known = source_ids(checkpoint)?;
+    let moved = moved(&known, plan, checkpoint)?;
     let before = known.len();
     let mut taken: Vec<usize> = Vec::new();
     let mut sources: Vec<(String, Box<dyn Source>)> = Vec::new();
     for spec in &plan.sources {
         let identity = identity(spec);
         let at = (0..known.len()).find(|at| known[*at] == identity && !taken.contains(at));
+        let from = moved.as_ref().filter(|(_, to)| *to == identity).map(|(at, _)| *at);
+        let at = at.or(from);
         let at = at.unwrap_or_else(|| {
             known.push(identity);
             known.len() - 1
         });
         taken.push(at);
         let id = at.to_string();
-        let fresh = first_start || at >= before;
+        let fresh = first_start || at >= before || from == Some(at);
         let source: Box<dyn Source> = match &spec.kind {
             SourceKind::Files(files) if is_remote(&files.path) => {
                 Box::new(ObjectsSource::open(&id, spec, checkpoint.clone(), fresh).await?)
@@ -210,7 +226,10 @@ async fn open_sources(
         };
         sources.push((id, source));
     }
-    if known.len() > before {
+    if let Some((at, to)) = &moved {
+        known[*at].clone_from(to);
+    }
+    if known.len() > before || moved.is_some() {
         let text = serde_json::to_string(&known).map_err(|e| Error::internal(e.to_string()))?;
         checkpoint.put_meta(SOURCE_IDS, &text)?;
     }

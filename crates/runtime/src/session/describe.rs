@@ -186,7 +186,7 @@ impl Session {
             rows.push(("backlog".into(), format!("{} files, {} bytes", status.backlog.files, status.backlog.bytes)));
             rows.extend(status.facts.iter().cloned());
         }
-        let stored = self.with_checkpoint(&entry, &stream, |checkpoint| {
+        let stored = self.read_checkpoint(&entry, &stream, |checkpoint| {
             let mut rows = Vec::new();
             if let Some(last) = checkpoint.last_committed()? {
                 rows.push((

@@ -117,7 +117,13 @@ impl Session {
         Ok(selections)
     }
 
-    pub(super) fn alter_file(&self, name: &Name, change: FileChange, typed: &Text) -> Result<Outcome> {
+    pub(super) async fn alter_file(&self, name: &Name, change: FileChange, typed: &Text) -> Result<Outcome> {
+        let (session, name, typed) = (Session { inner: self.inner.clone() }, name.clone(), typed.clone());
+        blocking(move || session.alter_file_now(&name, change, &typed)).await
+    }
+
+    /// Blocks.
+    fn alter_file_now(&self, name: &Name, change: FileChange, typed: &Text) -> Result<Outcome> {
         let (entry, stream) = self.streaming_entry(name)?;
         let altered = self.with_checkpoint(&entry, &stream, |checkpoint| {
             let selections = self.selections(&stream, Some(checkpoint))?;
@@ -167,15 +173,19 @@ impl Session {
         let ledger = checkpoint.ledger();
         for (id, _, selection) in self.selections(stream, Some(checkpoint))? {
             let Some(selection) = selection.filter(|_| !id.is_empty()) else { continue };
+            if let Some(problem) = ledger.cleaning_problem(&id)? {
+                rows.push((format!("source {id} cleaning"), problem));
+            }
+            if selection.is_remote() {
+                // A listing has its price; SHOW FILES makes one.
+                continue;
+            }
             let ignored = selection.ignored(ledger.newest_ms(&id))?;
             let total: u64 = ignored.values().map(|ignored| ignored.files).sum();
             if total > 0 {
                 let reasons: Vec<String> =
                     ignored.iter().map(|(reason, ignored)| format!("{}: {reason}", ignored.files)).collect();
                 rows.push((format!("source {id} ignores"), format!("{total} files ({})", reasons.join("; "))));
-            }
-            if let Some(problem) = ledger.cleaning_problem(&id)? {
-                rows.push((format!("source {id} cleaning"), problem));
             }
         }
         Ok(rows)
@@ -201,6 +211,11 @@ impl Session {
     }
 }
 
+/// Runs `job` on a thread that may block.
+async fn blocking<R: Send + 'static>(job: impl FnOnce() -> Result<R> + Send + 'static) -> Result<R> {
+    tokio::task::spawn_blocking(job).await.map_err(|e| Error::internal(format!("a statement ended early: {e}")))?
+}
+
 fn includes_existing(relation: &FileRelation) -> bool {
     let RelationKind::Files { options, read_files, .. } = &relation.kind else { return true };
     FilesOptions::parse(options, *read_files).map_or(true, |(options, _)| options.include_existing_files)
@@ -222,6 +237,10 @@ fn candidates(selections: &Selections, typed: &Text) -> Vec<String> {
 fn forget(checkpoint: &Checkpoint, selections: &Selections, stream: &str, typed: &Text) -> Result<String> {
     let sources: Vec<String> = selections.iter().map(|(id, _, _)| id.clone()).filter(|id| !id.is_empty()).collect();
     for path in candidates(selections, typed) {
+        // What was read is not told again by a queue: it is found by a listing.
+        for source in sources.iter().filter(|_| files::is_remote(&path)) {
+            checkpoint.remove_meta(&files::listed_key(source))?;
+        }
         let known = checkpoint.forget_file(&sources, &path);
         if known.map_err(|refusal| refused(refusal, stream, typed))? > 0 {
             return Ok(format!("stream `{stream}` reads `{path}` again when it finds it"));
@@ -320,7 +339,7 @@ impl PartitionStream for FileRows {
         builder.spawn_blocking(move || {
             let session = session.ok_or(Error::Interrupted)?;
             let give = |batch: RecordBatch| out.blocking_send(Ok(batch)).is_ok();
-            let read = session.with_checkpoint(&entry, &stream, |checkpoint| {
+            let read = session.read_checkpoint(&entry, &stream, |checkpoint| {
                 session.file_rows(&entry.name, &stream, Some(checkpoint), all, &give)
             });
             if read?.is_none() {

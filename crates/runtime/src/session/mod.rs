@@ -125,7 +125,7 @@ impl Session {
             K::DescribeStream { name } => self.describe_stream(name),
             K::ShowEpochs { name, limit } => self.show_epochs(name, *limit),
             K::ShowFiles { query } => self.show_files(query).await,
-            K::AlterFile { name, change, path } => self.alter_file(name, *change, path),
+            K::AlterFile { name, change, path } => self.alter_file(name, *change, path).await,
             K::SetTrigger { name, trigger } => self.set_trigger(name, trigger).await,
             K::Preview { relation, span } => self.preview(relation, *span).await,
             K::ShowRelations { views, schema, pattern } => {

@@ -108,13 +108,10 @@ impl Session {
         if let Some(handle) = running {
             last = handle.status().last;
         } else if stream.checkpoint.exists() {
-            match Checkpoint::open(&stream.checkpoint, &entry.name) {
-                Ok(checkpoint) => {
-                    last = checkpoint.last_committed()?;
-                    query_id = Some(checkpoint.query_id().to_string());
-                }
-                Err(Error::Environment(d)) if d.code == "CHECKPOINT_LOCKED" => locked = true,
-                Err(error) => return Err(error),
+            locked = Checkpoint::is_held(&stream.checkpoint);
+            if let Some(checkpoint) = Checkpoint::open_to_read(&stream.checkpoint)? {
+                last = checkpoint.last_committed()?;
+                query_id = Some(checkpoint.query_id().to_string());
             }
         }
         let query_id = query_id.or_else(|| Checkpoint::stored_query_id(&stream.checkpoint));
@@ -140,7 +137,7 @@ impl Session {
     pub(super) fn show_epochs(&self, name: &Name, limit: Option<u64>) -> Result<Outcome> {
         let (entry, stream) = self.streaming_entry(name)?;
         let limit = limit.map(|limit| limit as usize);
-        let records = self.with_checkpoint(&entry, &stream, |checkpoint| checkpoint.epochs(limit))?.unwrap_or_default();
+        let records = self.read_checkpoint(&entry, &stream, |checkpoint| checkpoint.epochs(limit))?.unwrap_or_default();
         let real = |get: fn(&EpochRecord) -> f64| records.iter().map(move |r| Some(get(r)));
         let number = |get: fn(&EpochRecord) -> u64| records.iter().map(move |r| Some(get(r)));
         Table::new()
@@ -165,7 +162,23 @@ impl Session {
             .rows()
     }
 
-    /// Looks into a stream's checkpoint: the running stream's own if it runs here. None: there is none yet.
+    /// Looks into a stream's checkpoint, wherever the stream runs: its own if it runs here, else as it is on disk now.
+    /// None: there is none yet.
+    pub(super) fn read_checkpoint<T>(
+        &self,
+        entry: &Entry,
+        stream: &StreamEntry,
+        look: impl FnOnce(&Checkpoint) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let running = self.running(&entry.name).and_then(|handle| handle.checkpoint());
+        match running.map_or_else(|| Checkpoint::open_to_read(&stream.checkpoint), |own| Ok(Some(own)))? {
+            Some(checkpoint) => look(&checkpoint).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Changes a stream's checkpoint: the running stream's own if it runs here. None: there is none yet. Errors:
+    /// CHECKPOINT_LOCKED when it runs elsewhere.
     pub(super) fn with_checkpoint<T>(
         &self,
         entry: &Entry,

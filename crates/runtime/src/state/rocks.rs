@@ -25,6 +25,8 @@ const STEPS_BEFORE_SEEK: usize = 8;
 pub struct RocksStore {
     db: DB,
     path: PathBuf,
+    /// Another process may write it; here nothing is written.
+    only_read: bool,
     /// Released after the database is closed: fields drop in order.
     _guard: Box<dyn Any + Send + Sync>,
 }
@@ -36,7 +38,23 @@ impl RocksStore {
         let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
         let families = Column::ALL.map(|column| ColumnFamilyDescriptor::new(column.name(), family(column, &cache)));
         let db = DB::open_cf_descriptors(&database(), path, families).map_err(|e| failure("open", path, &e))?;
-        Ok(RocksStore { db, path: path.to_path_buf(), _guard: guard })
+        Ok(RocksStore { db, path: path.to_path_buf(), only_read: false, _guard: guard })
+    }
+
+    /// Opens the database at `path` as it is now, while its owner goes on with it undisturbed: nothing of it is
+    /// written, locked or kept from being deleted.
+    pub fn open_to_read(path: &Path) -> Result<RocksStore> {
+        let scratch = tempfile::tempdir().map_err(|e| Error::io("create", &std::env::temp_dir(), &e))?;
+        let mut options = database();
+        options.create_if_missing(false);
+        options.create_missing_column_families(false);
+        // All of its files are opened at once: the owner may remove some from the directory at any time.
+        options.set_max_open_files(-1);
+        let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
+        let families = Column::ALL.map(|column| ColumnFamilyDescriptor::new(column.name(), family(column, &cache)));
+        let db = DB::open_cf_descriptors_as_secondary(&options, path, scratch.path(), families)
+            .map_err(|e| failure("open", path, &e))?;
+        Ok(RocksStore { db, path: path.to_path_buf(), only_read: true, _guard: Box::new(scratch) })
     }
 
     fn family(&self, column: Column) -> Result<&ColumnFamily> {
@@ -138,6 +156,9 @@ impl StateStore for RocksStore {
     }
 
     fn write(&self, batch: Batch, durable: bool) -> Result<()> {
+        if self.only_read {
+            return Err(Error::internal(format!("`{}` was opened to be read, and is written", self.path.display())));
+        }
         let mut writes = WriteBatch::with_capacity_bytes(batch.bytes + batch.writes.len() * 16);
         for (column, from, until) in batch.ranges {
             writes.delete_range_cf(self.family(column)?, from, until);

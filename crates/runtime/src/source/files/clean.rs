@@ -5,12 +5,14 @@
 //! changes nothing. Errors hold nothing up: they are noted where DESCRIBE STREAM finds them, and tried again later.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use alluvium_parser::Diagnostic;
 use alluvium_planner::options::CleanSource;
 
 use super::root::{Root, local_path};
+use super::store::{Archive, wait};
 use super::{FileEntry, listing};
 use crate::checkpoint::{Archived, FileState, Ledger, LedgerEntry};
 use crate::clock::now_ms;
@@ -27,22 +29,42 @@ const RETRY: Duration = Duration::from_secs(60);
 pub struct Cleaner {
     source: String,
     ledger: Ledger,
+    files: Files,
+    retention_ms: i64,
+}
+
+/// How a file was cleaned, or why it is left alone for good.
+pub type Outcome = Result<Archived, String>;
+
+#[derive(Clone)]
+enum Files {
+    Local(LocalFiles),
+    Objects(Arc<Archive>),
+}
+
+/// Files below a local directory.
+#[derive(Clone)]
+struct LocalFiles {
     base: PathBuf,
     /// None: files are deleted.
     destination: Option<PathBuf>,
-    retention_ms: i64,
 }
 
 impl Cleaner {
     /// A cleaner of what `source` reads below `root`. Errors: those of [`destination`].
     pub fn new(source: &str, ledger: Ledger, root: &Root, options: &CleanSource) -> Result<Cleaner> {
-        Ok(Cleaner {
-            source: source.to_owned(),
-            ledger,
-            base: root.base.clone(),
-            destination: destination(root, options)?,
-            retention_ms: i64::try_from(options.retention.as_millis()).unwrap_or(i64::MAX),
-        })
+        let files = LocalFiles { base: root.base.clone(), destination: destination(root, options)? };
+        Ok(Cleaner::of(source, ledger, Files::Local(files), options))
+    }
+
+    /// A cleaner of the objects that `source` reads.
+    pub fn of_objects(source: &str, ledger: Ledger, archive: Archive, options: &CleanSource) -> Cleaner {
+        Cleaner::of(source, ledger, Files::Objects(Arc::new(archive)), options)
+    }
+
+    fn of(source: &str, ledger: Ledger, files: Files, options: &CleanSource) -> Cleaner {
+        let retention_ms = i64::try_from(options.retention.as_millis()).unwrap_or(i64::MAX);
+        Cleaner { source: source.to_owned(), ledger, files, retention_ms }
     }
 
     /// Cleans what is due. When the next file will be due, milliseconds since 1970 UTC; None when none waits.
@@ -55,16 +77,20 @@ impl Cleaner {
             let due = self.ledger.due(&self.source, until_ms, after.as_ref(), AT_ONCE)?;
             let Some(last) = due.last().cloned() else { break };
             after = Some(last);
-            let mut done = Vec::new();
+            let (mut files, mut done) = (Vec::new(), Vec::new());
             for (committed_ms, path) in due {
                 let known = self.ledger.entry(&self.source, &path)?;
                 match known.filter(|known| known.committed_ms == committed_ms && known.state == FileState::Ingested) {
                     // Forgotten, or read again, since: the ledger drops it from the queue and notes nothing.
                     None => done.push(((committed_ms, path), Err(String::new()))),
-                    Some(known) => match self.clean(&known) {
-                        Ok(outcome) => done.push(((committed_ms, path), outcome)),
-                        Err(error) => problem = Some(error.diagnostic().message),
-                    },
+                    Some(known) => files.push(known),
+                }
+            }
+            let outcomes = self.clean(&files)?;
+            for (file, outcome) in files.into_iter().zip(outcomes) {
+                match outcome {
+                    Ok(outcome) => done.push(((file.committed_ms, file.path), outcome)),
+                    Err(error) => problem = Some(error.diagnostic().message),
                 }
             }
             self.ledger.cleaned(&self.source, done)?;
@@ -81,8 +107,18 @@ impl Cleaner {
         now_ms().saturating_add(self.retention_ms)
     }
 
-    /// Deletes or moves one file; or why it is left alone for good.
-    fn clean(&self, known: &LedgerEntry) -> Result<Result<Archived, String>> {
+    /// Deletes or moves files; what became of each, in order.
+    fn clean(&self, files: &[LedgerEntry]) -> Result<Vec<Result<Outcome>>> {
+        match &self.files {
+            Files::Local(local) => Ok(files.iter().map(|known| local.clean(known)).collect()),
+            Files::Objects(archive) => wait(async { Ok(archive.clean(files).await) }),
+        }
+    }
+}
+
+impl LocalFiles {
+    /// Deletes or moves one file.
+    fn clean(&self, known: &LedgerEntry) -> Result<Outcome> {
         let path = Path::new(&known.path);
         let now = listing::stat(&known.path)?;
         if let Some(FileEntry { size, modified_ms, .. }) = now

@@ -11,7 +11,8 @@ use alluvium_parser::Diagnostic;
 use arrow::datatypes::Schema;
 
 use super::FileEntry;
-use super::read::{FileReader, Passes, ReadError, Reading, decode_error};
+use super::content::{FileReader, ReadError, Reading, decode_error};
+use super::read::Passes;
 use super::store::{Inputs, Place};
 use crate::error::{Error, Result};
 

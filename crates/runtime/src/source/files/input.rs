@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bad_records::Run;
 use crate::checkpoint::{FileState, LedgerEntry};
+use crate::clock::now_ms;
 use crate::source::Backlog;
 
 /// One file, as it was found.
@@ -27,6 +28,7 @@ pub struct FilesInput {
     /// Read, in this order.
     pub files: Vec<FileEntry>,
     /// Not read but remembered as if they had been: there before the first start of a stream that leaves those out.
+    /// Intents of former versions have them; now they are remembered at the first start itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<FileEntry>,
     /// When each of `files` was first seen, milliseconds since 1970 UTC; empty where that is not known.
@@ -55,15 +57,30 @@ impl PartialEq for Notes {
     }
 }
 
+/// What the ledger is to remember of files that were there before the first start of a stream that leaves those out.
+pub fn existing(source: &str, files: &[FileEntry]) -> Vec<LedgerEntry> {
+    let now_ms = now_ms();
+    let entry = |file: &FileEntry| LedgerEntry {
+        source: source.to_owned(),
+        path: file.path.clone(),
+        state: FileState::SkippedExisting,
+        size: file.size,
+        modified_ms: file.modified_ms,
+        epoch: None,
+        discovered_ms: now_ms,
+        processed_ms: None,
+        committed_ms: now_ms,
+        rows: None,
+        archived: None,
+        reason: None,
+    };
+    files.iter().map(entry).collect()
+}
+
 impl FilesInput {
     /// These files, in this order.
     pub fn new(files: Vec<FileEntry>) -> FilesInput {
         FilesInput { files, ..FilesInput::default() }
-    }
-
-    /// And these to be remembered without being read.
-    pub fn with_skipped(self, skipped: Vec<FileEntry>) -> FilesInput {
-        FilesInput { skipped, ..self }
     }
 
     /// Whether there is nothing to read and nothing to remember.

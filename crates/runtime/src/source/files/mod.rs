@@ -11,8 +11,11 @@
 //!
 //! Files in object stores are [`store`]'s.
 
+mod aging;
 mod bad_records;
 mod clean;
+mod cleaning;
+mod content;
 mod evolve;
 mod exec;
 mod glob;
@@ -57,13 +60,15 @@ pub use resolve::{
     store_schema,
 };
 pub use selection::{FileStatus, Selection, statuses};
-pub use store::{ObjectsSource, is_remote};
+pub use store::{ObjectsSource, is_remote, listed_key};
 
 use crate::checkpoint::{Alteration, Ledger};
 use crate::clock::now_ms;
 use crate::error::{Error, Result};
 use crate::source::{Backlog, Drift, EpochInput, ReadCounters, Source};
+use aging::Aging;
 use clean::Cleaner;
+use cleaning::Cleaning;
 use evolve::UnknownFields;
 use listing::Lister;
 use pending::Pending;
@@ -90,9 +95,6 @@ const POLL: Duration = Duration::from_millis(100);
 /// A watch that could not be had is tried again after this.
 const WATCH_RETRY: Duration = Duration::from_secs(30);
 
-/// Old files are forgotten this often, where they are.
-const FORGET: Duration = Duration::from_secs(3600);
-
 /// A directory that appeared is looked at once more after this: its own watch begins a moment after it does.
 const SECOND_LOOK: Duration = Duration::from_millis(100);
 
@@ -107,8 +109,7 @@ pub struct FilesSource {
     hidden: Hidden,
     times: Times,
     cleaning: Option<Cleaning>,
-    /// When files too old to count were last forgotten, and the work of it.
-    forgotten: Option<(Instant, JoinHandle<Result<()>>)>,
+    aging: Aging,
     backlog: Backlog,
     frozen: bool,
     looks: u64,
@@ -128,9 +129,6 @@ pub struct FilesSource {
 struct Discovery {
     lister: Lister,
     pending: Pending,
-    /// First start without existing files: what was there, to be remembered with the first epoch.
-    skipped: Vec<FileEntry>,
-    skip_existing: bool,
     /// A listing left out files that were being written: the next one looks everywhere again.
     left_out: bool,
 }
@@ -145,27 +143,31 @@ enum Part<'p> {
 impl Discovery {
     /// Lists and takes in what is new, without the files that are known to be unfinished.
     fn list(&mut self, part: Part<'_>, watch: Option<&Watch>) -> Result<()> {
-        let Discovery { lister, pending, skipped, left_out, .. } = self;
+        let Discovery { lister, pending, left_out } = self;
+        if matches!(part, Part::All) {
+            pending.begin_again();
+        }
         let mut take = |paths: &mut Vec<String>| {
             *left_out |= watch.is_some_and(|watch| watch.leave_out_written(paths));
             pending.add(paths)
         };
         match part {
-            Part::All => lister.visit(true, &mut take)?,
-            Part::Recent => lister.visit(false, &mut take)?,
-            Part::Below(folder) => lister.visit_below(folder, &mut take)?,
+            Part::All => lister.visit(true, &mut take),
+            Part::Recent => lister.visit(false, &mut take),
+            Part::Below(folder) => lister.visit_below(folder, &mut take),
         }
-        // Until the first epoch is committed the ledger does not know them.
-        pending.forget(skipped);
-        Ok(())
     }
-}
 
-/// Cleaning of files that were read, and when it is due next.
-struct Cleaning {
-    cleaner: Cleaner,
-    due_ms: Option<i64>,
-    running: Option<JoinHandle<Result<Option<i64>>>>,
+    /// Remembers every file that is there now as one that is not to be read, some thousands at a time.
+    fn pass_over_existing(&mut self, ledger: &Ledger, source: &str) -> Result<()> {
+        self.lister.visit(true, &mut |paths| {
+            let mut files = Vec::with_capacity(paths.len());
+            for path in paths.iter() {
+                files.extend(listing::stat(path)?);
+            }
+            ledger.note_existing(source, input::existing(source, &files))
+        })
+    }
 }
 
 enum Watching {
@@ -185,7 +187,9 @@ impl FilesSource {
         if lister.root().target == Target::File {
             return Err(resolve::one_file(&files.path).at_least(spec.span));
         }
-        let skip_existing = first_start && !files.options.include_existing_files;
+        let pass_over = first_start
+            && !files.options.include_existing_files
+            && !ledger.existing_are_noted(source_id, &files.path)?;
         let base = lister.root().base.clone();
         let (hidden, times) = (lister.hidden().clone(), Times::of(&files.options.discovery));
         let overwrites = files.options.discovery.allow_overwrites;
@@ -194,7 +198,7 @@ impl FilesSource {
         let cleaner = clean.map(|clean| Cleaner::new(source_id, ledger.clone(), lister.root(), clean)).transpose()?;
         let (at, to, cleans) = (source_id.to_owned(), ledger.clone(), cleaner.is_some());
         blocking(move || to.set_cleaning(&at, cleans)).await?;
-        let work = Discovery { lister, pending, skipped: Vec::new(), skip_existing, left_out: false };
+        let work = Discovery { lister, pending, left_out: false };
         let mut source = FilesSource {
             spec: files.clone(),
             source_schema: spec.clone(),
@@ -204,9 +208,8 @@ impl FilesSource {
             base,
             hidden,
             times,
-            // What an earlier run left is due at once.
-            cleaning: cleaner.map(|cleaner| Cleaning { cleaner, due_ms: Some(0), running: None }),
-            forgotten: None,
+            cleaning: cleaner.map(Cleaning::new),
+            aging: Aging::default(),
             backlog: Backlog::default(),
             frozen: false,
             looks: 0,
@@ -218,8 +221,10 @@ impl FilesSource {
             unknown: unknown_fields(files)?,
             given: Mutex::new(Vec::new()),
         };
-        if skip_existing {
-            source.list(true).await?;
+        if pass_over {
+            let (ledger, id) = (source.ledger.clone(), source.id.clone());
+            source.work(move |discovery| discovery.pass_over_existing(&ledger, &id)).await?;
+            source.ledger.existing_noted(&source.id, &files.path)?;
         }
         Ok(source)
     }
@@ -228,7 +233,11 @@ impl FilesSource {
     async fn look(&mut self) -> Result<()> {
         self.looks += 1;
         self.tend_watch().await;
-        self.forget_old().await?;
+        self.aging.tend(self.times, &self.ledger, &self.id).await?;
+        if lock(&self.work).pending.is_cut() {
+            // The listing that is made when those at hand have been read finds everything else.
+            return Ok(());
+        }
         if self.backfill_due() {
             return self.list(true).await;
         }
@@ -296,11 +305,7 @@ impl FilesSource {
         self.work(move |discovery| {
             let left_out = std::mem::take(&mut discovery.left_out);
             let part = if all || left_out { Part::All } else { Part::Recent };
-            discovery.list(part, watch.as_deref())?;
-            if std::mem::take(&mut discovery.skip_existing) {
-                discovery.skipped = discovery.pending.take_all();
-            }
-            Ok(())
+            discovery.list(part, watch.as_deref())
         })
         .await?;
         self.listed = Some((Instant::now(), begun.elapsed()));
@@ -309,6 +314,15 @@ impl FilesSource {
             self.listed_all = Some(begun);
         }
         Ok(())
+    }
+
+    /// Lists everything again where fewer than `files_max` files are at hand because not all that wait are kept.
+    async fn list_more(&mut self, files_max: u64) -> Result<()> {
+        if !lock(&self.work).pending.lacks(files_max) {
+            return Ok(());
+        }
+        lock(&self.work).pending.keep_at_least(files_max);
+        self.list(true).await
     }
 
     fn backfill_due(&self) -> bool {
@@ -338,40 +352,11 @@ impl FilesSource {
         .await
     }
 
-    /// Begins to forget files that are too old to count, now and then.
-    async fn forget_old(&mut self) -> Result<()> {
-        let Some(oldest_ms) = self.times.oldest_ms(self.ledger.newest_ms(&self.id)) else { return Ok(()) };
-        if let Some((at, work)) = &mut self.forgotten {
-            if at.elapsed() < FORGET || !work.is_finished() {
-                return Ok(());
-            }
-            work.await.map_err(|e| Error::internal(format!("forgetting old files ended early: {e}")))??;
-        }
-        let (ledger, id) = (self.ledger.clone(), self.id.clone());
-        let work = tokio::task::spawn_blocking(move || ledger.forget_older(&id, oldest_ms).map(|_| ()));
-        self.forgotten = Some((Instant::now(), work));
-        Ok(())
-    }
-
-    /// Takes over what cleaning in the background has come to, and begins it where it is due. With `wait`, until
-    /// nothing is due any more.
+    /// Takes over what cleaning in the background has come to, and begins it where it is due.
     async fn tend_cleaning(&mut self, wait: bool) -> Result<()> {
-        let Some(cleaning) = &mut self.cleaning else { return Ok(()) };
-        loop {
-            if let Some(running) = cleaning.running.take_if(|running| wait || running.is_finished()) {
-                let ended = running.await.map_err(|e| Error::internal(format!("cleaning ended early: {e}")))?;
-                let next_ms = ended?;
-                cleaning.due_ms = [cleaning.due_ms, next_ms].into_iter().flatten().min();
-            }
-            if cleaning.running.is_some() || cleaning.due_ms.is_none_or(|due| due > now_ms()) {
-                return Ok(());
-            }
-            cleaning.due_ms = None;
-            let cleaner = cleaning.cleaner.clone();
-            cleaning.running = Some(tokio::task::spawn_blocking(move || cleaner.run()));
-            if !wait {
-                return Ok(());
-            }
+        match &mut self.cleaning {
+            Some(cleaning) => cleaning.tend(wait).await,
+            None => Ok(()),
         }
     }
 
@@ -443,14 +428,14 @@ impl Source for FilesSource {
             true => (self.files_max(), self.spec.options.max_bytes_per_trigger),
             false => (u64::MAX, None),
         };
-        if self.backlog.files == 0 && lock(&self.work).skipped.is_empty() {
+        if self.backlog.files == 0 {
             return Ok(None);
         }
+        self.list_more(files_max).await?;
         let input = self
             .work(move |discovery| {
                 let (files, discovered_ms) = discovery.pending.oldest(files_max, bytes_max)?;
-                let skipped = discovery.skipped.clone();
-                Ok(FilesInput::new(files).with_discovered(discovered_ms).with_skipped(skipped))
+                Ok(FilesInput::new(files).with_discovered(discovered_ms))
             })
             .await?;
         *lock(&self.given) = input.files.clone();
@@ -460,10 +445,12 @@ impl Source for FilesSource {
     async fn freeze(&mut self) -> Result<()> {
         self.list(true).await?;
         self.frozen = true;
+        lock(&self.work).pending.until(Some(now_ms()));
         Ok(())
     }
 
     fn unfreeze(&mut self) {
+        lock(&self.work).pending.until(None);
         self.frozen = false;
         self.relist = true;
     }
@@ -486,15 +473,11 @@ impl Source for FilesSource {
         lock(&self.given).clear();
         self.work(move |discovery| {
             discovery.pending.forget(&input.files);
-            if !input.skipped.is_empty() {
-                discovery.skipped.clear();
-            }
             Ok(())
         })
         .await?;
         if let Some(cleaning) = &mut self.cleaning {
-            let due_ms = cleaning.cleaner.due_ms();
-            cleaning.due_ms = Some(cleaning.due_ms.map_or(due_ms, |before| before.min(due_ms)));
+            cleaning.committed();
         }
         self.tend_cleaning(false).await
     }

@@ -1,9 +1,10 @@
 //! Files that wait to be read: what a listing or an event names, minus what the ledger remembers and what the times of
 //! files rule out.
 //!
-//! Only waiting files are held in memory; files read before are the ledger's to know. A file's identity is its
-//! path: the same name does not wait again, whatever its content becomes, unless overwriting is allowed and its
-//! modification time is newer than when it was read.
+//! Only waiting files are held in memory, and of very many only the oldest: the others are counted, and found again by
+//! a listing when those have been read. Files read before are the ledger's to know. A file's identity is its path: the
+//! same name does not wait again, whatever its content becomes, unless overwriting is allowed and its modification time
+//! is newer than when it was read.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -19,6 +20,9 @@ use crate::source::Backlog;
 /// So many paths are asked of the ledger at once.
 const ASK: usize = 4096;
 
+/// Most waiting files that are kept, unless an epoch takes more.
+const KEPT: usize = 1 << 18;
+
 /// Waiting files, oldest first, files of one millisecond by path.
 pub struct Pending {
     source: String,
@@ -28,6 +32,13 @@ pub struct Pending {
     order: BTreeMap<(i64, Arc<str>), u64>,
     waiting: HashMap<Arc<str>, Waiting>,
     bytes: u64,
+    /// Most that are kept.
+    kept_max: usize,
+    /// Those that are not kept, as counted since everything was last listed: all of them are behind `horizon`.
+    beyond: Backlog,
+    horizon: Option<(i64, Arc<str>)>,
+    /// New files that were modified later do not count for now.
+    until_ms: Option<i64>,
 }
 
 /// What is kept of a waiting file beside its place in the order.
@@ -48,7 +59,37 @@ impl Pending {
             order: BTreeMap::new(),
             waiting: HashMap::new(),
             bytes: 0,
+            kept_max: KEPT,
+            beyond: Backlog::default(),
+            horizon: None,
+            until_ms: None,
         }
+    }
+
+    /// Keeps so many at least, and twice as many where that is not everything.
+    pub fn keep_at_least(&mut self, files: u64) {
+        self.kept_max = self.kept_max.max(usize::try_from(files.saturating_mul(2)).unwrap_or(usize::MAX));
+    }
+
+    /// From now on files that were modified later than that do not count when they are found.
+    pub fn until(&mut self, until_ms: Option<i64>) {
+        self.until_ms = until_ms;
+    }
+
+    /// Everything is going to be added again: those that were not kept are counted anew.
+    pub fn begin_again(&mut self) {
+        self.beyond = Backlog::default();
+        self.horizon = None;
+    }
+
+    /// Whether there are waiting files that are not kept.
+    pub fn is_cut(&self) -> bool {
+        self.horizon.is_some()
+    }
+
+    /// Whether fewer than `files` are kept although more wait.
+    pub fn lacks(&self, files: u64) -> bool {
+        self.is_cut() && (self.order.len() as u64) < files
     }
 
     /// Adds those of `paths` (sorted) that are new. Files that are gone by now are left out.
@@ -67,7 +108,7 @@ impl Pending {
             let known = self.ledger.contains_sorted(&self.source, &unknown)?;
             for (path, _) in unknown.iter().zip(known).filter(|(_, known)| !known) {
                 if let Some(file) = listing::stat(path)? {
-                    self.put(file, now_ms(), newest_ms);
+                    self.put_found(file, newest_ms);
                 }
             }
         }
@@ -80,7 +121,7 @@ impl Pending {
         for (path, known) in paths.iter().zip(known) {
             let Some(file) = listing::stat(path)? else { continue };
             if known.is_none_or(|known| overwritten(&known, &file)) {
-                self.put(file, now_ms(), newest_ms);
+                self.put_found(file, newest_ms);
             }
         }
         Ok(())
@@ -138,27 +179,43 @@ impl Pending {
         self.remove(path);
     }
 
-    /// Takes every waiting file out.
-    pub fn take_all(&mut self) -> Vec<FileEntry> {
-        self.waiting.clear();
-        self.bytes = 0;
-        let files = std::mem::take(&mut self.order).into_iter();
-        files.map(|((modified_ms, path), size)| FileEntry { path: path.to_string(), size, modified_ms }).collect()
-    }
-
     /// How much waits.
     pub fn backlog(&self) -> Backlog {
-        Backlog { files: self.order.len() as u64, bytes: self.bytes }
+        Backlog { files: self.order.len() as u64 + self.beyond.files, bytes: self.bytes + self.beyond.bytes }
+    }
+
+    fn put_found(&mut self, file: FileEntry, newest_ms: Option<i64>) {
+        if self.until_ms.is_none_or(|until_ms| file.modified_ms <= until_ms) {
+            self.put(file, now_ms(), newest_ms);
+        }
     }
 
     fn put(&mut self, file: FileEntry, discovered_ms: i64, newest_ms: Option<i64>) {
         if self.times.ignore(file.modified_ms, newest_ms).is_some() {
             return;
         }
-        let path: Arc<str> = file.path.into();
+        let key = (file.modified_ms, Arc::<str>::from(file.path));
+        // Read before those that are not kept, it could make them too old to count.
+        if self.horizon.as_ref().is_some_and(|horizon| *horizon <= key) {
+            self.count_beyond(file.size);
+            return;
+        }
         self.bytes += file.size;
-        self.waiting.insert(path.clone(), Waiting { modified_ms: file.modified_ms, discovered_ms });
-        self.order.insert((file.modified_ms, path), file.size);
+        self.waiting.insert(key.1.clone(), Waiting { modified_ms: file.modified_ms, discovered_ms });
+        self.order.insert(key, file.size);
+        if self.order.len() > self.kept_max
+            && let Some((newest, size)) = self.order.pop_last()
+        {
+            self.bytes -= size;
+            self.waiting.remove(&newest.1);
+            self.count_beyond(size);
+            self.horizon = Some(newest);
+        }
+    }
+
+    fn count_beyond(&mut self, size: u64) {
+        self.beyond.files += 1;
+        self.beyond.bytes += size;
     }
 
     fn remove(&mut self, path: &str) -> Option<Waiting> {
@@ -174,4 +231,59 @@ impl Pending {
 pub fn overwritten(known: &LedgerEntry, file: &FileEntry) -> bool {
     known.state != FileState::Skipped
         && (file.modified_ms > known.modified_ms || file.modified_ms == known.modified_ms && file.size != known.size)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::checkpoint::Checkpoint;
+
+    #[test]
+    fn of_many_files_the_oldest_are_kept_and_the_others_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |at: u64| dir.path().join(format!("{:02}", at * 7 % 20)).to_str().unwrap().to_owned();
+        for at in 0..20 {
+            std::fs::write(path(at), "{}").unwrap();
+            let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000 + at);
+            std::fs::File::options().write(true).open(path(at)).unwrap().set_modified(modified).unwrap();
+        }
+        let mut all: Vec<String> = (0..20).map(path).collect();
+        all.sort();
+        let ledger = Checkpoint::in_memory().unwrap().ledger();
+        let mut pending = Pending::new("0", ledger, Times::default(), false);
+        pending.kept_max = 6;
+        let mut read = Vec::new();
+        while read.len() < 20 {
+            assert!(pending.lacks(4) || read.is_empty(), "{read:?}");
+            pending.begin_again();
+            pending.add(&all).unwrap();
+            let left = 20 - read.len() as u64;
+            assert_eq!(pending.backlog(), Backlog { files: left, bytes: 2 * left });
+            while !pending.lacks(4) && pending.backlog().files > 0 {
+                let (files, _) = pending.oldest(4, None).unwrap();
+                pending.forget(&files);
+                // Known to the ledger from now on.
+                all.retain(|path| files.iter().all(|file| file.path != *path));
+                read.extend(files.into_iter().map(|file| file.path));
+            }
+        }
+        assert_eq!(read, (0..20).map(path).collect::<Vec<_>>(), "oldest first");
+        assert!(!pending.is_cut() && pending.backlog() == Backlog::default());
+    }
+
+    #[test]
+    fn what_was_modified_later_does_not_count_for_now() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let paths = [file.path().to_str().unwrap().to_owned()];
+        let mut pending = Pending::new("0", Checkpoint::in_memory().unwrap().ledger(), Times::default(), false);
+        pending.until(Some(now_ms() - 3_600_000));
+        pending.add(&paths).unwrap();
+        assert_eq!(pending.backlog().files, 0);
+        pending.until(None);
+        pending.add(&paths).unwrap();
+        assert_eq!(pending.backlog().files, 1);
+    }
 }

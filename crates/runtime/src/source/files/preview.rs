@@ -59,9 +59,7 @@ pub async fn preview(relation: &RelationKind, span: Span, state: &SessionState) 
             None => count(&typed.selection()?)?,
         };
         describe(&files, &mut items);
-        if typed.place()?.remote().is_none() {
-            ignored(&typed.selection()?, &mut items)?;
-        }
+        ignored(&typed.selection()?, &mut items)?;
         let sample = sample(&files);
         Ok((items, sample, typed.resolve(Context::default())?))
     })

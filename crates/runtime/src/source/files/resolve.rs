@@ -237,10 +237,13 @@ impl Typed {
     }
 
     pub(super) fn selection(&self) -> Result<Selection> {
-        let root = Root::find(&self.path.value, self.strict).map_err(|e| e.at_least(self.path.span))?;
         let discovery = &self.options.discovery;
-        let times = Times::of(discovery);
-        Ok(Selection::new(&self.path.value, self.lister(root)?, times, discovery.allow_overwrites))
+        let (times, overwrites) = (Times::of(discovery), discovery.allow_overwrites);
+        if let Some(remote) = self.place()?.remote() {
+            return Ok(Selection::of_objects(&self.path.value, remote.clone(), times, overwrites));
+        }
+        let root = Root::find(&self.path.value, self.strict).map_err(|e| e.at_least(self.path.span))?;
+        Ok(Selection::new(&self.path.value, self.lister(root)?, times, overwrites))
     }
 
     fn lister(&self, root: Root) -> Result<Lister> {
@@ -280,21 +283,16 @@ impl Typed {
     }
 
     pub(super) fn place(&self) -> Result<Place> {
-        let named = name_filter(&self.options)?;
-        Place::find(&self.path.value, self.strict, &self.options.store, named).map_err(|e| e.at_least(self.path.span))
+        let names = store::Names::of(&self.options)?;
+        Place::find(&self.path.value, self.strict, &self.options.store, names).map_err(|e| e.at_least(self.path.span))
     }
 
     /// Refuses paths that are something else than what is to be read.
     fn check_place(&self, place: &Place, known: bool) -> Result<()> {
         if let Some(remote) = place.remote() {
-            if let Some(option) = self.options.discovery.only_of_local_streams().filter(|_| self.streaming) {
-                return Err(Diagnostic::new(
-                    "NOT_SUPPORTED_YET",
-                    format!("option `{option}` is not carried out for streams of object stores yet"),
-                )
-                .at(self.span)
-                .help("leave it out; a WHERE over `_metadata` can leave rows out by their file's name and time")
-                .into());
+            if let Some(clean_source) = &self.options.discovery.clean_source {
+                let archive = store::Archive::new(remote.clone(), clean_source, &self.options.store);
+                archive.map_err(|e| e.at_least(self.span))?;
             }
             // Asking costs listings: not of a stream that ran before, nor of one that is told of its files.
             if known || self.options.store.use_notifications {

@@ -138,7 +138,7 @@ fn file_url(typed: &str) -> Result<PathBuf> {
     percent_decoded(path).map(PathBuf::from).ok_or_else(invalid)
 }
 
-fn percent_decoded(text: &str) -> Option<String> {
+pub(super) fn percent_decoded(text: &str) -> Option<String> {
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, HashSet};
 use std::iter::Peekable;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::FileEntry;
 use super::listing::{self, Lister};
 use super::pending::overwritten;
 use super::root::local_path;
 use super::rules::{Ignored, Times};
+use super::store::{self, Remote, replaced, wait};
 use super::walk::walk;
 use crate::checkpoint::{Archived, FileState, Ledger, LedgerEntry};
 use crate::error::Result;
@@ -20,9 +22,15 @@ pub(super) type Visit<'v> = dyn FnMut(&str, Option<FileEntry>, Option<Ignored>) 
 pub struct Selection {
     /// The path as typed.
     pub path: String,
-    lister: Lister,
+    files: Files,
     times: Times,
     overwrites: bool,
+}
+
+/// Where it looks.
+enum Files {
+    Local(Lister),
+    Objects(Arc<Remote>),
 }
 
 /// A file and where it stands.
@@ -56,24 +64,64 @@ pub type Give<'g> = dyn FnMut(FileStatus) -> Result<bool> + 'g;
 
 impl Selection {
     pub(super) fn new(path: &str, lister: Lister, times: Times, overwrites: bool) -> Selection {
-        Selection { path: path.to_owned(), lister, times, overwrites }
+        Selection { path: path.to_owned(), files: Files::Local(lister), times, overwrites }
     }
 
-    /// A path below this selection's base, as its listings write it; None for one that lies elsewhere. A relative path
-    /// is taken from the working directory, or else from the base.
+    pub(super) fn of_objects(path: &str, remote: Arc<Remote>, times: Times, overwrites: bool) -> Selection {
+        Selection { path: path.to_owned(), files: Files::Objects(remote), times, overwrites }
+    }
+
+    /// Whether looking at its files costs requests to a store.
+    pub fn is_remote(&self) -> bool {
+        matches!(self.files, Files::Objects(_))
+    }
+
+    /// Paths below this selection's base that a typed one may mean, as its listings write them; none for one that lies
+    /// elsewhere. A relative path is taken from the working directory, or else from the base.
     pub fn candidates(&self, typed: &str) -> Vec<String> {
-        let base = &self.lister.root().base;
-        let mut paths = Vec::new();
-        paths.extend(local_path(typed).ok().filter(|path| path.starts_with(base)));
-        if Path::new(typed).is_relative() && !typed.contains(':') {
-            paths.push(base.join(typed));
+        match &self.files {
+            Files::Local(lister) => {
+                let base = &lister.root().base;
+                let mut paths = Vec::new();
+                paths.extend(local_path(typed).ok().filter(|path| path.starts_with(base)));
+                if Path::new(typed).is_relative() && !typed.contains(':') {
+                    paths.push(base.join(typed));
+                }
+                paths.into_iter().filter_map(|path| path.to_str().map(str::to_owned)).collect()
+            }
+            Files::Objects(remote) => remote.address().candidates(typed),
         }
-        paths.into_iter().filter_map(|path| path.to_str().map(str::to_owned)).collect()
     }
 
-    /// The file as it is now; None when it is not there.
+    /// The file as it is now; None when it is not there. Blocks.
     pub fn stat(&self, path: &str) -> Result<Option<FileEntry>> {
-        listing::stat(path)
+        match &self.files {
+            Files::Local(_) => listing::stat(path),
+            Files::Objects(remote) => match remote.address().key(path) {
+                Some(key) => wait(remote.look_at(key)),
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// Whether a file that is known has other content now.
+    fn changed(&self, known: &LedgerEntry, file: &FileEntry) -> bool {
+        match self.files {
+            Files::Local(_) => overwritten(known, file),
+            Files::Objects(_) => replaced(known, file),
+        }
+    }
+
+    /// Every file in the order of paths, with size and time where the listing told them, and why its name does not
+    /// count.
+    fn walk(&self, visit: &mut Visit<'_>) -> Result<()> {
+        match &self.files {
+            Files::Local(lister) => walk(lister, &mut |path, ignored| visit(path, None, ignored)),
+            Files::Objects(remote) => store::walk(remote, &mut |file, ignored| {
+                let path = file.path.clone();
+                visit(&path, Some(file), ignored)
+            }),
+        }
     }
 
     /// How many files are ignored, by reason; blocks.
@@ -92,11 +140,11 @@ impl Selection {
 
     /// Every file, its size and time where they were needed, and why it does not count.
     pub(super) fn each(&self, newest_ms: Option<i64>, visit: &mut Visit<'_>) -> Result<()> {
-        walk(&self.lister, &mut |path, ignored| {
+        self.walk(&mut |path, file, ignored| {
             if ignored.is_some() || self.times == Times::default() {
-                return visit(path, None, ignored);
+                return visit(path, file, ignored);
             }
-            let file = listing::stat(path)?;
+            let file = file.map_or_else(|| self.stat(path), |file| Ok(Some(file)))?;
             let ignored = file.as_ref().and_then(|file| self.times.ignore(file.modified_ms, newest_ms));
             visit(path, file, ignored)
         })
@@ -106,6 +154,7 @@ impl Selection {
     fn found(
         &self,
         path: &str,
+        file: Option<FileEntry>,
         known: Option<LedgerEntry>,
         ignored: Option<Ignored>,
         newest_ms: Option<i64>,
@@ -116,10 +165,10 @@ impl Selection {
             Some(known) if !again && !self.overwrites => return Ok(Some(FileStatus::known(known))),
             known => known,
         };
-        let file = listing::stat(path)?;
+        let file = file.map_or_else(|| self.stat(path), |file| Ok(Some(file)))?;
         if let Some(known) = &known
             && !again
-            && !file.as_ref().is_some_and(|file| overwritten(known, file))
+            && !file.as_ref().is_some_and(|file| self.changed(known, file))
         {
             return Ok(Some(FileStatus::known(known.clone())));
         }
@@ -192,7 +241,7 @@ pub fn statuses(
     };
     let mut goes_on = true;
     if let Some(selection) = selection {
-        walk(&selection.lister, &mut |path, ignored| {
+        selection.walk(&mut |path, file, ignored| {
             while let Some(before) = known.next_if(|next| next < path)? {
                 goes_on = give(FileStatus::known(before))?;
                 if !goes_on {
@@ -200,7 +249,7 @@ pub fn statuses(
                 }
             }
             let entry = known.next_if(|next| next == path)?;
-            if let Some(status) = selection.found(path, entry, ignored, newest_ms, reading)? {
+            if let Some(status) = selection.found(path, file, entry, ignored, newest_ms, reading)? {
                 goes_on = give(status)?;
             }
             Ok(goes_on)

@@ -149,15 +149,36 @@ async fn files_of_before_the_first_start_can_be_left_out_exactly_once() {
     let checkpoint = Checkpoint::in_memory().unwrap();
     let spec = json(dir.path(), &[("includeExistingFiles", "false")]).await;
     let mut source = FilesSource::open("0", &spec, checkpoint.ledger(), true).await.unwrap();
+    assert!(source.next(true).await.unwrap().is_none(), "no epoch is needed to remember them");
+    let old = dir.path().join("old.json").to_str().unwrap().to_owned();
+    let noted = checkpoint.ledger().entry("0", &old).unwrap().unwrap();
+    assert_eq!(
+        (noted.state, noted.epoch, checkpoint.ledger().newest_ms("0")),
+        (FileState::SkippedExisting, None, None)
+    );
     put(dir.path(), "new.json", "{}", 1);
-    let Some(EpochInput::Files(input)) = source.next(true).await.unwrap() else { panic!() };
-    assert_eq!((input.files.len(), input.skipped.len()), (1, 1));
-    let stored = serde_json::to_string(&EpochInput::Files(input.clone())).unwrap();
-    assert_eq!(serde_json::from_str::<EpochInput>(&stored).unwrap(), EpochInput::Files(input.clone()));
-    commit_input(&mut source, &checkpoint, 0, EpochInput::Files(input)).await;
-    assert!(source.next(true).await.unwrap().is_none());
+    // Started again before the first epoch: what came meanwhile is new.
+    let mut again = FilesSource::open("0", &spec, checkpoint.ledger(), true).await.unwrap();
+    assert_eq!(next(&mut again, true).await, ["new.json"]);
+    commit(&mut again, &checkpoint, 0).await;
+    assert!(again.next(true).await.unwrap().is_none());
     let mut again = FilesSource::open("0", &spec, checkpoint.ledger(), false).await.unwrap();
     assert!(again.next(true).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn intents_of_former_versions_name_files_that_are_not_to_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    put(dir.path(), "old.json", "{}", 0);
+    let path = dir.path().join("old.json").to_str().unwrap().to_owned();
+    let stored = serde_json::json!({"files": {"files": [], "skipped": [{"path": path, "size": 2, "modified_ms": 5}]}});
+    let input: EpochInput = serde_json::from_value(stored.clone()).unwrap();
+    assert_eq!(serde_json::to_value(&input).unwrap(), stored);
+    let checkpoint = Checkpoint::in_memory().unwrap();
+    let spec = json(dir.path(), &[]).await;
+    let mut source = FilesSource::open("0", &spec, checkpoint.ledger(), false).await.unwrap();
+    commit_input(&mut source, &checkpoint, 0, input).await;
+    assert!(source.next(true).await.unwrap().is_none());
 }
 
 #[tokio::test]

@@ -8,7 +8,8 @@ use alluvium_parser::Diagnostic;
 
 use crate::error::Result;
 use crate::source::files::glob::Glob;
-use crate::source::files::rules::Hidden;
+use crate::source::files::root::percent_decoded;
+use crate::source::files::rules::{Hidden, Ignored};
 
 /// Who keeps the objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,19 +109,42 @@ impl Address {
         url.strip_prefix(&self.root)
     }
 
+    /// URLs of objects below the base that a typed path may mean: a URL, as it stands or with its percent-encoding
+    /// taken back, or a path relative to the base.
+    pub fn candidates(&self, typed: &str) -> Vec<String> {
+        let url = match typed.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("s3a") => format!("s3://{rest}"),
+            Some((scheme, rest)) => format!("{}://{rest}", scheme.to_ascii_lowercase()),
+            None => format!("{}{}", self.url(&self.base), typed.trim_start_matches("./")),
+        };
+        let decoded = percent_decoded(&url).filter(|decoded| *decoded != url);
+        let below = |url: &String| self.key(url).is_some_and(|key| self.relative(key).is_some());
+        [Some(url), decoded].into_iter().flatten().filter(below).collect()
+    }
+
     /// The key that the path itself names, where it could be an object's.
     pub fn object(&self) -> Option<&str> {
         let key = self.base.strip_suffix('/')?;
         self.pattern.is_none().then_some(key)
     }
 
-    /// Whether an object is meant: below the base, no hidden part, and fitting the pattern.
-    pub fn takes(&self, key: &str) -> bool {
-        let Some(relative) = key.strip_prefix(&self.base).filter(|relative| !relative.is_empty()) else {
-            return false;
-        };
-        Hidden::Usual.part(relative).is_none()
-            && self.pattern.as_ref().is_none_or(|glob| glob.matches_or_within(relative))
+    /// What of a key follows the base; None for one that is not below it.
+    pub fn relative<'k>(&self, key: &'k str) -> Option<&'k str> {
+        key.strip_prefix(&self.base).filter(|relative| !relative.is_empty())
+    }
+
+    /// Why an object is not meant, by what follows the base: a hidden part, or it does not fit the pattern.
+    pub fn ignore(&self, relative: &str, hidden: &Hidden) -> Option<Ignored> {
+        if let Some(part) = hidden.part(relative) {
+            return Some(Ignored::Hidden(part.to_owned()));
+        }
+        let pattern = self.pattern.as_ref().filter(|glob| !glob.matches_or_within(relative));
+        pattern.map(|glob| Ignored::Pattern(glob.text().to_owned()))
+    }
+
+    /// Whether this place lies inside another one: everything below it is below the other.
+    pub fn lies_in(&self, other: &Address) -> bool {
+        self.root == other.root && self.base.starts_with(&other.base)
     }
 }
 
@@ -172,6 +196,10 @@ mod tests {
         Address::parse(typed, true).unwrap().unwrap()
     }
 
+    fn takes(address: &Address, key: &str) -> bool {
+        address.relative(key).is_some_and(|relative| address.ignore(relative, &Hidden::Usual).is_none())
+    }
+
     #[test]
     fn urls_are_taken_apart() {
         let plain = address("s3a://bucket/in/2024");
@@ -198,18 +226,35 @@ mod tests {
     fn listing_starts_at_the_longest_fixed_prefix() {
         let glob = address("s3://bucket/logs/2024-*/app/x?.json");
         assert_eq!((glob.base.as_str(), glob.prefix.as_str()), ("logs/", "logs/2024-"));
-        assert!(glob.takes("logs/2024-01/app/x1.json"));
-        assert!(!glob.takes("logs/2023-01/app/x1.json") && !glob.takes("logs/2024-01/app/y1.json"));
+        assert!(takes(&glob, "logs/2024-01/app/x1.json"));
+        assert!(!takes(&glob, "logs/2023-01/app/x1.json") && !takes(&glob, "logs/2024-01/app/y1.json"));
         assert_eq!(glob.object(), None);
     }
 
     #[test]
     fn hidden_names_and_neighbours_are_not_meant() {
         let plain = address("s3://bucket/in");
-        assert!(plain.takes("in/a.json") && plain.takes("in/k=1/_k=2/a.json"));
+        assert!(takes(&plain, "in/a.json") && takes(&plain, "in/k=1/_k=2/a.json"));
         for other in ["in", "in/", "inn/a.json", "in/_tmp/a.json", "in/.a.json", "other/a.json"] {
-            assert!(!plain.takes(other), "{other}");
+            assert!(!takes(&plain, other), "{other}");
         }
+    }
+
+    #[test]
+    fn statements_may_spell_an_object_in_several_ways() {
+        let place = address("s3://b/in");
+        for typed in ["s3://b/in/x/a%20b.json", "s3a://b/in/x/a b.json", "x/a b.json", "./x/a%20b.json"] {
+            assert!(place.candidates(typed).contains(&"s3://b/in/x/a b.json".to_owned()), "{typed}");
+        }
+        assert!(place.candidates("s3://b/other/a").is_empty() && place.candidates("gs://b/in/a").is_empty());
+    }
+
+    #[test]
+    fn a_place_lies_in_those_above_it() {
+        let (inner, outer) = (address("s3://b/in/done"), address("s3a://b/in"));
+        assert!(inner.lies_in(&outer) && !outer.lies_in(&inner) && outer.lies_in(&outer));
+        assert!(inner.lies_in(&address("s3://b")) && !inner.lies_in(&address("s3://b/i")));
+        assert!(!inner.lies_in(&address("s3://c/in")) && !inner.lies_in(&address("gs://b/in")));
     }
 
     #[test]

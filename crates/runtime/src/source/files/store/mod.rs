@@ -2,13 +2,15 @@
 //!
 //! A [`Remote`] is one relation's place in a bucket: it lists, page by page, and gives objects' bytes. [`source`] makes
 //! a stream of it, by listing or by the events of a queue. What bytes mean is the decoders' matter, which files were
-//! read before the ledger's; nothing here writes to a store.
+//! read before the ledger's. Only [`archive`] writes to a store, where `cleanSource` asks for it.
 
 mod address;
+mod archive;
 mod connect;
 mod events;
 mod failure;
 mod inbox;
+mod listed;
 mod profile;
 mod queue;
 mod reader;
@@ -24,19 +26,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use alluvium_parser::Diagnostic;
+use alluvium_planner::options::FilesOptions;
 use alluvium_planner::relation::FilesSpec;
 use alluvium_planner::store_options::StoreOptions;
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 pub use address::{Address, encoded_url, is_remote};
+pub use archive::Archive;
+pub use listed::listed_key;
 pub use reader::{Input, Inputs};
 pub use source::ObjectsSource;
 
 use super::FileEntry;
 use super::glob::Glob;
 use super::resolve;
+use super::rules::{Hidden, Ignored};
+use crate::checkpoint::{FileState, LedgerEntry};
 use crate::error::{Error, Result};
 use connect::{Aws, Connection};
 use failure::{ObjectError, store_error};
@@ -60,16 +67,15 @@ impl Place {
     /// # Errors
     /// INVALID_PATH, INVALID_OPTION for store options that mean nothing there, STORE_CONFIGURATION.
     pub fn of(spec: &FilesSpec) -> Result<Place> {
-        let name_filter = resolve::name_filter(&spec.options)?;
-        Place::find(&spec.path, spec.strict_globs, &spec.options.store, name_filter)
+        Place::find(&spec.path, spec.strict_globs, &spec.options.store, Names::of(&spec.options)?)
     }
 
     /// The same before there is a spec.
-    pub fn find(path: &str, strict: bool, options: &StoreOptions, name_filter: Option<Glob>) -> Result<Place> {
+    pub fn find(path: &str, strict: bool, options: &StoreOptions, names: Names) -> Result<Place> {
         match Address::parse(path, strict)? {
             Some(address) => {
                 let connection = connect::connect(&address, options)?;
-                Ok(Place::Remote(Arc::new(Remote::on(connection, address, name_filter))))
+                Ok(Place::Remote(Arc::new(Remote::on(connection, address, names))))
             }
             None => {
                 match options.given.iter().find(|(name, _)| *name != "useNotifications" || options.use_notifications) {
@@ -89,10 +95,27 @@ impl Place {
     }
 }
 
+/// Which names count.
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    /// What `pathGlobFilter` says of file names.
+    pub filter: Option<Glob>,
+    /// Which parts of paths are hidden.
+    pub hidden: Hidden,
+}
+
+impl Names {
+    /// Those of the options. Errors: INVALID_OPTION.
+    pub fn of(options: &FilesOptions) -> Result<Names> {
+        let hidden = Hidden::new(options.discovery.ignored_path_segment_regex.as_deref())?;
+        Ok(Names { filter: resolve::name_filter(options)?, hidden })
+    }
+}
+
 /// One relation's place in a bucket.
 pub struct Remote {
     address: Address,
-    name_filter: Option<Glob>,
+    names: Names,
     store: Arc<dyn ObjectStore>,
     pages: Arc<dyn PaginatedListStore>,
     aws: Option<Aws>,
@@ -124,9 +147,9 @@ pub struct Listing {
 }
 
 impl Remote {
-    fn on(connection: Connection, address: Address, name_filter: Option<Glob>) -> Remote {
+    fn on(connection: Connection, address: Address, names: Names) -> Remote {
         let Connection { store, pages, aws } = connection;
-        Remote { address, name_filter, store, pages, aws, listings: AtomicU64::new(0), requests: AtomicU64::new(0) }
+        Remote { address, names, store, pages, aws, listings: AtomicU64::new(0), requests: AtomicU64::new(0) }
     }
 
     /// The place.
@@ -147,16 +170,30 @@ impl Remote {
 
     /// Whether an object counts, by its key.
     pub fn takes(&self, key: &str) -> bool {
-        let name = key.rsplit('/').next().unwrap_or_default();
-        self.address.takes(key) && self.name_filter.as_ref().is_none_or(|glob| glob.matches(name))
+        self.address.relative(key).is_some_and(|relative| self.ignore(relative).is_none())
+    }
+
+    /// Why an object does not count, by what of its key follows the base.
+    pub fn ignore(&self, relative: &str) -> Option<Ignored> {
+        if let Some(ignored) = self.address.ignore(relative, &self.names.hidden) {
+            return Some(ignored);
+        }
+        let name = relative.rsplit('/').next().unwrap_or_default();
+        let filter = self.names.filter.as_ref().filter(|filter| !filter.matches(name));
+        filter.map(|filter| Ignored::Name(filter.text().to_owned()))
     }
 
     /// Size and time of one object; None when it is not there.
     pub async fn look_at(&self, key: &str) -> Result<Option<FileEntry>> {
+        Ok(self.meta(key).await?.map(|meta| self.entry(key, &meta)))
+    }
+
+    /// What the store says of one object; None when it is not there.
+    async fn meta(&self, key: &str) -> Result<Option<ObjectMeta>> {
         let url = self.address.url(key);
         let path = Path::parse(key).map_err(|e| store_error("look at", &url, &e.into()))?;
         match self.store.head(&path).await {
-            Ok(meta) => Ok(Some(self.entry(key, &meta))),
+            Ok(meta) => Ok(Some(meta)),
             Err(error) => match ObjectError::of(&url, &error) {
                 ObjectError::Missing => Ok(None),
                 ObjectError::Failed(error) => Err(error),
@@ -201,7 +238,7 @@ impl Remote {
         Ok(page.result.objects.is_empty() && self.look_at(key).await?.is_some())
     }
 
-    fn entry(&self, key: &str, meta: &object_store::ObjectMeta) -> FileEntry {
+    fn entry(&self, key: &str, meta: &ObjectMeta) -> FileEntry {
         FileEntry { path: self.address.url(key), size: meta.size, modified_ms: meta.last_modified.timestamp_millis() }
     }
 }
@@ -209,6 +246,34 @@ impl Remote {
 impl Listing {
     /// The next page; None after the last one.
     pub async fn next(&mut self) -> Result<Option<Page>> {
+        let Some(objects) = self.objects().await? else { return Ok(None) };
+        let last = objects.iter().map(|object| object.location.as_ref()).max().map(str::to_owned);
+        let remote = &self.remote;
+        let mut files: Vec<FileEntry> = objects
+            .iter()
+            .filter(|object| remote.takes(object.location.as_ref()) && !is_folder(object))
+            .map(|object| remote.entry(object.location.as_ref(), object))
+            .collect();
+        files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        Ok(Some(Page { files, last }))
+    }
+
+    /// The next page of everything below the base, sorted by path, with why an object does not count.
+    pub async fn everything(&mut self) -> Result<Option<Vec<(FileEntry, Option<Ignored>)>>> {
+        let Some(objects) = self.objects().await? else { return Ok(None) };
+        let remote = &self.remote;
+        let file = |object: &ObjectMeta| {
+            let key = object.location.as_ref();
+            let relative = remote.address.relative(key)?;
+            Some((remote.entry(key, object), remote.ignore(relative)))
+        };
+        let mut files: Vec<_> = objects.iter().filter(|object| !is_folder(object)).filter_map(file).collect();
+        files.sort_unstable_by(|(a, _), (b, _)| a.path.cmp(&b.path));
+        Ok(Some(files))
+    }
+
+    /// The objects of the next page, as the store gives them.
+    async fn objects(&mut self) -> Result<Option<Vec<ObjectMeta>>> {
         if self.done {
             return Ok(None);
         }
@@ -224,19 +289,33 @@ impl Listing {
         let listed = listed.map_err(|e| store_error("list", &remote.address.url(&remote.address.prefix), &e))?;
         self.token = listed.page_token.filter(|token| !token.is_empty());
         self.done = self.token.is_none();
-        let objects = &listed.result.objects;
-        let last = objects.iter().map(|object| object.location.as_ref()).max().map(str::to_owned);
-        let mut files: Vec<FileEntry> = objects
-            .iter()
-            .filter(|object| {
-                let key = object.location.as_ref();
-                remote.takes(key) && !is_unnamed_folder(key, Some(object.size))
-            })
-            .map(|object| remote.entry(object.location.as_ref(), object))
-            .collect();
-        files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-        Ok(Some(Page { files, last }))
+        Ok(Some(listed.result.objects))
     }
+}
+
+/// Gives every object below the base, in the order of paths, with why it does not count; false ends it. Blocks.
+pub fn walk(remote: &Arc<Remote>, visit: &mut dyn FnMut(FileEntry, Option<Ignored>) -> Result<bool>) -> Result<()> {
+    let mut listing = remote.list(None);
+    while let Some(page) = wait(listing.everything())? {
+        for (file, ignored) in page {
+            if !visit(file, ignored)? {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether an object that is known has other content now, as far as its time and size tell. Some services tell times to
+/// the second in one place and more exactly in another, so that only whole seconds are compared.
+pub fn replaced(known: &LedgerEntry, file: &FileEntry) -> bool {
+    let seconds = |ms: i64| ms.div_euclid(1000);
+    let (then, now) = (seconds(known.modified_ms), seconds(file.modified_ms));
+    known.state != FileState::Skipped && (now > then || now == then && file.size != known.size)
+}
+
+fn is_folder(object: &ObjectMeta) -> bool {
+    is_unnamed_folder(object.location.as_ref(), Some(object.size))
 }
 
 /// An empty object without an ending in its name: some tools make one for each folder.

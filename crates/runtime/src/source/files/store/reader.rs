@@ -22,7 +22,7 @@ use super::failure::{ObjectError, store_error};
 use super::{Place, Remote};
 use crate::error::Error;
 use crate::source::files::FileEntry;
-use crate::source::files::read::ReadError;
+use crate::source::files::content::ReadError;
 
 /// Most objects asked for ahead of the one that is read.
 const AHEAD: usize = 16;

@@ -5,35 +5,38 @@
 //! a message told is kept in the checkpoint before the message is deleted, under `files/<source>/inbox`; that the first
 //! listing was read to its end is kept under `files/<source>/listed`. A start after that does not list.
 //!
-//! Sizes and times are those of the listing or the event; objects are not asked about one by one.
+//! Sizes and times are those of the listing or the event; objects are not asked about one by one. Where overwriting is
+//! allowed those that messages tell of are, since an event's time is not the time that a listing gives.
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use alluvium_planner::relation::{FilesSpec, SourceKind, SourceSpec};
-use alluvium_planner::store_options::IncrementalListing;
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
-use serde::{Deserialize, Serialize};
+use futures::{StreamExt, TryStreamExt};
 
 use super::connect::queue_required;
 use super::inbox::{Delivery, Inbox};
+use super::listed::{Listed, ListingState, listed_key};
 use super::queue::Queue;
 use super::waiting::{FoundBy, Waiting};
-use super::{POLL, Place, Remote};
-use crate::checkpoint::Checkpoint;
+use super::{Archive, POLL, Place, Remote, replaced};
+use crate::checkpoint::{Alteration, Checkpoint};
 use crate::clock::now_ms;
 use crate::error::{Error, Result};
+use crate::source::files::aging::Aging;
+use crate::source::files::clean::Cleaner;
+use crate::source::files::cleaning::Cleaning;
 use crate::source::files::evolve::UnknownFields;
-use crate::source::files::{FILES_MAX_DEFAULT, FileEntry, FilesInput, blocking, drift, lock, provider, unknown_fields};
+use crate::source::files::rules::Times;
+use crate::source::files::{
+    FILES_MAX_DEFAULT, FileEntry, FilesInput, blocking, drift, input, lock, provider, unknown_fields,
+};
 use crate::source::{Backlog, Drift, EpochInput, ReadCounters, Source};
 
 /// While more waits than an epoch takes, a new listing waits this long.
 const RELIST: Duration = Duration::from_secs(10);
-
-/// So many listings out of eight are incremental, where that is the store's choice.
-const INCREMENTAL_MAX: u32 = 7;
 
 /// The queue is not emptied into memory: more waiting objects than this stay in it, or twice an epoch's.
 const WAITING_MAX: u64 = 2000;
@@ -44,6 +47,9 @@ const ROUND: usize = 500;
 /// or as many as came in this time: well below the one after which messages come again.
 const ROUND_TIME: Duration = Duration::from_secs(5);
 
+/// Objects asked about at a time.
+const LOOKS: usize = 16;
+
 /// New objects of a bucket, as a stream.
 pub struct ObjectsSource {
     id: String,
@@ -53,9 +59,12 @@ pub struct ObjectsSource {
     remote: Arc<Remote>,
     checkpoint: Checkpoint,
     waiting: Waiting,
-    /// First start without existing files: what was there, to be remembered with the first epoch.
-    skipped: Vec<FileEntry>,
-    skipped_paths: HashSet<String>,
+    times: Times,
+    overwrites: bool,
+    cleaning: Option<Cleaning>,
+    aging: Aging,
+    /// Alterations heard of so far.
+    heard: u64,
     listing: ListingState,
     inbox: Option<Inbox>,
     frozen: bool,
@@ -65,30 +74,6 @@ pub struct ObjectsSource {
     unknown: Option<Arc<UnknownFields>>,
     /// Files of the last `next`: running them is a first run, anything else is a re-run.
     given: Mutex<Vec<FileEntry>>,
-}
-
-/// What this run knows of listings.
-#[derive(Default)]
-struct ListingState {
-    /// When the last full one began.
-    full_at: Option<Instant>,
-    /// When the last one ended.
-    ended_at: Option<Instant>,
-    /// Requests the last full one took.
-    full_requests: u64,
-    /// Incremental ones since the last full one.
-    incremental: u32,
-    /// Greatest key seen.
-    last: Option<String>,
-    /// A full listing whose objects are not all committed yet, and when it began.
-    owed_ms: Option<i64>,
-}
-
-/// Kept in the checkpoint: the queue that tells of what came after a full listing, and when that was.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Listed {
-    queue: String,
-    at_ms: i64,
 }
 
 impl ObjectsSource {
@@ -103,6 +88,12 @@ impl ObjectsSource {
             return Err(Error::internal(format!("{} is not in an object store", spec.title)));
         };
         let inbox = inbox(files, &remote).map_err(|e| e.at_least(spec.span))?;
+        let ledger = checkpoint.ledger();
+        let pass_over =
+            first_start && !files.options.include_existing_files && !ledger.existing_are_noted(id, &files.path)?;
+        let cleaning = cleaning(id, files, &remote, &checkpoint).map_err(|e| e.at_least(spec.span))?;
+        let (at, cleans) = (id.to_owned(), cleaning.is_some());
+        blocking(move || ledger.set_cleaning(&at, cleans)).await?;
         let mut source = ObjectsSource {
             id: id.to_owned(),
             spec: files.clone(),
@@ -111,8 +102,11 @@ impl ObjectsSource {
             remote,
             checkpoint,
             waiting: Waiting::default(),
-            skipped: Vec::new(),
-            skipped_paths: HashSet::new(),
+            times: Times::of(&files.options.discovery),
+            overwrites: files.options.discovery.allow_overwrites,
+            cleaning,
+            aging: Aging::default(),
+            heard: 0,
             listing: ListingState::default(),
             inbox,
             frozen: false,
@@ -123,12 +117,23 @@ impl ObjectsSource {
         if source.inbox.is_some() {
             source.remember_inbox().await?;
         }
-        if first_start && !files.options.include_existing_files {
-            source.list(None).await?;
-            source.skipped = source.waiting.take_all();
-            source.skipped_paths = source.skipped.iter().map(|file| file.path.clone()).collect();
+        if pass_over {
+            source.pass_over_existing().await?;
         }
         Ok(source)
+    }
+
+    /// Remembers every object that is there now as one that is not to be read, page by page.
+    async fn pass_over_existing(&mut self) -> Result<()> {
+        let begun_ms = now_ms();
+        let mut listing = self.remote.list(None);
+        while let Some(page) = listing.next().await.map_err(|e| e.at_least(self.source_schema.span))? {
+            let (ledger, id) = (self.checkpoint.ledger(), self.id.clone());
+            blocking(move || ledger.note_existing(&id, input::existing(&id, &page.files))).await?;
+        }
+        self.checkpoint.ledger().existing_noted(&self.id, &self.spec.path)?;
+        self.listing.owed_ms = Some(begun_ms);
+        self.settle()
     }
 
     fn files_max(&self) -> u64 {
@@ -142,6 +147,7 @@ impl ObjectsSource {
 
     /// Finds out what is new.
     async fn look(&mut self) -> Result<()> {
+        self.aging.tend(self.times, &self.checkpoint.ledger(), &self.id).await?;
         if self.inbox.is_some() {
             if self.listing_due()? {
                 self.list(None).await?;
@@ -152,22 +158,8 @@ impl ObjectsSource {
         if rests && self.waiting.backlog().files > self.files_max() {
             return Ok(());
         }
-        let after = self.begin_after();
+        let after = self.listing.begin_after(&self.spec.options.store, self.overwrites);
         self.list(after).await
-    }
-
-    /// Where the next listing begins; None for a full one.
-    fn begin_after(&self) -> Option<String> {
-        let state = &self.listing;
-        let options = &self.spec.options.store;
-        let overdue =
-            options.backfill_interval.is_some_and(|every| state.full_at.is_none_or(|at| at.elapsed() >= every));
-        let incremental = match options.incremental_listing {
-            IncrementalListing::Never => false,
-            IncrementalListing::Always => true,
-            IncrementalListing::Auto => state.full_requests > 1 && state.incremental < INCREMENTAL_MAX,
-        };
-        state.last.clone().filter(|_| incremental && !overdue && state.full_at.is_some())
     }
 
     /// With notifications: whether a listing is called for beside them.
@@ -175,7 +167,7 @@ impl ObjectsSource {
         if self.listing.owed_ms.is_some() {
             return Ok(false);
         }
-        let stored = self.checkpoint.meta(&self.key("listed"))?;
+        let stored = self.checkpoint.meta(&listed_key(&self.id))?;
         let Some(stored) = stored else { return Ok(true) };
         let listed: Listed = serde_json::from_str(&stored).map_err(|e| self.damaged(&e))?;
         let every = self.spec.options.store.backfill_interval;
@@ -195,40 +187,87 @@ impl ObjectsSource {
             last = last.max(page.last);
             self.add(page.files, FoundBy::Listing).await?;
         }
-        let state = &mut self.listing;
-        state.ended_at = Some(Instant::now());
-        state.last = state.last.take().max(last);
+        self.listing.ended(last, full.then(|| (begun, remote.listed().1 - requests_before)));
         if full {
-            state.full_at = Some(begun);
-            state.full_requests = remote.listed().1 - requests_before;
-            state.incremental = 0;
-            state.owed_ms = Some(begun_ms);
+            self.listing.owed_ms = Some(begun_ms);
             return self.settle();
         }
-        state.incremental += 1;
         Ok(())
     }
 
     /// Adds those that are new; `files` are sorted by path, or few. Whether there were any.
     async fn add(&mut self, mut files: Vec<FileEntry>, found_by: FoundBy) -> Result<bool> {
-        files.retain(|file| !self.waiting.contains(&file.path) && !self.skipped_paths.contains(&file.path));
+        let overwrites = self.overwrites;
+        if overwrites && found_by == FoundBy::Message {
+            files = self.as_they_are(files).await?;
+        }
+        files.retain(|file| match overwrites {
+            true => !self.waiting.contains_as_is(file),
+            false => !self.waiting.contains(&file.path),
+        });
         if files.is_empty() {
             return Ok(false);
         }
-        let (ledger, id) = (self.checkpoint.ledger(), self.id.clone());
+        let (ledger, id, times) = (self.checkpoint.ledger(), self.id.clone(), self.times);
         let new = blocking(move || {
+            let newest_ms = ledger.newest_ms(&id);
+            files.retain(|file| times.ignore(file.modified_ms, newest_ms).is_none());
             files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
             files.dedup_by(|a, b| a.path == b.path);
             let paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
-            let known = ledger.contains_sorted(&id, &paths)?;
+            let known: Vec<bool> = match overwrites {
+                false => ledger.contains_sorted(&id, &paths)?,
+                true => {
+                    let entries = ledger.entries_sorted(&id, &paths)?;
+                    let read = |(entry, file): (&Option<_>, _)| entry.as_ref().is_some_and(|e| !replaced(e, file));
+                    entries.iter().zip(&files).map(read).collect()
+                }
+            };
             let mut known = known.into_iter();
             files.retain(|_| !known.next().unwrap_or(false));
             Ok(files)
         })
         .await?;
-        let any = !new.is_empty();
-        new.into_iter().for_each(|file| self.waiting.add(file, found_by));
+        let (any, at_ms) = (!new.is_empty(), now_ms());
+        new.into_iter().for_each(|file| self.waiting.add(file, found_by, at_ms));
         Ok(any)
+    }
+
+    /// Objects with the sizes and times that the store gives them; without those that are gone.
+    async fn as_they_are(&self, files: Vec<FileEntry>) -> Result<Vec<FileEntry>> {
+        let look = |file: FileEntry| {
+            let remote = self.remote.clone();
+            async move {
+                match remote.address().key(&file.path) {
+                    Some(key) => remote.look_at(key).await,
+                    None => Ok(None),
+                }
+            }
+        };
+        let looks: Vec<_> = files.into_iter().map(look).collect();
+        let found: Vec<_> = futures::stream::iter(looks).buffered(LOOKS).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// Heeds statements about single files. Those to be read again are looked for unless nothing new is to be seen.
+    async fn heed_alterations(&mut self) -> Result<()> {
+        let ledger = self.checkpoint.ledger();
+        let heard = ledger.alterations();
+        for alteration in ledger.take_alterations(&self.id) {
+            match alteration {
+                Alteration::Skipped(path) => self.waiting.drop_file(&path),
+                Alteration::Forgotten(_) if self.frozen => {}
+                Alteration::Forgotten(path) => {
+                    let key = self.remote.address().key(&path).filter(|key| self.remote.takes(key));
+                    if let Some(key) = key {
+                        let file = self.remote.look_at(key).await?;
+                        self.add(file.into_iter().collect(), FoundBy::Listing).await?;
+                    }
+                }
+            }
+        }
+        self.heard = heard;
+        Ok(())
     }
 
     /// Takes messages until the queue is empty or enough waits; true when it is empty. What they told is durable before
@@ -278,14 +317,23 @@ impl ObjectsSource {
     /// Notes a full listing as done once everything it found is committed.
     fn settle(&mut self) -> Result<()> {
         let (Some(inbox), Some(at_ms)) = (&self.inbox, self.listing.owed_ms) else { return Ok(()) };
-        if self.waiting.has_listed() || !self.skipped.is_empty() {
+        // A file that was forgotten meanwhile is to be found by a listing.
+        if self.waiting.has_listed() || self.checkpoint.ledger().alterations() != self.heard {
             return Ok(());
         }
         let listed = Listed { queue: inbox.url().to_owned(), at_ms };
         let text = serde_json::to_string(&listed).map_err(|e| Error::internal(e.to_string()))?;
-        self.checkpoint.put_meta(&self.key("listed"), &text)?;
+        self.checkpoint.put_meta(&listed_key(&self.id), &text)?;
         self.listing.owed_ms = None;
         Ok(())
+    }
+
+    /// Takes over what cleaning in the background has come to, and begins it where it is due.
+    async fn tend_cleaning(&mut self, wait: bool) -> Result<()> {
+        match &mut self.cleaning {
+            Some(cleaning) => cleaning.tend(wait).await,
+            None => Ok(()),
+        }
     }
 
     fn key(&self, what: &str) -> String {
@@ -298,6 +346,13 @@ impl ObjectsSource {
             format!("what {} found cannot be read: {error}", self.source_schema.title),
         )
     }
+}
+
+/// Cleaning of a spec that asks for it.
+fn cleaning(id: &str, spec: &FilesSpec, remote: &Arc<Remote>, checkpoint: &Checkpoint) -> Result<Option<Cleaning>> {
+    let Some(options) = &spec.options.discovery.clean_source else { return Ok(None) };
+    let archive = Archive::new(remote.clone(), options, &spec.options.store)?;
+    Ok(Some(Cleaning::new(Cleaner::of_objects(id, checkpoint.ledger(), archive, options))))
 }
 
 /// The queue of a spec that asks for notifications.
@@ -324,12 +379,14 @@ impl Source for ObjectsSource {
             let enough = if limited { self.enough() } else { u64::MAX };
             self.draining = !self.receive(1, enough).await?;
         }
+        self.heed_alterations().await?;
+        self.tend_cleaning(false).await?;
         let (files_max, bytes_max) = match limited {
             true => (self.files_max(), self.spec.options.max_bytes_per_trigger),
             false => (u64::MAX, None),
         };
-        let files = self.waiting.oldest(files_max, bytes_max);
-        let input = FilesInput::new(files).with_skipped(self.skipped.clone());
+        let (files, discovered_ms) = self.waiting.oldest(files_max, bytes_max);
+        let input = FilesInput::new(files).with_discovered(discovered_ms);
         *lock(&self.given) = input.files.clone();
         Ok((!input.is_empty()).then_some(EpochInput::Files(input)))
     }
@@ -366,18 +423,29 @@ impl Source for ObjectsSource {
         if let Some(unknown) = &self.unknown {
             unknown.pass(false);
         }
-        self.waiting.forget(&input.files);
-        if !input.skipped.is_empty() {
-            self.skipped.clear();
-            self.skipped_paths.clear();
+        self.waiting.forget(&input.files, self.overwrites);
+        if let Some(cleaning) = &mut self.cleaning {
+            cleaning.committed();
         }
-        self.settle()
+        self.settle()?;
+        self.tend_cleaning(false).await
+    }
+
+    async fn tidy(&mut self) -> Result<()> {
+        self.tend_cleaning(true).await
     }
 
     async fn changed(&mut self) {
-        match &mut self.inbox {
-            Some(inbox) => inbox.rung().await,
-            None => tokio::time::sleep(POLL).await,
+        let ledger = self.checkpoint.ledger();
+        let found = async {
+            match &mut self.inbox {
+                Some(inbox) => inbox.rung().await,
+                None => tokio::time::sleep(POLL).await,
+            }
+        };
+        tokio::select! {
+            () = found => {}
+            () = ledger.altered() => {}
         }
     }
 

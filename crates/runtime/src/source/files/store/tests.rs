@@ -11,10 +11,10 @@ use object_store::path::Path;
 use object_store::{ListResult, ObjectStore, ObjectStoreExt};
 
 use super::connect::Connection;
-use super::{Address, Inputs, Place, Remote};
+use super::{Address, Inputs, Names, Place, Remote};
 use crate::source::files::FileEntry;
+use crate::source::files::content::ReadError;
 use crate::source::files::glob::Glob;
-use crate::source::files::read::ReadError;
 
 /// A store in memory that lists three objects a page.
 #[derive(Debug)]
@@ -40,14 +40,15 @@ impl PaginatedListStore for Paged {
     }
 }
 
-async fn remote(path: &str, named: Option<&str>, objects: &[(&str, Vec<u8>)]) -> Arc<Remote> {
+pub(super) async fn remote(path: &str, named: Option<&str>, objects: &[(&str, Vec<u8>)]) -> Arc<Remote> {
     let store = Arc::new(InMemory::new());
     for (key, bytes) in objects {
         store.put(&Path::parse(key).unwrap(), bytes.clone().into()).await.unwrap();
     }
     let connection = Connection { store: store.clone(), pages: Arc::new(Paged(store)), aws: None };
     let address = Address::parse(path, true).unwrap().unwrap();
-    Arc::new(Remote::on(connection, address, named.map(|named| Glob::new(named, true).unwrap())))
+    let filter = named.map(|named| Glob::new(named, true).unwrap());
+    Arc::new(Remote::on(connection, address, Names { filter, ..Names::default() }))
 }
 
 fn text(content: &str) -> Vec<u8> {
