@@ -34,6 +34,7 @@ pub struct CsvDecoder {
     /// Built columns that the file does not have.
     absent: Vec<usize>,
     unmatched: UnmatchedNames,
+    outgrown: UnmatchedNames,
     case_sensitive: bool,
 }
 
@@ -70,6 +71,7 @@ impl CsvDecoder {
             targets: Vec::new(),
             absent: Vec::new(),
             unmatched: UnmatchedNames::default(),
+            outgrown: UnmatchedNames::default(),
             case_sensitive: options.case_sensitive,
         })
     }
@@ -119,6 +121,9 @@ impl CsvDecoder {
                         None => column.push_null(),
                         Some(text) if self.values.push(column, text, ascii) => {}
                         Some(text) => {
+                            if self.rows.widens && column.data.wants_wider(text) {
+                                self.outgrown.add(name.as_bytes());
+                            }
                             column.push_null();
                             ending = Ending::Misfit;
                             if self.rows.rescues {
@@ -202,6 +207,10 @@ impl FillRows for CsvDecoder {
 
     fn unmatched(&self) -> Vec<String> {
         self.unmatched.names()
+    }
+
+    fn outgrown(&self) -> Vec<String> {
+        self.outgrown.names()
     }
 }
 

@@ -37,7 +37,7 @@ use crate::source::{EpochInput, ReadCounters, Source};
 use crate::state::{StagedState, StateTable};
 use crate::table;
 
-pub use evolution::{Replan, Replanned};
+pub use evolution::{Replan, Replanned, widens};
 
 /// Everything a stream needs to run epochs; owned by one task.
 pub struct Pipeline {

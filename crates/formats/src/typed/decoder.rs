@@ -7,7 +7,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StringBuild
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Fields, SchemaRef};
 
-use super::fit::{Leftover, StructFit, fit_fields};
+use super::fit::{Leftover, StructFit, fit_fields, outgrown};
 use super::json_text::{any, json_text};
 use super::plain::{plain_type, to_plain};
 use super::{Batches, Content, FileDecoder, FileFacts, corrupt, guarded, open};
@@ -40,6 +40,9 @@ pub(super) struct TypedDecoder {
     counts: DecodeCounts,
     unmatched: Vec<String>,
     unmatched_known: HashSet<String>,
+    /// Whether columns that a wider type would suit are looked for.
+    widens: bool,
+    outgrown: Vec<String>,
 }
 
 /// Where a column of the batch comes from.
@@ -103,6 +106,8 @@ impl TypedDecoder {
             counts: DecodeCounts::default(),
             unmatched: Vec::new(),
             unmatched_known: HashSet::new(),
+            widens: options.track_outgrown,
+            outgrown: Vec::new(),
         })
     }
 
@@ -123,7 +128,7 @@ impl TypedDecoder {
 
     /// Without a rescue column a type that does not fit must not become NULL unseen.
     fn check_types(&self, path: &str, have: &Fields, fit: &StructFit) -> Result<(), DecodeError> {
-        if self.tolerant {
+        if self.tolerant || self.widens {
             return Ok(());
         }
         for slot in &self.slots {
@@ -142,6 +147,11 @@ impl TypedDecoder {
     }
 
     fn note_unmatched(&mut self, have: &Fields, fit: &StructFit) {
+        if self.widens {
+            outgrown(have, &self.wanted, "", &mut self.outgrown);
+            self.outgrown.sort();
+            self.outgrown.dedup();
+        }
         if !self.tracks {
             return;
         }
@@ -255,6 +265,10 @@ impl FileDecoder for TypedDecoder {
 
     fn unmatched_fields(&self) -> Vec<String> {
         self.unmatched.clone()
+    }
+
+    fn outgrown_fields(&self) -> Vec<String> {
+        self.outgrown.clone()
     }
 }
 

@@ -134,10 +134,19 @@ impl Pipeline {
         for ((_, source), spec) in self.sources.iter_mut().zip(&new.plan.sources) {
             source.rebase(spec).await?;
         }
-        self.sink.take_schema(&new.target)?;
+        self.sink.take_schema(&new.target, widens(&new.plan))?;
         self.plan = new.plan;
         Ok(())
     }
+}
+
+/// Whether columns of the stream's table follow its sources to wider types: where a source of files widens them, and
+/// where a table is followed, whose columns another stream may widen.
+pub fn widens(plan: &StreamingPlan) -> bool {
+    plan.sources.iter().any(|source| match &source.kind {
+        SourceKind::Files(files) => files.options.evolution().widens(),
+        SourceKind::Table(_) => true,
+    })
 }
 
 fn names(columns: &[NewColumns]) -> String {

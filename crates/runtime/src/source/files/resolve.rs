@@ -24,7 +24,8 @@ pub use spec::{
 };
 pub use waiting::WaitingForFiles;
 
-use super::infer::{self, Sampling};
+use super::evolve;
+use super::infer;
 use super::listing::Lister;
 use super::provider;
 use super::root::{Root, Target};
@@ -52,7 +53,7 @@ pub enum ResolvedFiles {
 #[derive(Debug, Clone, Default)]
 pub struct Context {
     /// From how much of the files columns are learnt.
-    pub sampling: Sampling,
+    pub sampling: infer::Sampling,
     /// Where the stream keeps versions of this source's schema if no option says; None: nowhere.
     pub schema_log: Option<SchemaLog>,
     /// What is stored there is of a stream that is being replaced.
@@ -61,6 +62,8 @@ pub struct Context {
     pub proposed: Vec<(SchemaLog, SchemaVersion)>,
     /// Columns that a checkpoint keeps which has no versions yet.
     pub former: Option<Schema>,
+    /// The session's time zone; empty: UTC.
+    pub time_zone: String,
 }
 
 impl Context {
@@ -82,10 +85,9 @@ pub async fn resolve(relation: &RelationKind, span: Span, context: Context) -> R
 pub async fn static_provider(
     relation: &RelationKind,
     span: Span,
-    sampling: Sampling,
+    context: Context,
 ) -> Result<Arc<dyn TableProvider>> {
     let typed = Typed::parse(relation, span)?;
-    let context = Context { sampling, ..Context::default() };
     match blocking(move || typed.resolve(context)).await.map_err(|e| e.at_least(span))? {
         ResolvedFiles::Ready(source) => match &source.kind {
             SourceKind::Files(spec) => provider::listed(&source, spec),
@@ -270,6 +272,7 @@ impl Typed {
             schema_version: None,
             inferred,
             strict_globs: self.strict,
+            time_zone: context.time_zone.clone(),
         };
         let options = format_options(&spec)?;
         let known = given.clone().or(stored.as_ref().map(|stored| stored.data.clone())).or(context.former.clone());
@@ -294,7 +297,12 @@ impl Typed {
         if given.is_none()
             && let Some(hints) = &self.options.schema_hints
         {
-            columns = hints::apply(columns, hints).map_err(|e| e.at_least(self.span))?;
+            let hinted = hints::apply(columns.clone(), hints).map_err(|e| e.at_least(self.span))?;
+            // A hint says what a column begins as; where types are widened it does not take back what came since.
+            columns = match self.options.evolution().widens() && stored.is_some() {
+                true => evolve::widened(&hinted, &columns),
+                false => hinted,
+            };
         }
         if log.is_some() {
             columns = table::schema::storable(&columns)?.as_ref().clone();

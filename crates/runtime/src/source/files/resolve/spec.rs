@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use alluvium_formats::{Format, FormatOptions, OptionError};
+use alluvium_formats::{Format, FormatOptions, OptionError, Zone};
 use alluvium_parser::{Diagnostic, OptionEntry, Span};
 use alluvium_planner::options::{EvolutionMode, FilesOptions};
 use alluvium_planner::relation::FilesSpec;
@@ -78,7 +78,7 @@ pub fn columns_of(spec: &FilesSpec) -> Result<Schema> {
 pub fn watches_fields(spec: &FilesSpec) -> bool {
     match spec.options.evolution() {
         EvolutionMode::FailOnNewColumns => true,
-        EvolutionMode::AddNewColumns => spec.schema_log.is_some(),
+        EvolutionMode::AddNewColumns | EvolutionMode::AddNewColumnsWithTypeWidening => spec.schema_log.is_some(),
         EvolutionMode::Rescue | EvolutionMode::None => false,
     }
 }
@@ -127,7 +127,9 @@ pub fn format_options(spec: &FilesSpec) -> Result<FormatOptions> {
     let rescues = match spec.options.evolution() {
         EvolutionMode::None => false,
         EvolutionMode::Rescue => true,
-        EvolutionMode::AddNewColumns | EvolutionMode::FailOnNewColumns => spec.inferred,
+        EvolutionMode::AddNewColumns
+        | EvolutionMode::AddNewColumnsWithTypeWidening
+        | EvolutionMode::FailOnNewColumns => spec.inferred,
     };
     let format = Format::from_name(&spec.format).ok_or_else(|| Error::internal(format!("format `{}`", spec.format)))?;
     let entries: Vec<(String, String)> =
@@ -135,7 +137,32 @@ pub fn format_options(spec: &FilesSpec) -> Result<FormatOptions> {
     let mut options = FormatOptions::parse(format, &entries, spec.options.infer_column_types, rescues)
         .map_err(|error| option_error(&error, &spec.format_options))?;
     options.track_unmatched = watches_fields(spec);
+    if spec.options.evolution().widens() {
+        options.track_outgrown = watches_fields(spec);
+        prefer_decimals(&mut options, &spec.format_options)?;
+    }
+    // A zone that a setting let through is one.
+    options.time_zone = options.time_zone.or_else(|| Zone::from_name(&spec.time_zone));
     Ok(options)
+}
+
+/// No type is wider than BIGINT and holds fractions but DECIMAL, so fractions are to be that from the start.
+fn prefer_decimals(options: &mut FormatOptions, entries: &[OptionEntry]) -> Result<()> {
+    let said = entries.iter().find(|entry| entry.key.value.eq_ignore_ascii_case("prefersDecimal"));
+    if let Some(entry) = said.filter(|_| !options.json.prefers_decimal) {
+        return Err(Diagnostic::new(
+            "INVALID_OPTION",
+            format!(
+                "option `prefersDecimal` cannot be `false` with schemaEvolutionMode `{}`",
+                EvolutionMode::AddNewColumnsWithTypeWidening.name()
+            ),
+        )
+        .at(entry.key.span.to(entry.value.span))
+        .help("leave it out: integers are widened to DECIMAL, and DOUBLE does not hold them")
+        .into());
+    }
+    options.json.prefers_decimal = true;
+    Ok(())
 }
 
 fn option_error(error: &OptionError, entries: &[OptionEntry]) -> Error {
