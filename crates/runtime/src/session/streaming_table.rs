@@ -525,7 +525,7 @@ async fn open_stream(
         table::create(&stream.location, &new).await?;
     }
     let mut sink = Box::new(DeltaSink::open(&stream.location, checkpoint.query_id(), plan.mode).await?);
-    sink.take_schema(&target, widens(&plan))?;
+    sink.take_schema(&target, widens(&plan)?)?;
     let replan = Some(replan(session.clone(), create, stream.checkpoint));
     let session = session.session()?;
     let state_budget = (session.settings().memory_limit / 4) as usize;

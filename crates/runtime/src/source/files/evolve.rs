@@ -149,6 +149,12 @@ pub fn added(before: &Schema, after: &Schema) -> Vec<String> {
     merge(before, after, Widen::All).1
 }
 
+/// Whether a column of type `before` is one of type `after` when it gets more fields or wider types, or nothing new.
+pub fn grows_into(before: &DataType, after: &DataType) -> bool {
+    let mut merging = Merging { widen: Widen::All, added: Vec::new() };
+    merging.types(before, after, "") == *after
+}
+
 /// `columns` with the wider types that columns of the same names have in `stored`.
 pub fn widened(columns: &Schema, stored: &Schema) -> Schema {
     // Hints only add to what is stored, so nothing comes behind the columns here.

@@ -46,7 +46,7 @@ use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use tokio::task::JoinHandle;
 
-pub use evolve::added;
+pub use evolve::{added, grows_into};
 pub use exec::FilesExec;
 pub use infer::Sampling;
 pub use input::{FileEntry, FilesInput};

@@ -433,7 +433,6 @@ async fn what_cannot_work_is_refused_when_planned() {
         (here.to_owned(), "json", vec![("multiLin", "true")], "UNKNOWN_OPTION"),
         (here.to_owned(), "json", vec![("multiLine", "maybe")], "INVALID_OPTION"),
         (here.to_owned(), "json", vec![("badRecordsPath", "/x"), ("mode", "PERMISSIVE")], "INVALID_OPTION"),
-        (here.to_owned(), "json", vec![("schemaEvolutionMode", "addNewColumnsWithTypeWidening")], "NOT_SUPPORTED_YET"),
         (
             here.to_owned(),
             "json",
