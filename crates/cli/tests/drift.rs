@@ -174,6 +174,61 @@ fn a_crash_at_any_step_of_an_evolution_is_mended() {
     }
 }
 
+/// A column of INT that values outgrow: the schema's version, the table's rewriting and the epoch come one after the other,
+/// and each may be the last. A table that streams from it follows.
+#[test]
+fn a_crash_at_any_step_of_a_widening_is_mended() {
+    let drifting = ["after_drift", "before_schema", "after_schema"];
+    let steps = ["before_widening", "after_widening", "before_publish", "after_publish", "before_commit"];
+    for step in drifting.into_iter().chain(steps) {
+        let engine = Engine::new();
+        let (landing, table, copy) = (engine.landing(), engine.table("wide"), engine.table("copied"));
+        let wide = format!(
+            "CREATE OR REFRESH STREAMING TABLE wide LOCATION '{}' AS SELECT * FROM cloud_files('{}', 'json', \
+             map('cloudFiles.schemaHints', 'id INT, v INT', 'cloudFiles.inferColumnTypes', 'true', \
+             'cloudFiles.schemaEvolutionMode', 'addNewColumnsWithTypeWidening'));\n",
+            table.display(),
+            landing.display()
+        );
+        let copied = format!(
+            "CREATE OR REFRESH STREAMING TABLE copied LOCATION '{}' AS SELECT * FROM STREAM wide;\n",
+            copy.display()
+        );
+        engine.land("1.json", "{\"id\":1,\"v\":10}\n{\"id\":2,\"v\":20}\n".to_owned());
+        engine.ask(&(wide.clone() + &copied));
+        engine.land("2.json", "{\"id\":3,\"v\":3000000000,\"w\":true}\n{\"id\":4,\"v\":2.5}\n".to_owned());
+        for (sql, name) in [(&wide, "wide"), (&copied, "copied")] {
+            // A table's new columns are planned for before the epoch that needs them is chosen.
+            if name == "wide" || !drifting.contains(&step) {
+                let point = format!("{step}:1");
+                let ended = engine.run_with(sql, &[("ALLUVIUM_FAILPOINT", &point)]);
+                assert_eq!(ended.status.signal(), Some(SIGABRT), "{point} of {name} was not reached:\n{}", ended.stderr);
+            }
+            engine.ask(sql);
+            let rows = engine.lines(&format!("SELECT id, v, w, _rescued_data FROM {name} ORDER BY id"));
+            let known = engine.lines(
+                "SELECT * FROM (VALUES (1, 10.0, NULL, NULL), (2, 20.0, NULL, NULL), (3, 3000000000.0, true, NULL), \
+                 (4, 2.5, NULL, NULL)) AS t(id, v, w, _rescued_data) ORDER BY id",
+            );
+            assert_eq!(rows, known, "{name} after a crash at {step}");
+            let mut once = Log::read(&engine.table(name)).transactions;
+            let all = once.len();
+            once.sort();
+            once.dedup();
+            assert_eq!(once.len(), all, "an epoch was published twice in {name} after a crash at {step}");
+        }
+        let widened = engine.ask("DESCRIBE HISTORY wide");
+        let widened = widened.iter().filter(|commit| commit["operation"] == "CHANGE COLUMNS").count();
+        assert_eq!(widened, 1, "rewritten once, whatever happened at {step}");
+        let told: Vec<String> = engine
+            .ask("SHOW EPOCHS FROM wide")
+            .iter()
+            .filter_map(|epoch| epoch["new_columns"].as_str().map(str::to_owned))
+            .collect();
+        assert_eq!(told, ["v DECIMAL(11,1) (was INT), w BOOLEAN"], "after a crash at {step}");
+    }
+}
+
 /// Delays that look random and can be had again.
 struct Dice(u64);
 

@@ -35,6 +35,7 @@ pub struct CsvDecoder {
     /// Built columns that the file does not have.
     absent: Vec<usize>,
     unmatched: UnmatchedNames,
+    outgrown: UnmatchedNames,
     case_sensitive: bool,
 }
 
@@ -71,6 +72,7 @@ impl CsvDecoder {
             targets: Vec::new(),
             absent: Vec::new(),
             unmatched: UnmatchedNames::default(),
+            outgrown: UnmatchedNames::default(),
             case_sensitive: options.case_sensitive,
         })
     }
@@ -120,6 +122,9 @@ impl CsvDecoder {
                         None => column.push_null(),
                         Some(text) if self.values.push(column, text, ascii) => {}
                         Some(text) => {
+                            if self.rows.widens && column.data.wants_wider(text) {
+                                self.outgrown.add(name.as_bytes());
+                            }
                             column.push_null();
                             ending = Ending::Misfit;
                             if self.rows.rescues {
@@ -203,6 +208,10 @@ impl FillRows for CsvDecoder {
 
     fn unmatched(&self) -> Vec<String> {
         self.unmatched.names()
+    }
+
+    fn outgrown(&self) -> Vec<String> {
+        self.outgrown.names()
     }
 }
 

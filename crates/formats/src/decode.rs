@@ -55,6 +55,11 @@ pub trait RecordDecoder: Send {
     /// the decoder was made (at most 1,000). Empty when no rescue column is asked for, since they are not looked
     /// at then.
     fn unmatched_fields(&self) -> Vec<String>;
+
+    /// Names of columns with values that do not fit their type and might fit a wider one
+    /// ([`wider_type`](crate::wider_type)), as dotted paths of fields; arrays and maps add no step. Looked at only where
+    /// [`FormatOptions::track_outgrown`] asks for it.
+    fn outgrown_fields(&self) -> Vec<String>;
 }
 
 /// A malformed record that goes to `badRecordsPath` and not into the table.

@@ -35,13 +35,39 @@ pub(crate) struct CorruptRecords {
     record: u64,
     count: u64,
     records: u64,
+    sampler: Sampler,
+}
+
+/// Which records are looked at (`samplingRatio`): the first one, and of the others such a share, by their number.
+struct Sampler {
+    ratio: f64,
+    number: u64,
+}
+
+impl Sampler {
+    /// Whether the next record is looked at.
+    fn takes(&mut self) -> bool {
+        let number = self.number;
+        self.number += 1;
+        number == 0 || self.ratio >= 1.0 || scattered(number) < self.ratio
+    }
+}
+
+/// A number from 0 to below 1 that looks random and is the same at every run (SplitMix64).
+fn scattered(number: u64) -> f64 {
+    let mut bits = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((bits ^ (bits >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 impl CorruptRecords {
-    /// Notes that a record begins.
-    pub fn begin(&mut self) {
+    /// A record begins; whether it is looked at.
+    pub fn takes(&mut self) -> bool {
         self.record += 1;
-        self.records += 1;
+        let takes = self.sampler.takes();
+        self.records += u64::from(takes);
+        takes
     }
 
     /// Notes that it could not be read.
@@ -73,6 +99,7 @@ impl Inferrer {
             record: 0,
             count: 0,
             records: 0,
+            sampler: Sampler { ratio: options.sampling_ratio, number: 0 },
         };
         Inferrer { reader, corrupt }
     }

@@ -16,9 +16,10 @@ use crate::decode::DecodeError;
 use crate::json::cursor::{Cursor, Syntax};
 use crate::json::fields::FieldTable;
 use crate::json::frame::{Frame, Framer};
-use crate::json::record::{Assembler, Formats, Scratch};
+use crate::json::record::{Assembler, Scratch};
 use crate::options::{FormatOptions, JsonOptions};
 use crate::row::{Ending, FillRows, Rows};
+use crate::times::Times;
 
 const DOES_NOT_FIT: &str = "a value does not fit its column";
 
@@ -29,7 +30,7 @@ pub struct JsonDecoder {
     scratch: Scratch,
     framer: Framer,
     options: JsonOptions,
-    formats: Formats,
+    times: Times,
 }
 
 impl JsonDecoder {
@@ -48,10 +49,10 @@ impl JsonDecoder {
         Ok(JsonDecoder {
             rows,
             table,
-            scratch: Scratch::default(),
+            scratch: Scratch::new(options.track_outgrown),
             framer: Framer::new(options),
             options: options.json.clone(),
-            formats: Formats { date: options.date_format.clone(), timestamp: options.timestamp_format.clone() },
+            times: Times::new(options),
         })
     }
 
@@ -70,9 +71,9 @@ impl JsonDecoder {
     }
 
     fn values(&mut self, text: &[u8]) -> Result<(), Broken> {
-        let JsonDecoder { rows, table, scratch, options, formats, .. } = self;
+        let JsonDecoder { rows, table, scratch, options, times, .. } = self;
         let cursor = Cursor::new(text, options);
-        let mut assembler = Assembler::new(cursor, scratch, rows.rescues, rows.tracks, formats);
+        let mut assembler = Assembler::new(cursor, scratch, rows.rescues, rows.tracks, times);
         assembler.cursor.whitespace()?;
         if assembler.cursor.eat(b'[') {
             assembler.cursor.whitespace()?;
@@ -152,6 +153,10 @@ impl FillRows for JsonDecoder {
 
     fn unmatched(&self) -> Vec<String> {
         self.scratch.unmatched.names()
+    }
+
+    fn outgrown(&self) -> Vec<String> {
+        self.scratch.outgrown.names()
     }
 }
 

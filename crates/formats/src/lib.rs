@@ -9,7 +9,9 @@
 //! - [`json`], [`csv`], [`xml`]: the record decoders, each with its half of the type inference.
 //! - [`typed`]: files that say themselves what columns they have.
 //! - [`pattern`]: dates by the patterns that options give.
+//! - [`zone`]: the zone of timestamps that name none.
 //! - [`infer`]: from sampled bytes to a schema.
+//! - [`wider_type`]: what a column becomes when its values outgrow it.
 //! - [`compression`], [`charset`]: from compressed bytes to bytes, from other encodings to UTF-8.
 
 pub mod charset;
@@ -25,11 +27,16 @@ mod rescue;
 mod row;
 mod scalar;
 mod text;
+mod times;
 pub mod typed;
+mod widen;
 pub mod xml;
+pub mod zone;
 
 pub use charset::Charset;
 pub use compression::Compression;
 pub use decode::{BadRecord, DecodeCounts, DecodeError, RecordDecoder, decoder, decoder_projected};
 pub use infer::Inferrer;
 pub use options::{CsvOptions, Format, FormatOptions, JsonOptions, Mode, OptionDoc, OptionError, XmlOptions};
+pub use widen::wider_type;
+pub use zone::Zone;

@@ -12,6 +12,7 @@ pub use known::{
 
 use crate::charset::Charset;
 use crate::pattern::DatePattern;
+use crate::zone::Zone;
 
 /// A file format that SQL can name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -128,6 +129,8 @@ pub struct FormatOptions {
     pub corrupt_column: String,
     /// Whether fields without a column are looked for even if nobody asks for the rescue column.
     pub track_unmatched: bool,
+    /// Whether columns are looked for whose values do not fit and would fit a wider type.
+    pub track_outgrown: bool,
     /// Whether `Id` and `id` are different fields.
     pub case_sensitive: bool,
     /// What becomes of malformed records.
@@ -144,6 +147,12 @@ pub struct FormatOptions {
     pub date_format: Option<DatePattern>,
     /// How TIMESTAMP is written; None: as Spark casts text.
     pub timestamp_format: Option<DatePattern>,
+    /// How TIMESTAMP_NTZ is written; None: as Spark casts text.
+    pub timestamp_ntz_format: Option<DatePattern>,
+    /// In which zone timestamps are meant that name none; None: where no option says it.
+    pub time_zone: Option<Zone>,
+    /// Inference: the share of records that are looked at, above 0 and at most 1.
+    pub sampling_ratio: f64,
     /// The directory that malformed records are written to instead of going into the table.
     pub bad_records_path: Option<String>,
     /// CSV's own options.
@@ -324,6 +333,7 @@ impl FormatOptions {
             rescued_data_column: (inferring && has_misfits(format)).then(|| "_rescued_data".to_owned()),
             corrupt_column: "_corrupt_record".to_owned(),
             track_unmatched: false,
+            track_outgrown: false,
             case_sensitive: true,
             mode: Mode::default(),
             line_sep: None,
@@ -332,6 +342,9 @@ impl FormatOptions {
             charset: None,
             date_format: None,
             timestamp_format: None,
+            timestamp_ntz_format: None,
+            time_zone: None,
+            sampling_ratio: 1.0,
             bad_records_path: None,
             csv: CsvOptions::default(),
             xml: XmlOptions::default(),
@@ -423,6 +436,12 @@ mod tests {
         );
         let error = parse(Format::Json, &[("header", "true")]).unwrap_err();
         assert!(error.message.contains("csv"), "{error:?}");
+        assert!(parse(Format::Csv, &[("locale", "en")]).is_ok());
+        assert_eq!(parse(Format::Json, &[("timeZone", "+01:00")]).unwrap().time_zone, Some(Zone::Offset(3_600)));
+        for (name, value) in [("timeZone", "Mars"), ("samplingRatio", "0"), ("samplingRatio", "1.5")] {
+            let error = parse(Format::Xml, &[("rowTag", "r"), (name, value)]).unwrap_err();
+            assert!(error.message.contains(&format!("`{name}` cannot be '{value}'")), "{error:?}");
+        }
         let error = parse(Format::Csv, &[("locale", "de-DE")]).unwrap_err();
         assert!(error.message.contains("`locale`") && error.message.contains("not carried out"), "{error:?}");
         assert!(parse(Format::Csv, &[("dateFormat", "dd/MM/yyyy")]).is_ok());

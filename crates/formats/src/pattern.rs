@@ -1,4 +1,4 @@
-//! `dateFormat` and `timestampFormat`: Java's patterns (`dd/MM/yyyy HH:mm`), as far as data files use them.
+//! `dateFormat`, `timestampFormat` and `timestampNTZFormat`: Java's patterns (`dd/MM/yyyy HH:mm`), as far as data files use them.
 //!
 //! A pattern is read once; a letter without a meaning here is refused with the pattern. A text must be all of the
 //! pattern, save what stands in brackets. Names of months are English and may be in any case.
@@ -67,8 +67,8 @@ impl DatePattern {
         i32::try_from(crate::scalar::days(read.year, read.month, read.day)?).ok()
     }
 
-    /// Microseconds since 1970-01-01 00:00 UTC; without an offset the text is in UTC.
-    pub(crate) fn timestamp(&self, text: &[u8]) -> Option<i64> {
+    /// Microseconds since 1970-01-01 00:00 by the text's own clock, and its offset in seconds, if it names one.
+    pub(crate) fn timestamp(&self, text: &[u8]) -> Option<(i64, Option<i64>)> {
         let read = self.read(text)?;
         let hour = match read.afternoon {
             Some(afternoon) => read.hour % 12 + if afternoon { 12 } else { 0 },
@@ -78,8 +78,8 @@ impl DatePattern {
             return None;
         }
         let days = crate::scalar::days(read.year, read.month, read.day)?;
-        let seconds = days * 86_400 + hour * 3_600 + read.minute * 60 + read.second - read.offset_seconds.unwrap_or(0);
-        seconds.checked_mul(1_000_000)?.checked_add(read.micros)
+        let seconds = days * 86_400 + hour * 3_600 + read.minute * 60 + read.second;
+        Some((seconds.checked_mul(1_000_000)?.checked_add(read.micros)?, read.offset_seconds))
     }
 
     fn read(&self, text: &[u8]) -> Option<Read> {
@@ -259,7 +259,8 @@ mod tests {
     }
 
     fn timestamp(pattern: &str, text: &str) -> Option<i64> {
-        DatePattern::new(pattern).unwrap().timestamp(text.as_bytes())
+        let (local, offset) = DatePattern::new(pattern).unwrap().timestamp(text.as_bytes())?;
+        Some(local - offset.unwrap_or(0) * 1_000_000)
     }
 
     #[test]
@@ -288,7 +289,7 @@ mod tests {
 
     #[test]
     fn timestamps() {
-        let wanted = scalar::timestamp(b"2024-02-29T15:04:05.6Z");
+        let wanted = scalar::local_timestamp(b"2024-02-29T15:04:05.6Z").map(|(local, _)| local);
         for (pattern, text) in [
             ("dd/MM/yyyy HH:mm:ss.S", "29/02/2024 15:04:05.6"),
             ("MM/dd/yyyy hh:mm:ss.SSS a", "02/29/2024 03:04:05.600 PM"),

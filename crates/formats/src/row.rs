@@ -23,6 +23,8 @@ pub(crate) trait FillRows: Send {
     fn fill(&mut self, input: &[u8], eof: bool) -> Result<usize, DecodeError>;
     /// [`RecordDecoder::unmatched_fields`].
     fn unmatched(&self) -> Vec<String>;
+    /// [`RecordDecoder::outgrown_fields`].
+    fn outgrown(&self) -> Vec<String>;
 }
 
 impl<D: FillRows> RecordDecoder for D {
@@ -57,6 +59,10 @@ impl<D: FillRows> RecordDecoder for D {
 
     fn unmatched_fields(&self) -> Vec<String> {
         self.unmatched()
+    }
+
+    fn outgrown_fields(&self) -> Vec<String> {
+        self.outgrown()
     }
 }
 
@@ -122,6 +128,8 @@ pub(crate) struct Rows {
     pub rescues: bool,
     /// Whether the names of unmatched fields are collected.
     pub tracks: bool,
+    /// Whether the names of columns that a wider type would suit are collected.
+    pub widens: bool,
     /// The row's rescued values; decoders append, `close` takes.
     pub rescued: RescueObject,
     /// The file being read.
@@ -175,7 +183,7 @@ impl Rows {
         let (rescues, keeps_corrupt) = (asked(special.rescue), asked(special.corrupt));
         let sets_aside = options.bad_records_path.is_some();
         let strict = options.mode != Mode::Permissive && special.rescue.is_none();
-        let build_all = rescues || keeps_corrupt || strict || sets_aside;
+        let build_all = options.track_outgrown || rescues || keeps_corrupt || strict || sets_aside;
 
         let (mut columns, mut fields, mut places) = (Vec::new(), Vec::new(), vec![None; full_schema.fields().len()]);
         for (index, field) in full_schema.fields().iter().enumerate() {
@@ -195,6 +203,7 @@ impl Rows {
             fields,
             rescues,
             tracks: rescues || options.track_unmatched,
+            widens: options.track_outgrown,
             rescued: RescueObject::default(),
             path: String::new(),
             record: 0,

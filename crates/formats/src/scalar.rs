@@ -347,7 +347,7 @@ pub(crate) fn is_full_date(text: &[u8]) -> bool {
 }
 
 /// A timestamp's microseconds since 1970-01-01 00:00 by its own clock, and its zone's offset in seconds, if given.
-fn local_timestamp(text: &[u8]) -> Option<(i64, Option<i64>)> {
+pub(crate) fn local_timestamp(text: &[u8]) -> Option<(i64, Option<i64>)> {
     let text = text.trim_ascii();
     let mut fields = Fields { text, at: 0 };
     let midnight = fields.date()?.checked_mul(86_400_000_000)?;
@@ -360,20 +360,6 @@ fn local_timestamp(text: &[u8]) -> Option<(i64, Option<i64>)> {
     let time = fields.time()?;
     let zone = fields.zone()?;
     Some((midnight.checked_add(time)?, zone))
-}
-
-/// TIMESTAMP: microseconds since 1970-01-01 00:00 UTC; without a zone the text is in UTC.
-pub(crate) fn timestamp(text: &[u8]) -> Option<i64> {
-    let (local, zone) = local_timestamp(text)?;
-    local.checked_sub(zone.unwrap_or(0) * 1_000_000)
-}
-
-/// TIMESTAMP_NTZ: microseconds on the local clock; a text with a zone is not one.
-pub(crate) fn timestamp_ntz(text: &[u8]) -> Option<i64> {
-    match local_timestamp(text)? {
-        (local, None) => Some(local),
-        _ => None,
-    }
 }
 
 /// Whether `text` has a full date and a time of day, which is what inference asks of a timestamp.
@@ -390,6 +376,11 @@ mod tests {
     use super::*;
 
     const DAY: i64 = 86_400_000_000;
+
+    fn timestamp(text: &[u8]) -> Option<i64> {
+        let (local, zone) = local_timestamp(text)?;
+        local.checked_sub(zone.unwrap_or(0) * 1_000_000)
+    }
 
     #[test]
     fn integers() {
@@ -479,8 +470,8 @@ mod tests {
         assert_eq!(timestamp(b"1970-01-01 1:2:3.1234567"), Some(3_723_123_456));
         assert_eq!(timestamp(b"1969-12-31T23:59:59.999999UTC"), Some(-1));
         assert_eq!(timestamp(b"2010-12-01 08:26"), Some(14944 * DAY + 30_360_000_000));
-        assert_eq!(timestamp_ntz(b"1970-01-01T00:00:01"), Some(1_000_000));
-        assert_eq!(timestamp_ntz(b"1970-01-01T00:00:01Z"), None);
+        assert_eq!(local_timestamp(b"1970-01-01T00:00:01"), Some((1_000_000, None)));
+        assert_eq!(local_timestamp(b"1970-01-01T00:00:01Z"), Some((1_000_000, Some(0))));
         for text in [
             "12:30",
             "1970-01-01T24:00:00",

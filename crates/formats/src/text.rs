@@ -88,6 +88,10 @@ impl FillRows for TextDecoder {
         Ok(pos)
     }
 
+    fn outgrown(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     fn unmatched(&self) -> Vec<String> {
         Vec::new()
     }

@@ -29,6 +29,7 @@ use crate::decode::{DecodeCounts, DecodeError};
 use crate::options::{Format, FormatOptions};
 
 pub use binary::binary_file_schema;
+pub(crate) use fit::digits as decimal_digits;
 pub use widest::widest_schema;
 
 /// A file's bytes.
@@ -99,6 +100,9 @@ pub trait FileDecoder: Send {
     /// Columns of files that no column of the schema matches, as dotted paths, at most 1,000. Empty without a rescue
     /// column.
     fn unmatched_fields(&self) -> Vec<String>;
+
+    /// [`RecordDecoder::outgrown_fields`](crate::RecordDecoder::outgrown_fields), by the types of the files' columns.
+    fn outgrown_fields(&self) -> Vec<String>;
 }
 
 /// A decoder of the columns `projection` of `full_schema`, for a typed format.

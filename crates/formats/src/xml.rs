@@ -39,6 +39,9 @@ struct Filler {
     tracks: bool,
     misfit: bool,
     unmatched: UnmatchedNames,
+    /// Whether columns that a wider type would suit are collected.
+    widens: bool,
+    outgrown: UnmatchedNames,
 }
 
 /// One value of a field.
@@ -67,6 +70,8 @@ impl XmlDecoder {
             tracks: rows.tracks,
             misfit: false,
             unmatched: UnmatchedNames::default(),
+            widens: rows.widens,
+            outgrown: UnmatchedNames::default(),
         };
         Ok(XmlDecoder { rows, framer: Framer::new(&options.xml), table, filler })
     }
@@ -156,6 +161,7 @@ impl Filler {
             for value in values {
                 let mut part = Vec::new();
                 if !self.push(child, *value, record, &inner, &mut part) {
+                    self.note_outgrown(child, *value, path, name);
                     child.push_null();
                     self.misfit = true;
                     parts.push(json(*value, &self.options));
@@ -179,6 +185,9 @@ impl Filler {
             }
             // A value that does not fit, or several where the column has one.
             _ => {
+                if let [value] = values {
+                    self.note_outgrown(column, *value, path, name);
+                }
                 column.push_null();
                 self.misfit = true;
                 if self.rescues {
@@ -250,6 +259,18 @@ impl Filler {
         }
         let text = if matches!(column.data, Data::Utf8(_)) { text } else { text.trim() };
         self.values.push(column, text.as_bytes(), false)
+    }
+
+    /// `value` did not fit `column`, the field `name` or an element of it.
+    fn note_outgrown(&mut self, column: &Column, value: Value<'_>, path: &str, name: &str) {
+        let text = match value {
+            Value::Text(text) => text,
+            Value::Element(node) if node.children.is_empty() => node.text(&self.options),
+            Value::Element(_) => return,
+        };
+        if self.widens && column.data.wants_wider(text.as_bytes()) {
+            self.outgrown.add(format!("{path}{name}").as_bytes());
+        }
     }
 
     fn rescue(&self, name: &str, values: &[Value<'_>], rescued: &mut Vec<u8>) {
@@ -346,6 +367,10 @@ impl FillRows for XmlDecoder {
 
     fn unmatched(&self) -> Vec<String> {
         self.filler.unmatched.names()
+    }
+
+    fn outgrown(&self) -> Vec<String> {
+        self.filler.outgrown.names()
     }
 }
 

@@ -79,6 +79,7 @@ pub(crate) fn files(path: &str) -> Resolved {
             schema_version: None,
             inferred: true,
             strict_globs: false,
+            time_zone: "UTC".to_string(),
         })),
         title: format!("cloud_files('{path}')"),
         span: Span::UNKNOWN,

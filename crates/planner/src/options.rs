@@ -51,6 +51,8 @@ pub struct FilesOptions {
 pub enum EvolutionMode {
     /// It becomes a column.
     AddNewColumns,
+    /// It becomes a column, and a column whose values outgrow its type gets a wider one.
+    AddNewColumnsWithTypeWidening,
     /// It goes into the rescue column.
     Rescue,
     /// It ends the stream.
@@ -64,10 +66,21 @@ impl EvolutionMode {
     pub fn name(self) -> &'static str {
         match self {
             EvolutionMode::AddNewColumns => "addNewColumns",
+            EvolutionMode::AddNewColumnsWithTypeWidening => WIDENING,
             EvolutionMode::Rescue => "rescue",
             EvolutionMode::FailOnNewColumns => "failOnNewColumns",
             EvolutionMode::None => "none",
         }
+    }
+
+    /// Whether a field without a column becomes one.
+    pub fn adds_columns(self) -> bool {
+        matches!(self, EvolutionMode::AddNewColumns | EvolutionMode::AddNewColumnsWithTypeWidening)
+    }
+
+    /// Whether a column whose values outgrow its type gets a wider one.
+    pub fn widens(self) -> bool {
+        self == EvolutionMode::AddNewColumnsWithTypeWidening
     }
 }
 
@@ -153,7 +166,7 @@ pub const FILES_OPTIONS: &[OptionDoc] = &[
     doc(
         "schemaEvolutionMode",
         "addNewColumns (with schema: none)",
-        "what a field without a column does: addNewColumns, rescue, failOnNewColumns, none",
+        "what a field without a column does: addNewColumns, addNewColumnsWithTypeWidening, rescue, failOnNewColumns, none",
     ),
     doc(
         "schemaEvolutionRestart",
@@ -283,16 +296,21 @@ impl FilesOptions {
             let entry = entries.iter().find(|entry| bare_name(&entry.key.value).0.eq_ignore_ascii_case(name));
             entry.map_or(alluvium_parser::Span::UNKNOWN, |entry| entry.key.span.to(entry.value.span))
         };
-        if self.schema.is_some() && self.schema_evolution_mode == Some(EvolutionMode::AddNewColumns) {
+        if self.schema.is_some()
+            && let Some(mode) = self.schema_evolution_mode.filter(|mode| mode.adds_columns())
+        {
             return Err(Diagnostic::new(
                 "CF_ADD_NEW_NOT_SUPPORTED",
-                "schemaEvolutionMode `addNewColumns` needs a schema that is inferred, and `schema` gives one",
+                format!(
+                    "schemaEvolutionMode `{}` needs a schema that is inferred, and `schema` gives one",
+                    mode.name()
+                ),
             )
             .at(place("schemaEvolutionMode"))
             .help("give types of single columns by schemaHints instead of `schema`")
             .help("or use `rescue`, `failOnNewColumns` or `none`"));
         }
-        if self.schema_evolution_restart && self.evolution() != EvolutionMode::AddNewColumns {
+        if self.schema_evolution_restart && !self.evolution().adds_columns() {
             let message =
                 format!("schemaEvolutionRestart has no meaning with schemaEvolutionMode `{}`", self.evolution().name());
             return Err(Diagnostic::new("INVALID_OPTION", message)
@@ -486,13 +504,7 @@ fn evolution_mode(entry: &OptionEntry) -> Result<EvolutionMode, Diagnostic> {
         "addNewColumns" => Ok(EvolutionMode::AddNewColumns),
         "rescue" => Ok(EvolutionMode::Rescue),
         "failOnNewColumns" => Ok(EvolutionMode::FailOnNewColumns),
-        WIDENING => Err(Diagnostic::new(
-            "NOT_SUPPORTED_YET",
-            format!("schemaEvolutionMode `{WIDENING}` is not carried out: tables with Delta's feature `typeWidening` cannot be read back yet"),
-        )
-        .at(entry.value.span)
-        .help("use `addNewColumns`: values that do not fit their column are rescued")
-        .help("give a wider type from the start: schemaHints")),
+        WIDENING => Ok(EvolutionMode::AddNewColumnsWithTypeWidening),
         _ => Ok(EvolutionMode::None),
     }
 }
@@ -545,7 +557,6 @@ mod tests {
         assert_eq!(code(("maxBytesPerTrigger", "ten")), "INVALID_OPTION");
         assert_eq!(code(("includeExistingFiles", "maybe")), "INVALID_OPTION");
         assert_eq!(code(("cloudFiles.schemaEvolutionMode", "rescu")), "INVALID_OPTION");
-        assert_eq!(code(("cloudFiles.schemaEvolutionMode", "addNewColumnsWithTypeWidening")), "NOT_SUPPORTED_YET");
         assert_eq!(code(("latestFirst", "true")), "NOT_SUPPORTED_YET");
         assert_eq!(code(("schema", "a IMT")), "UNSUPPORTED_DATATYPE");
         let twice = entries(&[("maxFilesPerTrigger", "1"), ("cloudFiles.maxFilesPerTrigger", "2")]);
@@ -577,7 +588,10 @@ mod tests {
             EvolutionMode::Rescue
         );
         let code = |pairs: &[(&str, &str)]| parse(pairs).unwrap_err().code;
-        assert_eq!(code(&[("schema", "a INT"), ("schemaEvolutionMode", "addNewColumns")]), "CF_ADD_NEW_NOT_SUPPORTED");
+        for mode in ["addNewColumns", WIDENING] {
+            assert_eq!(code(&[("schema", "a INT"), ("schemaEvolutionMode", mode)]), "CF_ADD_NEW_NOT_SUPPORTED");
+        }
+        assert!(parse(&[("schemaEvolutionMode", WIDENING)]).unwrap().evolution().widens());
         assert_eq!(code(&[("schemaEvolutionMode", "rescue"), ("schemaEvolutionRestart", "true")]), "INVALID_OPTION");
         assert_eq!(parse(&[("partitionColumns", "a, b")]).unwrap().partition_columns.unwrap(), ["a", "b"]);
         assert_eq!(parse(&[("partitionColumns", "")]).unwrap().partition_columns.unwrap(), [""; 0]);

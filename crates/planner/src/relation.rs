@@ -81,6 +81,9 @@ pub struct FilesSpec {
     pub inferred: bool,
     /// `*` in the path stays within one directory name.
     pub strict_globs: bool,
+    /// The session's zone when the relation was resolved, in which timestamps in text are meant that name none, unless
+    /// an option says otherwise.
+    pub time_zone: String,
 }
 
 /// New rows of a Delta table, as a stream.

@@ -6,6 +6,7 @@
 //! not have (`evolution.rs`).
 
 mod evolution;
+mod statics;
 #[cfg(test)]
 mod tests;
 mod watermark;
@@ -15,7 +16,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use alluvium_parser::Diagnostic;
 use alluvium_planner::plan::StreamingPlan;
 use alluvium_planner::relation::{SourceSpec, StaticReference, StaticRelation, StreamRelation};
 use alluvium_planner::streaming::with_epoch_timestamp;
@@ -40,7 +40,8 @@ use crate::source::{EpochInput, ReadCounters, Source};
 use crate::state::{StagedState, StateTable};
 use crate::table;
 
-pub use evolution::{Replan, Replanned};
+pub use evolution::{Replan, Replanned, widens};
+use statics::OlderTable;
 pub use watermark::Watermarks;
 
 /// Everything a stream needs to run epochs; owned by one task.
@@ -110,13 +111,14 @@ impl Pipeline {
             if inputs.is_empty() && !self.watermarks.is_due(&self.plan, watermark) {
                 return Ok(None);
             }
+            let statics = self.follow_statics().await?;
             failpoint::reached("after_choose", self.next_epoch);
             let intent = Intent {
                 epoch: self.next_epoch,
                 timestamp_ms: now_ms(),
                 inputs,
                 fingerprint: self.plan.fingerprint.clone(),
-                statics: self.latest_statics().await?,
+                statics,
                 watermark,
             };
             // A statement that keeps a file out in this moment is heeded.
@@ -384,8 +386,7 @@ fn rebind(
         } else if let Some(StaticRelation { reference: StaticReference::Delta { location }, .. }) = relation(scan)
             && let Some(provider) = statics.get(location)
         {
-            check_unchanged(scan, provider, location)?;
-            provider.clone()
+            in_columns_of(scan, provider, location)?
         } else {
             return Ok(Transformed::no(node));
         };
@@ -395,27 +396,29 @@ fn rebind(
     Ok(replaced.data)
 }
 
-/// A plan names columns by position, and has left out filters that its table answers: both hold only while the table
-/// keeps its columns and partitions. Columns added at the end do no harm.
-fn check_unchanged(scan: &TableScan, provider: &Arc<dyn TableProvider>, location: &str) -> DfResult<()> {
+/// The table in the columns that the plan has. A plan names columns by position, and has left out filters that its table
+/// answers: both hold only while the table keeps its columns and partitions. Columns added at the end do no harm.
+fn in_columns_of(
+    scan: &TableScan,
+    provider: &Arc<dyn TableProvider>,
+    location: &str,
+) -> DfResult<Arc<dyn TableProvider>> {
     let (was, now) = (scan.source.schema(), provider.schema());
     let mut columns = was.fields().iter().zip(now.fields());
-    let same_columns = was.fields().len() <= now.fields().len()
+    let same = was.fields().len() <= now.fields().len()
         && columns.all(|(was, now)| was.name() == now.name() && was.data_type() == now.data_type());
+    let provider = match same {
+        true => Some(provider.clone()),
+        false => OlderTable::new(provider.clone(), was).map(|older| Arc::new(older) as Arc<dyn TableProvider>),
+    };
+    let Some(provider) = provider else {
+        return Err(statics::table_changed(location, "its columns have other types than those planned with").into());
+    };
     let filters: Vec<&Expr> = scan.filters.iter().collect();
-    if same_columns
-        && provider.supports_filters_pushdown(&filters)? == scan.source.supports_filters_pushdown(&filters)?
-    {
-        return Ok(());
+    match provider.supports_filters_pushdown(&filters)? == scan.source.supports_filters_pushdown(&filters)? {
+        true => Ok(provider),
+        false => Err(statics::table_changed(location, "it is partitioned by other columns").into()),
     }
-    Err(Error::from(
-        Diagnostic::new(
-            "TABLE_CHANGED",
-            format!("the columns or partitions of the table at `{location}` were changed"),
-        )
-        .help("the stream is planned anew when it is started again"),
-    )
-    .into())
 }
 
 /// Passes batches through and tells the crash tests that the run is under way.

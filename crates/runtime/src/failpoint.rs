@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 
 static ARMED: OnceLock<Option<(String, u64)>> = OnceLock::new();
 
-/// The steps a test can name, in the order an epoch reaches them; those about the schema only if columns come.
+/// The steps a test can name, in the order an epoch reaches them; those about the schema only if columns come,
+/// those about widening only if columns of the table get wider types.
 pub const STEPS: &[&str] = &[
     "after_choose",
     "after_intent",
@@ -14,6 +15,8 @@ pub const STEPS: &[&str] = &[
     "after_drift",
     "before_schema",
     "after_schema",
+    "before_widening",
+    "after_widening",
     "after_data_files",
     "before_publish",
     "after_publish",

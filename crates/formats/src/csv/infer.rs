@@ -76,8 +76,9 @@ impl CsvInferrer {
         loop {
             match self.dialect.read(input, pos, eof, &mut self.row) {
                 Ok((_, next)) => {
-                    corrupt.begin();
-                    self.sample_row(input, corrupt)?;
+                    if corrupt.takes() {
+                        self.sample_row(input, corrupt)?;
+                    }
                     pos = next;
                 }
                 Err(used) => return Ok(used),

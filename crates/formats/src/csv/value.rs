@@ -3,8 +3,8 @@
 use crate::column::{Column, Data};
 use crate::decode::DecodeError;
 use crate::options::FormatOptions;
-use crate::pattern::DatePattern;
 use crate::scalar;
+use crate::times::Times;
 
 /// The texts that stand for something else than themselves.
 #[derive(Debug)]
@@ -14,16 +14,14 @@ pub(crate) struct Values {
     nan: Vec<u8>,
     positive_inf: Vec<u8>,
     negative_inf: Vec<u8>,
-    date: Option<DatePattern>,
-    timestamp: Option<DatePattern>,
+    times: Times,
 }
 
 impl Values {
     pub fn new(format: &FormatOptions) -> Values {
         let options = &format.csv;
         Values {
-            date: format.date_format.clone(),
-            timestamp: format.timestamp_format.clone(),
+            times: Times::new(format),
             null: options.null_value.clone().into_bytes(),
             empty: options.empty_value.clone().into_bytes(),
             nan: options.nan_value.clone().into_bytes(),
@@ -61,38 +59,14 @@ impl Values {
         }
     }
 
-    /// A DATE.
-    #[inline]
-    fn date(&self, text: &[u8]) -> Option<i32> {
-        match &self.date {
-            Some(pattern) => pattern.date(text),
-            None => scalar::date(text),
-        }
-    }
-
-    /// A TIMESTAMP.
-    #[inline]
-    fn timestamp(&self, text: &[u8]) -> Option<i64> {
-        match &self.timestamp {
-            Some(pattern) => pattern.timestamp(text),
-            None => scalar::timestamp(text),
-        }
-    }
-
     /// Whether inference takes the text for a date.
     pub fn is_date(&self, text: &[u8]) -> bool {
-        match &self.date {
-            Some(pattern) => pattern.date(text).is_some(),
-            None => scalar::is_full_date(text),
-        }
+        self.times.is_date(text)
     }
 
     /// Whether inference takes the text for a timestamp.
     pub fn is_timestamp(&self, text: &[u8]) -> bool {
-        match &self.timestamp {
-            Some(pattern) => pattern.timestamp(text).is_some(),
-            None => scalar::is_full_timestamp(text) || scalar::is_full_date(text),
-        }
+        self.times.is_timestamp(text)
     }
 
     /// Appends `text` to the column if it fits. `ascii` says that it is; otherwise its UTF-8 is checked.
@@ -108,9 +82,9 @@ impl Values {
             Data::I64(values) => append(values, scalar::integer(text)),
             Data::I32(values) => append(values, scalar::integer(text).and_then(|v| v.try_into().ok())),
             Data::F64(values) => append(values, self.double(text)),
-            Data::Date(values) => append(values, self.date(text)),
-            Data::Timestamp { values, zone: Some(_) } => append(values, self.timestamp(text)),
-            Data::Timestamp { values, zone: None } => append(values, scalar::timestamp_ntz(text)),
+            Data::Date(values) => append(values, self.times.date(text)),
+            Data::Timestamp { values, zone: Some(_) } => append(values, self.times.timestamp(text)),
+            Data::Timestamp { values, zone: None } => append(values, self.times.timestamp_ntz(text)),
             Data::Bool(values) => append(values, scalar::boolean(text)),
             Data::Decimal { values, precision, scale } => {
                 let (precision, scale) = (*precision, *scale);

@@ -13,8 +13,7 @@ use crate::infer::CorruptRecords;
 use crate::json::cursor::{Cursor, Syntax, Text, unescape};
 use crate::json::frame::{Frame, Framer};
 use crate::options::{FormatOptions, JsonOptions};
-use crate::pattern::DatePattern;
-use crate::scalar;
+use crate::times::Times;
 
 /// Objects deeper than this are STRING: no table has such columns, and the reader recurses.
 const NESTING_MAX: usize = 64;
@@ -54,7 +53,7 @@ pub(crate) struct JsonInferrer {
 
 struct Rules {
     json: JsonOptions,
-    timestamp: Option<DatePattern>,
+    times: Times,
     case_sensitive: bool,
 }
 
@@ -65,7 +64,7 @@ impl JsonInferrer {
             types: options.infer_column_types,
             rules: Rules {
                 json: options.json.clone(),
-                timestamp: options.timestamp_format.clone(),
+                times: Times::new(options),
                 case_sensitive: options.case_sensitive,
             },
             root: Object::default(),
@@ -81,13 +80,15 @@ impl JsonInferrer {
         loop {
             match self.framer.next(input, pos, eof) {
                 Frame::Record(record, next) => {
-                    corrupt.begin();
+                    pos = next;
+                    if !corrupt.takes() {
+                        continue;
+                    }
                     // A broken record must leave no trace, so its syntax is checked before its types are taken.
                     match check(&input[record.clone()], &self.rules.json) {
                         Ok(()) => self.record(&input[record]),
                         Err(syntax) => corrupt.met(syntax.to_string())?,
                     }
-                    pos = next;
                 }
                 Frame::More(used) => return Ok(used),
             }
@@ -278,11 +279,7 @@ fn scalar_kind(cursor: &mut Cursor<'_>, rules: &Rules) -> Result<Kind, Syntax> {
         _ if cursor.at_string() && options.infer_timestamp => {
             let found = cursor.string()?;
             let content = &cursor.input[found.start..found.end];
-            let timestamp = match &rules.timestamp {
-                Some(pattern) => pattern.timestamp(content).is_some(),
-                None => scalar::is_full_timestamp(content) || scalar::is_full_date(content),
-            };
-            Ok(if timestamp { Kind::Timestamp } else { Kind::Text })
+            Ok(if rules.times.is_timestamp(content) { Kind::Timestamp } else { Kind::Text })
         }
         _ => cursor.skip().map(|()| Kind::Text),
     }

@@ -5,10 +5,10 @@
 use crate::column::{Column, Data, Texts};
 use crate::json::cursor::{Cursor, Syntax, Text, unescape};
 use crate::json::fields::FieldTable;
-use crate::pattern::DatePattern;
 use crate::rescue::{RescueObject, write_string};
 use crate::row::UnmatchedNames;
 use crate::scalar;
+use crate::times::Times;
 
 /// How a value and its column went together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,13 +49,16 @@ pub(crate) struct Scratch {
     path: Vec<Step>,
     text: Vec<u8>,
     pub unmatched: UnmatchedNames,
+    /// Whether columns that a wider type would suit are collected.
+    widens: bool,
+    pub outgrown: UnmatchedNames,
 }
 
-/// How dates and timestamps are written, where an option says so.
-#[derive(Debug, Default)]
-pub(crate) struct Formats {
-    pub date: Option<DatePattern>,
-    pub timestamp: Option<DatePattern>,
+impl Scratch {
+    /// Empty; `widens`: columns that a wider type would suit are to be collected.
+    pub fn new(widens: bool) -> Scratch {
+        Scratch { widens, ..Scratch::default() }
+    }
 }
 
 /// Reads records of one text.
@@ -64,7 +67,7 @@ pub(crate) struct Assembler<'a> {
     scratch: &'a mut Scratch,
     /// Whether misfits and unmatched fields are kept for the rescue column.
     rescues: bool,
-    formats: &'a Formats,
+    times: &'a Times,
     /// Whether the names of unmatched fields are collected.
     tracks: bool,
     /// Lists and maps around the current value: inside, a misfit rescues the outermost of them.
@@ -80,12 +83,12 @@ impl<'a> Assembler<'a> {
         scratch: &'a mut Scratch,
         rescues: bool,
         tracks: bool,
-        formats: &'a Formats,
+        times: &'a Times,
     ) -> Assembler<'a> {
         scratch.path.clear();
         scratch.misfits.clear();
         scratch.paths.clear();
-        Assembler { cursor, scratch, rescues, tracks, formats, lists: 0, list_misfit: false, misfit: false }
+        Assembler { cursor, scratch, rescues, tracks, times, lists: 0, list_misfit: false, misfit: false }
     }
 
     /// Reads one record at the cursor into row `row` of `columns`, which are all that long. After an error they
@@ -118,6 +121,9 @@ impl<'a> Assembler<'a> {
                     }
                     let fit = self.value(column, Step::Field(name))?;
                     if fit == Fit::Not {
+                        if self.scratch.widens {
+                            self.note_outgrown(column, Some(name), start);
+                        }
                         column.push_null();
                     }
                     if fit != Fit::Whole {
@@ -203,19 +209,17 @@ impl<'a> Assembler<'a> {
                 let value = if zone.is_some() && matches!(byte, b'0'..=b'9' | b'-') {
                     self.integer(byte)?.and_then(|seconds| seconds.checked_mul(1_000_000))
                 } else {
-                    match (&self.formats.timestamp, zone) {
-                        (Some(pattern), Some(_)) => self.text_value(|text| pattern.timestamp(text))?,
-                        (None, Some(_)) => self.text_value(scalar::timestamp)?,
-                        (_, None) => self.text_value(scalar::timestamp_ntz)?,
+                    let times = self.times;
+                    match zone {
+                        Some(_) => self.text_value(|text| times.timestamp(text))?,
+                        None => self.text_value(|text| times.timestamp_ntz(text))?,
                     }
                 };
                 push(values, value)
             }
             Data::Date(values) => {
-                let value = match &self.formats.date {
-                    Some(pattern) => self.text_value(|text| pattern.date(text))?,
-                    None => self.text_value(scalar::date)?,
-                };
+                let times = self.times;
+                let value = self.text_value(|text| times.date(text))?;
                 push(values, value)
             }
             Data::Decimal { values, precision, scale } => {
@@ -311,7 +315,11 @@ impl<'a> Assembler<'a> {
 
     #[inline]
     fn inner_value(&mut self, column: &mut Column, step: Step) -> Result<(), Syntax> {
+        let start = self.cursor.pos;
         if self.value(column, step)? == Fit::Not {
+            if self.scratch.widens {
+                self.note_outgrown(column, None, start);
+            }
             column.push_null();
             self.list_misfit = true;
         }
@@ -378,6 +386,27 @@ impl<'a> Assembler<'a> {
     fn note_misfit(&mut self, name: Text, start: usize) {
         self.misfit = true;
         self.note(name, start);
+    }
+
+    /// The value that ends at the cursor did not fit `column`, the field `name` or an element of the innermost one.
+    #[cold]
+    fn note_outgrown(&mut self, column: &Column, name: Option<Text>, start: usize) {
+        let input = self.cursor.input;
+        if !column.data.wants_wider(&input[start..self.cursor.pos]) {
+            return;
+        }
+        let mut path = Vec::new();
+        let fields = self.scratch.path.iter().filter_map(|step| match step {
+            Step::Field(name) => Some(*name),
+            Step::Element | Step::Value => None,
+        });
+        for field in fields.chain(name) {
+            if !path.is_empty() {
+                path.push(b'.');
+            }
+            path.extend_from_slice(text(input, field, &mut self.scratch.text));
+        }
+        self.scratch.outgrown.add(&path);
     }
 
     #[cold]

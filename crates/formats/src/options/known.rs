@@ -3,6 +3,7 @@
 use super::{Format, FormatOptions, Mode, OptionError, UnescapedQuotes};
 use crate::charset::Charset;
 use crate::pattern::DatePattern;
+use crate::zone::Zone;
 
 /// One option of a format.
 #[derive(Debug, Clone, Copy)]
@@ -310,7 +311,13 @@ const LINE_SEP: OptionDoc = OptionDoc {
     carried_out: true,
     set: line_separator,
 };
-const LOCALE: OptionDoc = not_carried_out!("locale", "en-US", "of numbers and dates", ["en-US", "en_US", "US"]);
+const LOCALE: OptionDoc = OptionDoc {
+    name: "locale",
+    default: "en-US",
+    meaning: "of names of months and of decimals in text; only English ones are read: `en-US`, `en`",
+    carried_out: true,
+    set: locale,
+};
 const MERGE_SCHEMA: OptionDoc =
     not_carried_out!("mergeSchema", "true", "inference over all sampled files; always on", ["true"]);
 const MODE: OptionDoc = option!(
@@ -333,7 +340,7 @@ const RESCUED_DATA_COLUMN: OptionDoc = OptionDoc {
     },
 };
 const SAMPLING_RATIO: OptionDoc =
-    not_carried_out!("samplingRatio", "1.0", "inference: share of records looked at", ["1.0", "1"]);
+    option!("samplingRatio", "1.0", "inference: share of records looked at, above 0", ratio, sampling_ratio);
 const TIMESTAMP_FORMAT: OptionDoc = option!(
     "timestampFormat",
     "as Spark casts text",
@@ -341,14 +348,20 @@ const TIMESTAMP_FORMAT: OptionDoc = option!(
     pattern,
     timestamp_format
 );
-const TIMESTAMP_NTZ_FORMAT: OptionDoc = not_carried_out!(
+const TIMESTAMP_NTZ_FORMAT: OptionDoc = option!(
     "timestampNTZFormat",
-    "yyyy-MM-dd'T'HH:mm:ss[.SSS]",
-    "pattern of timestamps without zone",
-    ["yyyy-MM-dd'T'HH:mm:ss[.SSS]"]
+    "as Spark casts text",
+    "the Java pattern of timestamps without zone, `dd/MM/yyyy HH:mm`",
+    ntz_pattern,
+    timestamp_ntz_format
 );
-const TIME_ZONE: OptionDoc =
-    not_carried_out!("timeZone", "UTC", "of timestamps without one", ["UTC", "GMT", "Z", "Etc/UTC", "+00:00"]);
+const TIME_ZONE: OptionDoc = option!(
+    "timeZone",
+    "the session's",
+    "the zone of timestamps in text that name none: `Europe/Berlin`, `+02:00`",
+    time_zone,
+    time_zone
+);
 
 /// The option of that name, in any case.
 pub(super) fn find(format: Format, key: &str) -> Option<&'static OptionDoc> {
@@ -434,6 +447,32 @@ fn pattern(key: &str, value: &str) -> Result<Option<DatePattern>, OptionError> {
         key: key.to_owned(),
         message: format!("option `{key}` cannot be '{value}': {why}"),
         help: "letters are y M d H h m s S a E and X x Z for the offset; other text stands in quotes".to_owned(),
+    })
+}
+
+fn ntz_pattern(key: &str, value: &str) -> Result<Option<DatePattern>, OptionError> {
+    if value == "yyyy-MM-dd'T'HH:mm:ss[.SSS]" { Ok(None) } else { pattern(key, value) }
+}
+
+fn time_zone(key: &str, value: &str) -> Result<Option<Zone>, OptionError> {
+    let zone = Zone::from_name(value);
+    zone.map(Some).ok_or_else(|| OptionError::value(key, value, "a region or an offset: 'Europe/Berlin', '+02:00', 'UTC'"))
+}
+
+fn ratio(key: &str, value: &str) -> Result<f64, OptionError> {
+    let ratio = value.trim().parse().ok().filter(|ratio| *ratio > 0.0 && *ratio <= 1.0);
+    ratio.ok_or_else(|| OptionError::value(key, value, "a number above 0, at most 1"))
+}
+
+/// Names of months and decimals are read in English only; in another language they would be misread, not missed.
+fn locale(_: &mut FormatOptions, key: &str, value: &str) -> Result<(), OptionError> {
+    if ["en-US", "en_US", "US", "en"].iter().any(|english| english.eq_ignore_ascii_case(value)) {
+        return Ok(());
+    }
+    Err(OptionError {
+        key: key.to_owned(),
+        message: format!("option `{key}` = '{value}' is not carried out yet: names of months and decimals are read in English"),
+        help: "leave it out; read such a column as STRING and take it apart in the query".to_owned(),
     })
 }
 

@@ -154,4 +154,8 @@ impl FileDecoder for BinaryFileDecoder {
     fn unmatched_fields(&self) -> Vec<String> {
         Vec::new()
     }
+
+    fn outgrown_fields(&self) -> Vec<String> {
+        Vec::new()
+    }
 }

@@ -6,7 +6,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StringBuild
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Fields, SchemaRef};
 
-use super::fit::{Leftover, StructFit, fit_fields};
+use super::fit::{Leftover, StructFit, fit_fields, outgrown};
 use super::json_text::{any, json_text};
 use super::plain::{plain_type, to_plain};
 use super::{Batches, Content, FileDecoder, FileFacts, FilePart, corrupt, guarded, open};
@@ -36,6 +36,9 @@ pub(super) struct TypedDecoder {
     bytes: usize,
     counts: DecodeCounts,
     unmatched: UnmatchedNames,
+    /// Whether columns that a wider type would suit are looked for.
+    widens: bool,
+    outgrown: Vec<String>,
 }
 
 /// The file being read.
@@ -84,6 +87,8 @@ impl TypedDecoder {
             bytes: 0,
             counts: DecodeCounts::default(),
             unmatched: UnmatchedNames::default(),
+            widens: options.track_outgrown,
+            outgrown: Vec::new(),
         })
     }
 
@@ -104,7 +109,7 @@ impl TypedDecoder {
 
     /// Without a rescue column a type that does not fit must not become NULL unseen.
     fn check_types(&self, path: &str, have: &Fields, fit: &StructFit) -> Result<(), DecodeError> {
-        if self.tolerant {
+        if self.tolerant || self.widens {
             return Ok(());
         }
         for slot in &self.slots {
@@ -123,6 +128,11 @@ impl TypedDecoder {
     }
 
     fn note_unmatched(&mut self, have: &Fields, fit: &StructFit) {
+        if self.widens {
+            outgrown(have, &self.wanted, "", &mut self.outgrown);
+            self.outgrown.sort();
+            self.outgrown.dedup();
+        }
         if !self.tracks {
             return;
         }
@@ -232,6 +242,10 @@ impl FileDecoder for TypedDecoder {
 
     fn unmatched_fields(&self) -> Vec<String> {
         self.unmatched.names()
+    }
+
+    fn outgrown_fields(&self) -> Vec<String> {
+        self.outgrown.clone()
     }
 }
 

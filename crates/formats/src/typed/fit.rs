@@ -83,7 +83,7 @@ pub(super) fn fit(source: &DataType, target: &DataType, case_sensitive: bool) ->
 }
 
 /// Digits of the largest value, and those behind the point.
-pub(super) fn digits(data_type: &DataType) -> Option<(u8, i8)> {
+pub(crate) fn digits(data_type: &DataType) -> Option<(u8, i8)> {
     Some(match data_type {
         DataType::Int8 => (3, 0),
         DataType::Int16 => (5, 0),
@@ -238,19 +238,44 @@ impl StructFit {
     }
 }
 
+/// The dotted paths of wanted columns whose type is outgrown by that of the file's column: it does not go in, and a wider
+/// one would take it. Arrays and maps add no step of their own.
+pub(super) fn outgrown(have: &Fields, want: &Fields, prefix: &str, out: &mut Vec<String>) {
+    for wanted in want {
+        let Some(field) = have.iter().find(|field| field.name() == wanted.name()) else { continue };
+        outgrown_type(field.data_type(), wanted.data_type(), &format!("{prefix}{}", wanted.name()), out);
+    }
+}
+
+fn outgrown_type(have: &DataType, want: &DataType, path: &str, out: &mut Vec<String>) {
+    match (have, want) {
+        (DataType::Struct(have), DataType::Struct(want)) => outgrown(have, want, &format!("{path}."), out),
+        (DataType::List(have), DataType::List(want)) => outgrown_type(have.data_type(), want.data_type(), path, out),
+        (DataType::Map(have, _), DataType::Map(want, _)) => {
+            if let (DataType::Struct(have), DataType::Struct(want)) = (have.data_type(), want.data_type())
+                && let (Some(have), Some(want)) = (have.get(1), want.get(1))
+            {
+                outgrown_type(have.data_type(), want.data_type(), path, out);
+            }
+        }
+        _ if fit(have, want, true).is_none() && crate::wider_type(want, have).is_some() => out.push(path.to_owned()),
+        _ => {}
+    }
+}
+
 fn unmatched_inside(fit: &Fit, have: &DataType, want: &DataType, prefix: &str, out: &mut Vec<String>) {
     match (fit, have, want) {
         (Fit::Struct(fields), DataType::Struct(have), DataType::Struct(want)) => {
             fields.unmatched(have, want, prefix, out);
         }
         (Fit::List(item), DataType::List(have), DataType::List(want)) => {
-            unmatched_inside(item, have.data_type(), want.data_type(), prefix, out);
+            unmatched_inside(item, have.data_type(), want.data_type(), &format!("{prefix}element."), out);
         }
         (Fit::Map(pair), DataType::Map(have, _), DataType::Map(want, _)) => {
             if let (DataType::Struct(have), DataType::Struct(want)) = (have.data_type(), want.data_type())
                 && let (Some(have), Some(want)) = (have.get(1), want.get(1))
             {
-                unmatched_inside(&pair.1, have.data_type(), want.data_type(), prefix, out);
+                unmatched_inside(&pair.1, have.data_type(), want.data_type(), &format!("{prefix}value."), out);
             }
         }
         _ => {}

@@ -67,7 +67,9 @@ impl XmlInferrer {
             match self.framer.next(input, pos, eof) {
                 Frame::Record { range, torn } => {
                     pos = range.end;
-                    corrupt.begin();
+                    if !corrupt.takes() {
+                        continue;
+                    }
                     let read =
                         if torn { Err("it has no end".to_owned()) } else { tree::read(&input[range], &self.options) };
                     match read {

@@ -107,7 +107,7 @@ impl Pipeline {
     }
 
     /// Whether sources and stored state are those of the plan so far.
-    fn check(&self, new: &Replanned) -> Result<()> {
+    pub(super) fn check(&self, new: &Replanned) -> Result<()> {
         let titles = |plan: &StreamingPlan| plan.sources.iter().map(|source| source.title.clone()).collect::<Vec<_>>();
         if titles(&new.plan) != titles(&self.plan) {
             return Err(Error::internal(format!(
@@ -130,14 +130,24 @@ impl Pipeline {
         Ok(())
     }
 
-    async fn take(&mut self, new: Replanned) -> Result<()> {
+    pub(super) async fn take(&mut self, new: Replanned) -> Result<()> {
         for ((_, source), spec) in self.sources.iter_mut().zip(&new.plan.sources) {
             source.rebase(spec).await?;
         }
-        self.sink.take_schema(&new.target)?;
+        self.sink.take_schema(&new.target, widens(&new.plan)?)?;
         self.plan = new.plan;
         Ok(())
     }
+}
+
+/// Whether columns of the stream's table follow its sources to wider types: where a source of files widens them, and
+/// where a Delta table is followed or joined, whose columns another stream may widen.
+pub fn widens(plan: &StreamingPlan) -> Result<bool> {
+    let asked = plan.sources.iter().any(|source| match &source.kind {
+        SourceKind::Files(files) => files.options.evolution().widens(),
+        SourceKind::Table(_) => true,
+    });
+    Ok(asked || !super::static_locations(&plan.plan)?.is_empty())
 }
 
 fn names(columns: &[NewColumns]) -> String {

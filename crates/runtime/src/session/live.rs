@@ -89,7 +89,7 @@ impl Sink for Shown {
     }
 
     /// What is shown keeps the columns it began with.
-    fn take_schema(&mut self, _: &SchemaRef) -> Result<()> {
+    fn take_schema(&mut self, _: &SchemaRef, _: bool) -> Result<()> {
         Ok(())
     }
 

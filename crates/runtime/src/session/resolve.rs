@@ -68,18 +68,18 @@ impl StoredSchemas {
         StoredSchemas { proposed, ..self }
     }
 
-    /// For the next source of this path.
-    fn context(&self, path: &str, sampling: Sampling) -> Result<files::Context> {
+    /// For the next source of this path, with what is not stored from `session`.
+    fn context(&self, path: &str, session: files::Context) -> Result<files::Context> {
         let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
         let count = met.entry(path.to_owned()).or_default();
         let ordinal = std::mem::replace(count, *count + 1);
         let former = self.former.get(path).map(|text| ddl::parse_ddl(text)).transpose()?;
         Ok(files::Context {
-            sampling,
             schema_log: self.checkpoint.as_ref().map(|at| SchemaLog::of_source(at, path, ordinal)),
             fresh: self.fresh,
             proposed: self.proposed.clone(),
             former,
+            ..session
         })
     }
 }
@@ -246,7 +246,7 @@ impl Session {
                 self.delta(&path.value, None, None).await
             }
             RelationKind::Files { .. } | RelationKind::Path { .. } => {
-                let provider = files::static_provider(&relation.kind, relation.span, self.sampling()).await?;
+                let provider = files::static_provider(&relation.kind, relation.span, self.files_context()).await?;
                 let has_metadata = ends_in_metadata(&provider.schema());
                 let reference = StaticReference::Files { path: String::new() };
                 Ok(Resolved { provider: Arc::new(StaticRelation { reference, provider }), has_metadata })
@@ -313,7 +313,7 @@ impl Session {
         let RelationKind::Files { path, .. } = &relation.kind else {
             return Err(Error::internal("not a file relation"));
         };
-        let context = stored.context(&path.value, self.sampling())?;
+        let context = stored.context(&path.value, self.files_context())?;
         let mut spec = match files::resolve(&relation.kind, relation.span, context).await? {
             ResolvedFiles::Ready(spec) => spec,
             ResolvedFiles::Waiting { .. } => {
@@ -335,11 +335,12 @@ impl Session {
         Ok(Resolved { provider: Arc::new(StreamRelation { spec: Arc::new(spec) }), has_metadata })
     }
 
-    /// From how much of the files columns are learnt.
-    pub(super) fn sampling(&self) -> Sampling {
+    /// What the session's settings say of reading files.
+    pub(super) fn files_context(&self) -> files::Context {
         let settings = self.settings();
         let files_max = usize::try_from(settings.sample_files).unwrap_or(usize::MAX);
-        Sampling { files_max, bytes_max: settings.sample_bytes }
+        let sampling = Sampling { files_max, bytes_max: settings.sample_bytes };
+        files::Context { sampling, time_zone: settings.timezone.clone(), ..files::Context::default() }
     }
 
     /// The columns of a table or view.

@@ -18,7 +18,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 
 use crate::catalog::{Entry, Object, StreamEntry, table_name};
 use crate::checkpoint::Checkpoint;
-use crate::epoch::{Pipeline, Replan, Replanned};
+use crate::epoch::{Pipeline, Replan, Replanned, widens};
 use crate::error::{Error, Result};
 use crate::metrics::EpochRecord;
 use crate::query::{PipelineParts, StreamHandle, StreamState, StreamStatus, failure, open};
@@ -540,7 +540,7 @@ async fn open_stream(
         table::create(&stream.location, &new).await?;
     }
     let mut sink = Box::new(DeltaSink::open(&stream.location, checkpoint.query_id(), plan.mode).await?);
-    sink.take_schema(&target)?;
+    sink.take_schema(&target, widens(&plan)?)?;
     let replan = Some(replan(session.clone(), create, stream.checkpoint));
     let session = session.session()?;
     let state_budget = (session.settings().memory_limit / 4) as usize;

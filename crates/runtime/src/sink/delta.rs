@@ -32,6 +32,10 @@ pub struct DeltaSink {
     mode: OutputMode,
     /// Columns that rows have; None: those of the table.
     wanted: Option<SchemaRef>,
+    /// Whether columns of the table that are narrower than those of `wanted` are made wider.
+    widens: bool,
+    /// Some are: that comes before the next epoch is written.
+    narrow: bool,
     /// The table as the next commit makes it, where it lacks columns of `wanted`.
     grown: Option<Grown>,
     layout: Arc<Layout>,
@@ -69,6 +73,8 @@ impl DeltaSink {
             table_id,
             mode,
             wanted: None,
+            widens: false,
+            narrow: false,
             grown: None,
             layout,
             generation,
@@ -104,6 +110,10 @@ impl DeltaSink {
     /// How files are written to the table as it is, with the columns it is to get.
     fn arrange(&mut self) -> Result<()> {
         let (protocol, metadata) = (self.head.protocol(), self.head.metadata());
+        self.narrow = match &self.wanted {
+            Some(wanted) if self.widens => !table::narrow(metadata, wanted)?.is_empty(),
+            _ => false,
+        };
         self.grown = match &self.wanted {
             Some(wanted) => table::grown(protocol, metadata, wanted)?,
             None => None,
@@ -111,6 +121,18 @@ impl DeltaSink {
         let metadata = self.grown.as_ref().map_or(metadata, |grown| &grown.metadata);
         self.layout = Arc::new(Layout::new(self.head.path(), metadata)?);
         self.generation = self.head.generation();
+        Ok(())
+    }
+
+    /// Gives columns of the table the types that rows have by now, in a commit of its own. A crash behind it leaves a
+    /// table with room for what its stream reads next.
+    async fn widen_if_narrow(&mut self, epoch: u64) -> Result<()> {
+        if let (true, Some(wanted)) = (self.narrow, &self.wanted) {
+            failpoint::reached("before_widening", epoch);
+            table::widen(self.head.path(), wanted).await?;
+            failpoint::reached("after_widening", epoch);
+            self.refresh().await?;
+        }
         Ok(())
     }
 
@@ -172,8 +194,8 @@ impl Sink for DeltaSink {
         self.head.txn(&self.query_id).await
     }
 
-    fn take_schema(&mut self, schema: &SchemaRef) -> Result<()> {
-        self.wanted = Some(schema.clone());
+    fn take_schema(&mut self, schema: &SchemaRef, widens: bool) -> Result<()> {
+        (self.wanted, self.widens) = (Some(schema.clone()), widens);
         self.arrange()
     }
 
@@ -184,6 +206,7 @@ impl Sink for DeltaSink {
         {
             return self.there_already(seen, epoch);
         }
+        self.widen_if_narrow(epoch).await?;
         let staged = Staged::write(self.layout.clone(), partitions).await?;
         failpoint::reached("after_data_files", epoch);
         let operation = Operation::StreamingUpdate { mode: self.mode, query_id: self.query_id.clone(), epoch };

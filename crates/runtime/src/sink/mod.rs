@@ -27,8 +27,9 @@ pub trait Sink: Send {
     /// The last epoch of this query that the sink holds; None for none.
     async fn last_epoch(&mut self) -> Result<Option<u64>>;
 
-    /// From the next epoch on rows have these columns; those that the target lacks come into it with that epoch.
-    fn take_schema(&mut self, schema: &SchemaRef) -> Result<()>;
+    /// From the next epoch on rows have these columns; those that the target lacks come into it with that epoch. With
+    /// `widens` its columns get the wider types that rows have, before that epoch; else values are cast to what it has.
+    fn take_schema(&mut self, schema: &SchemaRef, widens: bool) -> Result<()>;
 
     /// Writes the partitions' rows as epoch `epoch` and publishes them at one instant. When the epoch is there
     /// already, nothing is written (the streams are then not read).

@@ -28,6 +28,11 @@ pub enum Operation {
     Overwrite,
     /// TRUNCATE.
     Truncate,
+    /// Columns got wider types, and the files with them.
+    ChangeColumns {
+        /// As `a BIGINT (was INT)`.
+        columns: Vec<String>,
+    },
     /// One epoch of a stream.
     StreamingUpdate {
         /// APPEND or COMPLETE.
@@ -49,6 +54,7 @@ impl Operation {
             Operation::ReplaceAsSelect => "CREATE OR REPLACE TABLE AS SELECT",
             Operation::Write | Operation::Overwrite => "WRITE",
             Operation::Truncate => "TRUNCATE",
+            Operation::ChangeColumns { .. } => "CHANGE COLUMNS",
             Operation::StreamingUpdate { .. } => "STREAMING UPDATE",
         }
     }
@@ -59,7 +65,7 @@ impl Operation {
             Operation::Overwrite | Operation::Truncate => true,
             Operation::CreateOrReplaceTable | Operation::ReplaceAsSelect => true,
             Operation::StreamingUpdate { mode, .. } => *mode == OutputMode::Complete,
-            Operation::CreateTable | Operation::Ctas | Operation::Write => false,
+            Operation::CreateTable | Operation::Ctas | Operation::Write | Operation::ChangeColumns { .. } => false,
         }
     }
 
@@ -69,6 +75,7 @@ impl Operation {
             Operation::Write => json!({ "mode": "Append", "partitionBy": partition_by }),
             Operation::Overwrite => json!({ "mode": "Overwrite", "partitionBy": partition_by }),
             Operation::Truncate => json!({}),
+            Operation::ChangeColumns { columns } => json!({ "columns": json!(columns).to_string() }),
             Operation::StreamingUpdate { mode, query_id, epoch } => {
                 let mode = match mode {
                     OutputMode::Append => "Append",
@@ -91,7 +98,7 @@ pub fn metrics(operation: &Operation, staged: &Staged, removed: usize) -> Map<St
         Operation::Truncate => {
             metrics.insert("numRemovedFiles".into(), text(removed as u64));
         }
-        Operation::StreamingUpdate { .. } => {
+        Operation::StreamingUpdate { .. } | Operation::ChangeColumns { .. } => {
             metrics.insert("numRemovedFiles".into(), text(removed as u64));
             metrics.insert("numOutputRows".into(), text(staged.rows()));
             metrics.insert("numOutputBytes".into(), text(staged.bytes()));

@@ -25,6 +25,7 @@ mod statistics;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod widen;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -47,6 +48,7 @@ pub use head::{Head, SeenTransaction};
 pub use history::{detail, history, version_at};
 pub use location::{absolute, decode as decoded, table_path};
 pub(crate) use log::{Log, blocking, create_directories, sync_directory};
+pub(crate) use widen::{narrow, widen};
 
 use crate::error::{Error, Result};
 

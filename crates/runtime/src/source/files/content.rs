@@ -347,6 +347,10 @@ pub fn decode_error(error: &DecodeError) -> Error {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::sync::Arc;
+
+    use alluvium_formats::decode::decoder_projected;
+    use arrow::array::RecordBatch;
     use arrow::datatypes::{DataType, Field, Schema};
 
     use super::*;

@@ -44,13 +44,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use alluvium_planner::options::EvolutionMode;
 use alluvium_planner::relation::{FilesSpec, METADATA_COLUMN, SourceKind, SourceSpec};
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use tokio::task::JoinHandle;
 
-pub use evolve::added;
+pub use evolve::{added, grows_into};
 pub use exec::FilesExec;
 pub use infer::Sampling;
 pub use input::{FileEntry, FilesInput};
@@ -69,7 +68,7 @@ use crate::source::{Backlog, Drift, EpochInput, ReadCounters, Source};
 use aging::Aging;
 use clean::Cleaner;
 use cleaning::Cleaning;
-use evolve::UnknownFields;
+use evolve::{UnknownFields, Widen};
 use listing::Lister;
 use pending::Pending;
 use root::{Root, Target};
@@ -542,11 +541,14 @@ async fn drift(
     let (EpochInput::Files(input), Some(unknown)) = (input, unknown) else { return Ok(Drift::None) };
     let met = unknown.take();
     let Some(first) = met.first() else { return Ok(Drift::None) };
-    if spec.options.evolution() != EvolutionMode::AddNewColumns {
+    let mode = spec.options.evolution();
+    if !mode.adds_columns() {
         return Ok(Drift::None);
     }
     let Some(log) = spec.schema_log.as_deref().map(SchemaLog::at) else { return Ok(Drift::None) };
-    let (files, options, place) = (input.files.clone(), resolve::format_options(spec)?, place.clone());
+    let (files, mut options, place) = (input.files.clone(), resolve::format_options(spec)?, place.clone());
+    // What a sample of records passes over would be rescued for good.
+    options.sampling_ratio = 1.0;
     let passes = provider::passes(spec, None);
     let learnt = blocking(move || infer::infer(&files, &options, &place, &passes, Sampling::ALL)).await?;
     let known = resolve::columns_of(spec)?;
@@ -554,7 +556,9 @@ async fn drift(
         Some(learnt) => crate::table::schema::storable(&without_reserved(&learnt, spec)?)?,
         None => Arc::new(known.clone()),
     };
-    let (data, added) = evolve::merge(&known, &learnt);
+    let outgrown = met.iter().flat_map(|met| &met.outgrown).map(|name| name.to_lowercase()).collect();
+    let widen = if mode.widens() { Widen::Outgrown(&outgrown) } else { Widen::Never };
+    let (data, added) = evolve::merge(&known, &learnt, widen);
     if added.is_empty() {
         unknown.pass(true);
         return Ok(Drift::Passed);

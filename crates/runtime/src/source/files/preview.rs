@@ -52,6 +52,8 @@ fn item(item: &'static str, value: impl ToString, detail: impl Into<String>) -> 
 /// Looks at what `relation` would read. Errors: those of resolving it, and of reading the sample.
 pub async fn preview(relation: &RelationKind, span: Span, state: &SessionState) -> Result<Vec<PreviewItem>> {
     let typed = Typed::parse(relation, span)?;
+    let time_zone = state.config_options().execution.time_zone.clone().unwrap_or_default();
+    let context = Context { time_zone, ..Context::default() };
     let (mut items, sample, resolved) = blocking(move || {
         let mut items = Vec::new();
         let files = match typed.place()?.remote() {
@@ -61,7 +63,7 @@ pub async fn preview(relation: &RelationKind, span: Span, state: &SessionState) 
         describe(&files, &mut items);
         ignored(&typed.selection()?, &mut items)?;
         let sample = sample(&files);
-        Ok((items, sample, typed.resolve(Context::default())?))
+        Ok((items, sample, typed.resolve(context)?))
     })
     .await
     .map_err(|e| e.at_least(span))?;

@@ -174,6 +174,13 @@ impl Decoder {
             Decoder::Files(decoder) => decoder.unmatched_fields(),
         }
     }
+
+    fn outgrown_fields(&self) -> Vec<String> {
+        match self {
+            Decoder::Records(decoder) => decoder.outgrown_fields(),
+            Decoder::Files(decoder) => decoder.outgrown_fields(),
+        }
+    }
 }
 
 /// One decoder and whose rows it holds.
@@ -229,10 +236,12 @@ impl RowMaker<'_> {
         self.look_for_new_fields(unit.file)
     }
 
-    /// Ends the run at a field that no column has, where that is wanted.
+    /// Ends the run at a field that no column has, or at a value that outgrows one, where that is wanted.
     fn look_for_new_fields(&self, file: usize) -> Result<()> {
         match (&self.job.unknown, self.job.files.get(file)) {
-            (Some(unknown), Some(file)) => unknown.look(&file.path, &self.decoder.unmatched_fields()),
+            (Some(unknown), Some(file)) => {
+                unknown.look(&file.path, &self.decoder.unmatched_fields(), self.decoder.outgrown_fields())
+            }
             _ => Ok(()),
         }
     }

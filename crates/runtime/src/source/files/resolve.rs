@@ -4,30 +4,41 @@
 //! `schemaHints` replace or add columns of a learnt schema. When columns are learnt, a rescue column comes last, unless
 //! `schemaEvolutionMode` is `none`. `key=value` directories become columns behind those of the files.
 
-use std::path::{Path, PathBuf};
+mod format;
+mod spec;
+mod waiting;
+
 use std::sync::Arc;
 
-use alluvium_formats::{Format, FormatOptions, OptionError};
+use alluvium_formats::{Format, FormatOptions};
 use alluvium_parser::{Diagnostic, OptionEntry, RelationKind, Span, Text};
 use alluvium_planner::ddl::parse_ddl;
-use alluvium_planner::options::{EvolutionMode, FilesOptions};
+use alluvium_planner::options::FilesOptions;
 use alluvium_planner::relation::{FilesSpec, METADATA_COLUMN, SourceKind, SourceSpec, with_metadata_column};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 
-use super::glob::Glob;
-use super::infer::{self, Sampling};
-use super::listing::{self, Lister};
+pub use spec::{
+    check_schema_location, columns_of, entries, files_of, format_options, lister, one_file, partition_base,
+    store_schema, strict_globs, watches_fields,
+};
+pub use waiting::WaitingForFiles;
+
+use super::evolve;
+use super::infer;
+use super::listing::Lister;
 use super::provider;
 use super::root::{Root, Target};
-use super::rules::{Hidden, Times};
+use super::rules::Times;
 use super::schema_log::{SchemaLog, SchemaVersion};
 use super::selection::Selection;
 use super::store::{self, Place};
-use super::watch::Watch;
-use super::{FileEntry, blocking, clean, hints, partition_columns, root_of};
+use super::{FileEntry, blocking, clean, hints, partition_columns};
 use crate::error::{Error, Result};
 use crate::table;
+use format::{agreed_format, take_format};
+pub(super) use spec::name_filter;
+use spec::{hidden, lister_of};
 
 /// A file relation, resolved.
 pub enum ResolvedFiles {
@@ -38,55 +49,11 @@ pub enum ResolvedFiles {
     Waiting(WaitingForFiles),
 }
 
-/// Waits for a first file.
-pub struct WaitingForFiles {
-    /// How messages name the relation.
-    pub title: String,
-    spec: Arc<FilesSpec>,
-    place: Place,
-    seen: Vec<FileEntry>,
-}
-
-impl WaitingForFiles {
-    /// Returns when there are other files than when the relation was resolved, which is to be done again then.
-    /// Cancel-safe.
-    pub async fn changed(&self) -> Result<()> {
-        let watch = self.watch().await;
-        loop {
-            let (spec, place) = (self.spec.clone(), self.place.clone());
-            if blocking(move || files_of(&spec, &place)).await? != self.seen {
-                return Ok(());
-            }
-            match &watch {
-                Some(watch) => tokio::select! {
-                    () = watch.rung() => {}
-                    () = tokio::time::sleep(super::NET) => {}
-                },
-                None if self.place.remote().is_some() => tokio::time::sleep(super::store::POLL).await,
-                None => tokio::time::sleep(super::POLL).await,
-            }
-        }
-    }
-
-    /// None where there is no watch to be had: looking now and then does it.
-    async fn watch(&self) -> Option<Watch> {
-        if self.place.remote().is_some() {
-            return None;
-        }
-        let spec = self.spec.clone();
-        let start = move || {
-            let lister = lister(&spec)?;
-            Ok(Watch::start(&lister.root().base, lister.hidden().clone()).ok())
-        };
-        blocking(start).await.ok().flatten()
-    }
-}
-
 /// What resolving goes by besides the statement.
 #[derive(Debug, Clone, Default)]
 pub struct Context {
     /// From how much of the files columns are learnt.
-    pub sampling: Sampling,
+    pub sampling: infer::Sampling,
     /// Where the stream keeps versions of this source's schema if no option says; None: nowhere.
     pub schema_log: Option<SchemaLog>,
     /// What is stored there is of a stream that is being replaced.
@@ -95,6 +62,8 @@ pub struct Context {
     pub proposed: Vec<(SchemaLog, SchemaVersion)>,
     /// Columns that a checkpoint keeps which has no versions yet.
     pub former: Option<Schema>,
+    /// The session's time zone; empty: UTC.
+    pub time_zone: String,
 }
 
 impl Context {
@@ -116,10 +85,9 @@ pub async fn resolve(relation: &RelationKind, span: Span, context: Context) -> R
 pub async fn static_provider(
     relation: &RelationKind,
     span: Span,
-    sampling: Sampling,
+    context: Context,
 ) -> Result<Arc<dyn TableProvider>> {
     let typed = Typed::parse(relation, span)?;
-    let context = Context { sampling, ..Context::default() };
     match blocking(move || typed.resolve(context)).await.map_err(|e| e.at_least(span))? {
         ResolvedFiles::Ready(source) => match &source.kind {
             SourceKind::Files(spec) => provider::listed(&source, spec),
@@ -167,60 +135,6 @@ impl Typed {
         typed.check_stream_only()?;
         typed.check_discovery()?;
         Ok(typed)
-    }
-
-    /// The format given, or the one that the files' names tell.
-    fn format(&self) -> Result<Format> {
-        let given = match &self.format {
-            Some(given) => given.clone(),
-            None => Text { value: self.guess_format()?, span: self.path.span },
-        };
-        let Some(format) = Format::from_name(&given.value) else {
-            let nearest = nearest_format(&given.value);
-            return Err(Diagnostic::new("UNKNOWN_FORMAT", format!("`{}` is not a file format", given.value))
-                .at(given.span)
-                .help(nearest)
-                .into());
-        };
-        Ok(format)
-    }
-
-    /// From the first file whose name tells.
-    fn guess_format(&self) -> Result<String> {
-        let paths: Vec<String> = match self.place()?.remote() {
-            Some(remote) => store::wait(remote.files())?.into_iter().map(|file| file.path).collect(),
-            None => {
-                let root = Root::find(&self.path.value, self.strict).map_err(|e| e.at_least(self.path.span))?;
-                self.lister(root)?.all()?
-            }
-        };
-        let of_name = |path: &String| {
-            let name = path.rsplit('/').next()?.to_ascii_lowercase();
-            let name = [".gz", ".zst", ".bz2", ".xz"]
-                .iter()
-                .find_map(|end| name.strip_suffix(end))
-                .unwrap_or(&name)
-                .to_owned();
-            Some(match name.rsplit_once('.')?.1 {
-                "json" | "jsonl" | "ndjson" => "json",
-                "csv" | "tsv" => "csv",
-                "txt" | "text" | "log" => "text",
-                "parquet" => "parquet",
-                "avro" => "avro",
-                "orc" => "orc",
-                "xml" => "xml",
-                _ => return None,
-            })
-        };
-        paths.iter().find_map(of_name).map(str::to_owned).ok_or_else(|| {
-            Diagnostic::new(
-                "UNKNOWN_FORMAT",
-                format!("the format of {} is not given and no file's name tells it", self.title),
-            )
-            .at(self.path.span)
-            .help("give it: format => 'json'")
-            .into()
-        })
     }
 
     fn check_discovery(&self) -> Result<()> {
@@ -356,6 +270,7 @@ impl Typed {
             schema_version: None,
             inferred,
             strict_globs: self.strict,
+            time_zone: context.time_zone.clone(),
         };
         let options = format_options(&spec)?;
         let known = given.clone().or(stored.as_ref().map(|stored| stored.data.clone())).or(context.former.clone());
@@ -380,7 +295,12 @@ impl Typed {
         if given.is_none()
             && let Some(hints) = &self.options.schema_hints
         {
-            columns = hints::apply(columns, hints).map_err(|e| e.at_least(self.span))?;
+            let hinted = hints::apply(columns.clone(), hints).map_err(|e| e.at_least(self.span))?;
+            // A hint says what a column begins as; where types are widened it does not take back what came since.
+            columns = match self.options.evolution().widens() && stored.is_some() {
+                true => evolve::widened(&hinted, &columns),
+                false => hinted,
+            };
         }
         if log.is_some() {
             columns = table::schema::storable(&columns)?.as_ref().clone();
@@ -454,71 +374,6 @@ impl Typed {
     }
 }
 
-/// The directory below which `key=value` directories are columns.
-pub fn partition_base(spec: &FilesSpec, place: &Place) -> Result<PathBuf> {
-    if let Some(remote) = place.remote() {
-        let address = remote.address();
-        return Ok(PathBuf::from(match &spec.options.base_path {
-            Some(base) => base.clone(),
-            None => address.url(&address.base),
-        }));
-    }
-    let root = root_of(spec)?;
-    let Some(typed) = &spec.options.base_path else { return Ok(root.base) };
-    let base = Root::find(typed, spec.strict_globs)?;
-    if base.target != Target::Directory || !root.base.starts_with(&base.base) {
-        return Err(Diagnostic::new(
-            "INVALID_OPTION",
-            format!("basePath `{typed}` is not a directory that `{}` is in", spec.path),
-        )
-        .help("name a directory above the files")
-        .into());
-    }
-    Ok(base.base)
-}
-
-/// Stores the schema that a stream's source was planned with, if it is not the newest version already. `table`: where
-/// the stream's table is.
-pub fn store_schema(spec: &FilesSpec, table: &Path) -> Result<()> {
-    let (Some(directory), Some(version)) = (&spec.schema_log, spec.schema_version) else { return Ok(()) };
-    let log = SchemaLog::at(directory);
-    if spec.options.schema_location.is_some() {
-        log.claim(table)?;
-    }
-    let mine =
-        SchemaVersion { version, data: columns_of(spec)?, partitions: Schema::new(spec.partition_columns.clone()) };
-    match log.latest()? {
-        // Put there since the query was planned: it counts from the next start on.
-        Some(newest) if newest.version > version => Ok(()),
-        Some(newest) if newest == mine => Ok(()),
-        _ => log.write(&mine),
-    }
-}
-
-/// Refuses a spec whose `schemaLocation` another table's stream uses.
-pub fn check_schema_location(spec: &FilesSpec, table: &Path) -> Result<()> {
-    match (&spec.schema_log, &spec.options.schema_location) {
-        (Some(directory), Some(_)) => SchemaLog::at(directory).check_owner(table),
-        _ => Ok(()),
-    }
-}
-
-/// The columns that files are expected to have: without the rescue column.
-pub fn columns_of(spec: &FilesSpec) -> Result<Schema> {
-    let options = format_options(spec)?;
-    let data = |field: &&FieldRef| options.rescued_data_column.as_ref() != Some(field.name());
-    Ok(Schema::new(spec.data_schema.fields().iter().filter(data).cloned().collect::<Vec<_>>()))
-}
-
-/// Whether readers are to fail at a field without a column.
-pub fn watches_fields(spec: &FilesSpec) -> bool {
-    match spec.options.evolution() {
-        EvolutionMode::FailOnNewColumns => true,
-        EvolutionMode::AddNewColumns => spec.schema_log.is_some(),
-        EvolutionMode::Rescue | EvolutionMode::None => false,
-    }
-}
-
 /// Columns of the files with those of the path: in the place of a file's column of that name, or behind them all,
 /// before the rescue column.
 fn output_schema(data: &Schema, partitions: &Fields, options: &FormatOptions) -> Schema {
@@ -544,118 +399,9 @@ pub fn selection(relation: &RelationKind, span: Span) -> Result<Selection> {
     Typed::parse(relation, span)?.selection()
 }
 
-/// Lists a spec's files.
-pub fn lister(spec: &FilesSpec) -> Result<Lister> {
-    lister_of(root_of(spec)?, &spec.options)
-}
-
-fn lister_of(root: Root, options: &FilesOptions) -> Result<Lister> {
-    Ok(Lister::new(root, name_filter(options)?).hiding(hidden(options)?))
-}
-
-fn hidden(options: &FilesOptions) -> Result<Hidden> {
-    Hidden::new(options.discovery.ignored_path_segment_regex.as_deref())
-}
-
-/// A spec's files as they are now, oldest first.
-pub fn files_of(spec: &FilesSpec, place: &Place) -> Result<Vec<FileEntry>> {
-    let mut files = match place.remote() {
-        Some(remote) => store::wait(remote.files())?,
-        None => entries(&mut lister(spec)?)?,
-    };
-    let times = Times::of(&spec.options.discovery);
-    files.retain(|file| times.ignore(file.modified_ms, None).is_none());
-    Ok(files)
-}
-
-/// What a lister finds now, oldest first.
-pub fn entries(lister: &mut Lister) -> Result<Vec<FileEntry>> {
-    let mut files = Vec::new();
-    for path in lister.all()? {
-        files.extend(listing::stat(&path)?);
-    }
-    files.sort_by(|a: &FileEntry, b| (a.modified_ms, &a.path).cmp(&(b.modified_ms, &b.path)));
-    Ok(files)
-}
-
-/// Whether `*` in a spec's path stays within one name.
-pub fn strict_globs(spec: &FilesSpec) -> bool {
-    spec.strict_globs
-}
-
-/// A spec's format options, checked; the rescue column is the one its schema was made with.
-pub fn format_options(spec: &FilesSpec) -> Result<FormatOptions> {
-    let rescues = match spec.options.evolution() {
-        EvolutionMode::None => false,
-        EvolutionMode::Rescue => true,
-        EvolutionMode::AddNewColumns | EvolutionMode::FailOnNewColumns => spec.inferred,
-    };
-    let format = Format::from_name(&spec.format).ok_or_else(|| Error::internal(format!("format `{}`", spec.format)))?;
-    let entries: Vec<(String, String)> =
-        spec.format_options.iter().map(|entry| (entry.key.value.clone(), entry.value.value.clone())).collect();
-    let mut options = FormatOptions::parse(format, &entries, spec.options.infer_column_types, rescues)
-        .map_err(|error| option_error(&error, &spec.format_options))?;
-    options.track_unmatched = watches_fields(spec);
-    Ok(options)
-}
-
-fn option_error(error: &OptionError, entries: &[OptionEntry]) -> Error {
-    let code = match &error.message {
-        message if message.contains("not known") => "UNKNOWN_OPTION",
-        message if message.contains("not carried out") => "NOT_SUPPORTED_YET",
-        _ => "INVALID_OPTION",
-    };
-    let place = entries.iter().find(|entry| entry.key.value.eq_ignore_ascii_case(&error.key));
-    let place = place.map_or(Span::UNKNOWN, |entry| entry.key.span.to(entry.value.span));
-    let diagnostic = Diagnostic::new(code, error.message.clone()).at(place);
-    Error::from(if error.help.is_empty() { diagnostic } else { diagnostic.help(error.help.clone()) })
-}
-
-/// A stream reads directories; a single file would never bring anything new.
-pub fn one_file(path: &str) -> Error {
-    let directory =
-        Path::new(path).parent().map(|parent| parent.display().to_string()).filter(|parent| !parent.is_empty());
-    let name = path.rsplit('/').next().unwrap_or(path);
-    Diagnostic::new(
-        "STREAM_OF_ONE_FILE",
-        format!("`{path}` is one file, and a stream reads a directory to which files are added"),
-    )
-    .help(format!(
-        "name the directory, `{}`, and where needed pathGlobFilter => '{name}'",
-        directory.as_deref().unwrap_or(".")
-    ))
-    .help(format!("or read the file once: read_files('{path}')"))
-    .into()
-}
-
 fn delta_table(path: &str) -> Diagnostic {
     Diagnostic::new("PATH_IS_DELTA_TABLE", format!("`{path}` is a Delta table, not a directory of files"))
         .help(format!("read it as a stream: STREAM delta.`{path}`; or once: delta.`{path}`"))
-}
-
-pub(super) fn name_filter(options: &FilesOptions) -> Result<Option<Glob>> {
-    let Some(text) = &options.path_glob_filter else { return Ok(None) };
-    Glob::new(text, true)
-        .map(Some)
-        .map_err(|why| Diagnostic::new("INVALID_OPTION", format!("pathGlobFilter: the pattern {why}")).into())
-}
-
-/// `format` may stand among the options.
-fn take_format(mut entries: Vec<OptionEntry>) -> (Vec<OptionEntry>, Option<Text>) {
-    let at = entries.iter().position(|entry| is_key(entry, "format"));
-    let format = at.map(|at| entries.remove(at).value);
-    (entries, format)
-}
-
-/// A format may be given twice, but not in two ways.
-fn agreed_format(argument: Option<Text>, option: Option<Text>) -> Result<Option<Text>> {
-    match (argument, option) {
-        (Some(argument), Some(option)) if !argument.value.eq_ignore_ascii_case(&option.value) => {
-            let message = format!("option `format` is `{}`, and the argument says `{}`", option.value, argument.value);
-            Err(Diagnostic::new("INVALID_OPTION", message).at(option.span).help("leave the option out").into())
-        }
-        (argument, option) => Ok(argument.or(option)),
-    }
 }
 
 /// `useStrictGlobber`; `read_files` has it by default, `cloud_files` has not.
@@ -679,34 +425,6 @@ fn take_strict(mut entries: Vec<OptionEntry>, read_files: bool) -> Result<(Vec<O
 fn is_key(entry: &OptionEntry, key: &str) -> bool {
     let typed = entry.key.value.to_ascii_lowercase();
     typed.strip_prefix("cloudfiles.").unwrap_or(&typed) == key.to_ascii_lowercase()
-}
-
-fn nearest_format(typed: &str) -> String {
-    let typed = typed.to_ascii_lowercase();
-    let near = Format::ALL.into_iter().find(|format| {
-        let name = format.name().to_ascii_lowercase();
-        typed.contains(&name) || name.contains(&typed) && typed.len() > 1 || one_edit_apart(&typed, &name)
-    });
-    match near {
-        Some(format) => format!("did you mean `{}`?", format.name()),
-        None => format!("formats are {}", Format::ALL.map(Format::name).join(", ")),
-    }
-}
-
-/// Whether one character is added, left out, replaced, or swapped with its neighbour.
-fn one_edit_apart(a: &str, b: &str) -> bool {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let (short, long) = if a.len() <= b.len() { (&a, &b) } else { (&b, &a) };
-    let same = short.iter().zip(long).take_while(|(x, y)| x == y).count();
-    let (rest, other) = (&short[same..], &long[same..]);
-    match other.len() - rest.len() {
-        0 => {
-            rest.get(1..) == other.get(1..)
-                || rest.len() > 1 && rest[0] == other[1] && rest[1] == other[0] && rest[2..] == other[2..]
-        }
-        1 => rest == &other[1..],
-        _ => false,
-    }
 }
 
 /// Files may lack anything.

@@ -15,7 +15,7 @@ use arrow::record_batch::RecordBatch;
 use datafusion::catalog::TableProvider;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-use super::{Context, FilesSource, ResolvedFiles, Sampling, resolve, static_provider};
+use super::{Context, FilesSource, ResolvedFiles, resolve, static_provider};
 use crate::checkpoint::{Checkpoint, EpochCommit, FileState, Intent, LedgerEntry};
 use crate::error::{Error, Result};
 use crate::metrics::EpochRecord;
@@ -455,7 +455,6 @@ async fn what_cannot_work_is_refused_when_planned() {
         (here.to_owned(), "json", vec![("multiLin", "true")], "UNKNOWN_OPTION"),
         (here.to_owned(), "json", vec![("multiLine", "maybe")], "INVALID_OPTION"),
         (here.to_owned(), "json", vec![("badRecordsPath", "/x"), ("mode", "PERMISSIVE")], "INVALID_OPTION"),
-        (here.to_owned(), "json", vec![("schemaEvolutionMode", "addNewColumnsWithTypeWidening")], "NOT_SUPPORTED_YET"),
         (
             here.to_owned(),
             "json",
@@ -515,18 +514,18 @@ async fn static_reads_list_anew_each_time() {
     let dir = tempfile::tempdir().unwrap();
     put(dir.path(), "a.json", "{\"a\":1}\n", 0);
     let provider =
-        static_provider(&relation(dir.path(), "json", &[], false), Span::UNKNOWN, Sampling::default()).await.unwrap();
+        static_provider(&relation(dir.path(), "json", &[], false), Span::UNKNOWN, Context::default()).await.unwrap();
     assert_eq!(number(provider.clone(), "SELECT sum(a) FROM t").await, 1);
     put(dir.path(), "b.json", "{\"a\":2}\n", 0);
     assert_eq!(number(provider, "SELECT sum(a) FROM t").await, 3);
     let one = RelationKind::Path { format: text("json"), path: text(dir.path().join("b.json").to_str().unwrap()) };
     assert_eq!(
-        number(static_provider(&one, Span::UNKNOWN, Sampling::default()).await.unwrap(), "SELECT sum(a) FROM t").await,
+        number(static_provider(&one, Span::UNKNOWN, Context::default()).await.unwrap(), "SELECT sum(a) FROM t").await,
         2
     );
     std::fs::create_dir(dir.path().join("empty")).unwrap();
     let empty =
-        static_provider(&relation(&dir.path().join("empty"), "json", &[], false), Span::UNKNOWN, Sampling::default())
+        static_provider(&relation(&dir.path().join("empty"), "json", &[], false), Span::UNKNOWN, Context::default())
             .await;
     assert_eq!(empty.unwrap_err().diagnostic().code, "UNABLE_TO_INFER_SCHEMA");
 }
@@ -541,7 +540,7 @@ async fn parquet_is_read_once_with_metadata() {
         frame.write_parquet(path.to_str().unwrap(), Default::default(), None).await.unwrap();
     }
     let relation = RelationKind::Path { format: text("parquet"), path: text(dir.path().to_str().unwrap()) };
-    let provider = static_provider(&relation, Span::UNKNOWN, Sampling::default()).await.unwrap();
+    let provider = static_provider(&relation, Span::UNKNOWN, Context::default()).await.unwrap();
     assert_eq!(columns(&provider.schema())[..1], ["x Int64"]);
     assert_eq!(provider.schema().fields().last().unwrap().name(), "_metadata");
     assert_eq!(number(provider.clone(), "SELECT sum(x) FROM t").await, 3);

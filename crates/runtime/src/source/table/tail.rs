@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use alluvium_formats::wider_type;
 use alluvium_parser::Diagnostic;
 use alluvium_planner::options::TableStreamOptions;
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
@@ -321,7 +322,7 @@ fn check_metadata(terms: &Terms, version: u64, metadata: &Metadata) -> Result<Op
 enum Growth {
     /// Everything it has is known.
     Within,
-    /// It has more fields inside.
+    /// It has more fields inside, or is wider.
     More,
     /// It is another type.
     Other,
@@ -340,6 +341,9 @@ fn growth(known: &DataType, now: &DataType) -> Growth {
             growth(known.data_type(), now.data_type())
         }
         _ if schema::sql_name(known) == schema::sql_name(now) => Growth::Within,
+        (known, now) if wider_type(known, now).as_ref() == Some(now) => Growth::More,
+        // The stream was planned with what the column became later.
+        (known, now) if wider_type(now, known).as_ref() == Some(known) => Growth::Within,
         _ => Growth::Other,
     }
 }
@@ -389,10 +393,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn more_fields_are_growth_and_other_types_are_not() {
+    fn more_fields_and_wider_types_are_growth_and_other_types_are_not() {
         let table = [
             ("a INT", "a INT", Growth::Within),
-            ("a INT", "a BIGINT", Growth::Other),
+            ("a INT", "a BIGINT", Growth::More),
+            ("a BIGINT", "a INT", Growth::Within),
+            ("a BIGINT", "a DOUBLE", Growth::Other),
             ("s STRUCT<x: INT, y: INT>", "s STRUCT<y: INT>", Growth::Within),
             ("s STRUCT<x: INT>", "s STRUCT<x: INT, y: INT>", Growth::More),
             ("s STRUCT<x: INT>", "s STRUCT<x: STRING, y: INT>", Growth::Other),
