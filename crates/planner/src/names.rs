@@ -12,7 +12,7 @@ use alluvium_parser::{Diagnostic, Span};
 use sqlparser::ast::{self, Ident, Spanned, VisitMut, VisitorMut};
 
 use crate::bind::{key_of, parts_of};
-use crate::functions::spellings;
+use crate::functions::{generators, spellings};
 use crate::joins::{KeptSide, expand_merged, merge_natural, merge_using};
 use crate::relation::METADATA_COLUMN;
 use crate::scope::{InScope, Scope, plain_column, same, spelled};
@@ -29,14 +29,19 @@ pub(crate) struct Known {
 
 /// Rewrites the names of `query`. `known` is keyed by [`key_of`].
 pub(crate) fn rewrite_names(query: &mut ast::Query, known: HashMap<String, Known>) -> Result<(), Diagnostic> {
-    Names { known, ctes: Vec::new() }.query(query, None).map(|_| ())
+    Names { known, ctes: Vec::new(), unnamed: 0 }.query(query, None).map(|_| ())
 }
 
 struct Names {
     known: HashMap<String, Known>,
     /// Visible CTEs, innermost last: their spelling and columns.
     ctes: Vec<(String, Known)>,
+    /// How many subqueries were given a name.
+    unnamed: usize,
 }
+
+/// Relations that the parser cut out have the numbers below.
+const FIRST_UNNAMED: usize = 1_000_000;
 
 impl Names {
     /// Rewrites a query and gives the names of its columns.
@@ -129,6 +134,11 @@ impl Names {
     }
 
     fn from(&mut self, from: &mut ast::TableWithJoins, scope: &mut Scope<'_>) -> Result<(), Diagnostic> {
+        if !from.joins.is_empty() {
+            // Sides that can be named: their columns may have to be told apart.
+            let sides = std::iter::once(&mut from.relation).chain(from.joins.iter_mut().map(|join| &mut join.relation));
+            sides.for_each(|side| self.name_subquery(side));
+        }
         self.relation(&mut from.relation, scope)?;
         for join in &mut from.joins {
             let before = scope.relations.len();
@@ -194,6 +204,15 @@ impl Names {
         Ok(())
     }
 
+    /// Gives a subquery without an alias a name that nobody can have typed, and that no message shows.
+    fn name_subquery(&mut self, factor: &mut ast::TableFactor) {
+        if let ast::TableFactor::Derived { alias: alias @ None, .. } = factor {
+            self.unnamed += 1;
+            let name = Ident::new(format!("__relation_{}", FIRST_UNNAMED + self.unnamed));
+            *alias = Some(ast::TableAlias { explicit: true, name, columns: Vec::new(), at: None });
+        }
+    }
+
     /// Spells a table's name as its CTE does, if it is one, and gives what is known of it.
     fn table(&self, name: &mut ast::ObjectName) -> Known {
         let parts = parts_of(name);
@@ -216,6 +235,12 @@ impl Names {
         outputs: &mut Vec<Output>,
         out: &mut Vec<ast::SelectItem>,
     ) -> Result<(), Diagnostic> {
+        if let Some(columns) = generated(&item)? {
+            for (expr, alias) in columns {
+                self.item(ast::SelectItem::ExprWithAlias { expr, alias }, scope, outputs, out)?;
+            }
+            return Ok(());
+        }
         match &mut item {
             ast::SelectItem::UnnamedExpr(expr) => {
                 let name = spark_name(expr);
@@ -383,6 +408,17 @@ impl Names {
     }
 }
 
+/// The columns of a generator such as `explode(x) AS y`; None for everything else.
+fn generated(item: &ast::SelectItem) -> Result<Option<Vec<(ast::Expr, Ident)>>, Diagnostic> {
+    let (expr, names) = match item {
+        ast::SelectItem::UnnamedExpr(expr) => (expr, Vec::new()),
+        ast::SelectItem::ExprWithAlias { expr, alias } => (expr, vec![alias.clone()]),
+        ast::SelectItem::ExprWithAliases { expr, aliases } => (expr, aliases.clone()),
+        _ => return Ok(None),
+    };
+    generators::generator(expr).map(|function| generators::columns(function, &names, false)).transpose()
+}
+
 /// A column of a select list.
 struct Output {
     name: String,
@@ -532,7 +568,10 @@ impl Rewriter<'_, '_, '_> {
                     self.parameters.extend(many.iter().map(|parameter| parameter.name.value.clone()));
                 }
             },
-            ast::Expr::RLike { .. } | ast::Expr::UnaryOp { .. } | ast::Expr::Like { .. } => {
+            ast::Expr::RLike { .. }
+            | ast::Expr::UnaryOp { .. }
+            | ast::Expr::Like { .. }
+            | ast::Expr::ILike { .. } => {
                 if let Some(call) = spellings::operator(expr) {
                     *expr = call;
                 }

@@ -8,6 +8,8 @@ use std::ops::ControlFlow;
 use alluvium_parser::{Diagnostic, Span};
 use sqlparser::ast::{self, Spanned, Visit, Visitor};
 
+use crate::functions::generators;
+
 /// Refuses the first clause of `query` that would be ignored.
 pub(crate) fn check(query: &ast::Query, at: Span) -> Result<(), Diagnostic> {
     let mut strict = Strict { at };
@@ -195,6 +197,7 @@ impl Strict {
         let span = Span::from(item.span());
         match item {
             ast::SelectItem::UnnamedExpr(_) | ast::SelectItem::ExprWithAlias { .. } => Ok(()),
+            ast::SelectItem::ExprWithAliases { expr, .. } if generators::generator(expr).is_some() => Ok(()),
             ast::SelectItem::ExprWithAliases { .. } => self.refuse(true, "several aliases for one expression", span),
             ast::SelectItem::QualifiedWildcard(kind, options) => {
                 let expr = matches!(kind, ast::SelectItemQualifiedWildcardKind::Expr(_));
