@@ -2,9 +2,14 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Builder, ListBuilder};
-use datafusion::arrow::datatypes::{DataType, Field, Int64Type, IntervalUnit};
-use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
+use chrono::{DateTime, Months, Utc};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Builder, ListBuilder, TimestampMicrosecondBuilder};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{
+    DataType, Field, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
+    TimestampMicrosecondType,
+};
+use datafusion::common::{Result, exec_datafusion_err, exec_err, plan_err};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
@@ -88,14 +93,7 @@ impl ScalarUDFImpl for ByType {
                 call(datafusion::functions_nested::reverse::array_reverse_udf(), args)
             }
             (Kind::Reverse, _) => call(datafusion::functions::unicode::reverse(), args),
-            (Kind::Sequence, DataType::Int64) => Ok(ExprSimplifyResult::Original(args)),
-            (Kind::Sequence, _) => {
-                let mut args = args;
-                if args.len() == 2 {
-                    args.push(lit(ScalarValue::new_interval_mdn(0, 1, 0)));
-                }
-                call(datafusion::functions_nested::range::gen_series_udf(), args)
-            }
+            (Kind::Sequence, _) => Ok(ExprSimplifyResult::Original(args)),
         }
     }
 
@@ -104,7 +102,19 @@ impl ScalarUDFImpl for ByType {
             return exec_err!("{} was run without having been optimized", self.name());
         }
         let arrays = args.args.iter().map(|arg| arg.to_array(args.number_rows)).collect::<Result<Vec<_>>>()?;
-        Ok(ColumnarValue::Array(numbers(&arrays)?))
+        Ok(ColumnarValue::Array(match arrays.first().map(|start| start.data_type()) {
+            Some(DataType::Int64) => numbers(&arrays)?,
+            Some(DataType::Date32) => {
+                let [start, stop, step @ ..] = arrays.as_slice() else { return exec_err!("sequence takes two dates") };
+                let local = DataType::Timestamp(TimeUnit::Microsecond, None);
+                let (start, stop) = (cast(start, &local)?, cast(stop, &local)?);
+                cast(&times(&start, &stop, step.first())?, args.return_field.data_type())?
+            }
+            _ => {
+                let [start, stop, step @ ..] = arrays.as_slice() else { return exec_err!("sequence takes two times") };
+                cast(&times(start, stop, step.first())?, args.return_field.data_type())?
+            }
+        }))
     }
 }
 
@@ -148,6 +158,56 @@ fn numbers(arrays: &[ArrayRef]) -> Result<ArrayRef> {
         out.append(true);
     }
     Ok(Arc::new(out.finish()))
+}
+
+/// The same of times, whose days have 24 hours. Months are counted from the start, so that the last days of months
+/// do not lose days on the way.
+fn times(start: &ArrayRef, stop: &ArrayRef, steps: Option<&ArrayRef>) -> Result<ArrayRef> {
+    let (start, stop) =
+        (start.as_primitive::<TimestampMicrosecondType>(), stop.as_primitive::<TimestampMicrosecondType>());
+    let steps = steps.map(|steps| steps.as_primitive::<IntervalMonthDayNanoType>());
+    let mut out = ListBuilder::new(TimestampMicrosecondBuilder::new());
+    for row in 0..start.len() {
+        if start.is_null(row) || stop.is_null(row) || steps.is_some_and(|steps| steps.is_null(row)) {
+            out.append_null();
+            continue;
+        }
+        let (from, to) = (start.value(row), stop.value(row));
+        let day = IntervalMonthDayNano::new(0, if from <= to { 1 } else { -1 }, 0);
+        let step = steps.map_or(day, |steps| steps.value(row));
+        let forward = moved(from, step, 1)? > from;
+        if from != to && (moved(from, step, 1)? == from || forward != (from < to)) {
+            return exec_err!("sequence never arrives at its end by steps of that interval");
+        }
+        for count in 0.. {
+            let at = moved(from, step, count)?;
+            if if forward { at > to } else { at < to } || from == to && count > 0 {
+                break;
+            }
+            if i128::from(count) >= ELEMENTS_MAX {
+                return exec_err!("the sequence would have more than {ELEMENTS_MAX} elements");
+            }
+            out.values().append_value(at);
+        }
+        out.append(true);
+    }
+    Ok(Arc::new(out.finish()))
+}
+
+/// A time moved by so many intervals.
+fn moved(from: i64, step: IntervalMonthDayNano, count: i64) -> Result<i64> {
+    let moved = || {
+        let at = DateTime::<Utc>::from_timestamp_micros(from)?;
+        let months = i32::try_from(i64::from(step.months).checked_mul(count)?).ok()?;
+        let at = match u32::try_from(months) {
+            Ok(months) => at.checked_add_months(Months::new(months))?,
+            Err(_) => at.checked_sub_months(Months::new(months.unsigned_abs()))?,
+        };
+        let days = i64::from(step.days).checked_mul(count)?.checked_mul(86_400_000_000)?;
+        let micros = (step.nanoseconds / 1000).checked_mul(count)?;
+        at.timestamp_micros().checked_add(days)?.checked_add(micros)
+    };
+    moved().ok_or_else(|| exec_datafusion_err!("a time of the sequence is out of range"))
 }
 
 /// As Spark names types in `typeof`: `struct<a:int>`.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use chrono::NaiveDate;
 use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Float32Array, Float64Array, Int8Array,
+    ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Float32Array, Float64Array, Int8Array,
     Int16Array, Int32Array, Int64Array, ListArray, ListBuilder, MapArray, StringArray, StringBuilder, StructArray,
     TimestampMicrosecondArray, new_null_array,
 };

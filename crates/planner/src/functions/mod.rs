@@ -12,6 +12,7 @@ mod concat;
 mod counted;
 mod date_trunc;
 mod datetime;
+mod decimals;
 mod extremes;
 mod fields;
 mod from_json;

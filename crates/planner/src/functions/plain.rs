@@ -18,7 +18,6 @@ pub(super) type Run = fn(&[ArrayRef]) -> Result<ArrayRef>;
 #[derive(Debug)]
 pub(super) struct Plain {
     name: &'static str,
-    aliases: Vec<String>,
     takes: Vec<DataType>,
     least: usize,
     gives: DataType,
@@ -34,21 +33,8 @@ pub(super) fn plain(
     gives: DataType,
     run: Run,
 ) -> Arc<ScalarUDF> {
-    also(name, &[], takes, least, gives, run)
-}
-
-/// The same with further names.
-pub(super) fn also(
-    name: &'static str,
-    aliases: &[&str],
-    takes: &[DataType],
-    least: usize,
-    gives: DataType,
-    run: Run,
-) -> Arc<ScalarUDF> {
     let signature = Signature::user_defined(Volatility::Immutable);
-    let aliases = aliases.iter().map(|alias| (*alias).to_string()).collect();
-    Arc::new(ScalarUDF::from(Plain { name, aliases, takes: takes.to_vec(), least, gives, run, signature }))
+    Arc::new(ScalarUDF::from(Plain { name, takes: takes.to_vec(), least, gives, run, signature }))
 }
 
 impl PartialEq for Plain {
@@ -68,10 +54,6 @@ impl Hash for Plain {
 impl ScalarUDFImpl for Plain {
     fn name(&self) -> &str {
         self.name
-    }
-
-    fn aliases(&self) -> &[String] {
-        &self.aliases
     }
 
     fn signature(&self) -> &Signature {

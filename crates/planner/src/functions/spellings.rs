@@ -10,6 +10,7 @@ use super::templates;
 const RENAMED: &[(&str, &str)] = &[
     ("array_agg", "collect_list"),
     ("array_remove", "array_remove_all"),
+    ("charindex", "locate"),
     ("endswith", "ends_with"),
     ("every", "bool_and"),
     ("explode", "unnest"),
@@ -18,6 +19,7 @@ const RENAMED: &[(&str, &str)] = &[
     ("listagg", "string_agg"),
     ("lcase", "lower"),
     ("mean", "avg"),
+    ("position", "locate"),
     ("regexp", "regexp_like"),
     ("some", "bool_or"),
     ("startswith", "starts_with"),

@@ -33,7 +33,7 @@ fn checked(args: &AccumulatorArgs) -> bool {
 }
 
 /// What sums are kept in, and how far they may go.
-trait Summed: ArrowPrimitiveType {
+trait Summed: ArrowPrimitiveType + std::fmt::Debug + Send {
     /// The type's name for a message.
     const NAME: &'static str;
 

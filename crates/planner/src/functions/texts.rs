@@ -9,13 +9,13 @@ use datafusion::arrow::datatypes::{DataType, Float64Type, Int32Type};
 use datafusion::common::{Result, exec_err};
 use datafusion::logical_expr::ScalarUDF;
 
-use super::plain::{also, plain};
+use super::plain::plain;
 
 /// All of them.
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     use DataType::{Binary, Float64, Int32, Utf8};
     vec![
-        also("locate", &["position", "charindex"], &[Utf8, Utf8, Int32], 2, Int32, locate),
+        plain("locate", &[Utf8, Utf8, Int32], 2, Int32, locate),
         plain("initcap", &[Utf8], 1, Utf8, |args| each_text(args, initcap)),
         plain("conv", &[Utf8, Int32, Int32], 3, Utf8, conv),
         plain("mask", &[Utf8, Utf8, Utf8, Utf8, Utf8], 1, Utf8, mask),
