@@ -192,7 +192,7 @@ pub(crate) fn expand_merged(options: &ast::WildcardAdditionalOptions, scope: &Sc
     out
 }
 
-fn left_out(options: &ast::WildcardAdditionalOptions, name: &str) -> bool {
+pub(crate) fn left_out(options: &ast::WildcardAdditionalOptions, name: &str) -> bool {
     let except = options.opt_except.iter().flat_map(|except| {
         std::iter::once(&except.first_element).chain(&except.additional_elements).map(|ident| ident.value.as_str())
     });

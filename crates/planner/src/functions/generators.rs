@@ -34,6 +34,11 @@ pub(crate) fn generator(expr: &ast::Expr) -> Option<&ast::Function> {
     }
 }
 
+/// A call of a generator, to be asked of [`generator`] whether it is one.
+pub(crate) fn called(name: &str, args: Vec<ast::Expr>) -> ast::Expr {
+    call(name, args)
+}
+
 /// The columns a generator gives, with their names: those of `names`, or Spark's. `outer` keeps rows that have nothing.
 pub(crate) fn columns(
     function: &ast::Function,

@@ -40,7 +40,7 @@ const TEMPLATES: &[(&str, usize, &str)] = &[
 
 /// What a call of `name` stands for, if it is one of those here.
 pub(super) fn expanded(function: &ast::Function, name: &str) -> Option<ast::Expr> {
-    if matches!(name, "array_sort" | "dateadd" | "date_add" | "timestampadd" | "datediff" | "date_diff" | "timestampdiff" | "decode" | "map_concat")
+    if matches!(name, "array_sort" | "dateadd" | "date_add" | "timestampadd" | "datediff" | "date_diff" | "timestampdiff" | "decode" | "encode" | "map_concat")
     {
         return by_form(name, &arguments(function)?);
     }
@@ -134,6 +134,12 @@ fn by_form(name: &str, args: &[ast::Expr]) -> Option<ast::Expr> {
                 conditions: conditions.collect(),
                 else_result: (rest.len() % 2 == 1).then(|| rest.last().cloned().map(Box::new)).flatten(),
             })
+        }
+        ("encode" | "decode", [value, charset @ ast::Expr::Value(given)]) => {
+            // In hexadecimal or base64 it is DataFusion's.
+            let text = given.value.clone().into_string()?.to_ascii_lowercase();
+            let of_bytes = matches!(text.as_str(), "hex" | "base64" | "base64pad");
+            (!of_bytes).then(|| call(&format!("{name}_text"), vec![value.clone(), charset.clone()]))
         }
         ("map_concat", [_, _, ..]) => {
             let entries = args.iter().map(|map| call("map_entries", vec![map.clone()])).collect();

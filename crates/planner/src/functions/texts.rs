@@ -21,8 +21,8 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         plain("mask", &[Utf8, Utf8, Utf8, Utf8, Utf8], 1, Utf8, mask),
         plain("format_number", &[Float64, Int32], 2, Utf8, format_number),
         plain("bround", &[Float64, Int32], 1, Float64, bround),
-        plain("encode", &[Utf8, Utf8], 2, Binary, encode),
-        plain("decode", &[Binary, Utf8], 2, Utf8, decode),
+        plain("encode_text", &[Utf8, Utf8], 2, Binary, encode),
+        plain("decode_text", &[Binary, Utf8], 2, Utf8, decode),
     ]
 }
 
