@@ -37,12 +37,17 @@ struct Inner {
     failures: Vec<Diagnostic>,
 }
 
+/// Whether errors are JSON objects beside results of this format.
+pub fn json_errors(format: Format) -> bool {
+    matches!(format, Format::Json | Format::Ndjson)
+}
+
 impl Reporter {
     /// A reporter with the command line's wishes.
     pub fn new(common: &Common) -> Reporter {
         let quiet = common.quiet;
         Reporter(Arc::new(Mutex::new(Inner {
-            json: common.format == Format::Json,
+            json: json_errors(common.format),
             quiet,
             progress: !quiet && !common.no_progress && std::io::stderr().is_terminal(),
             above_prompt: None,

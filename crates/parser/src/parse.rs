@@ -154,10 +154,8 @@ fn insert(cursor: &mut Cursor<'_>) -> Result<StatementKind, Diagnostic> {
     };
     cursor.take(&["TABLE"]);
     let table = cursor.name("a table name")?;
-    for (words, what) in [
-        (&["PARTITION"][..], "INSERT … PARTITION"),
-        (&["REPLACE", "WHERE"], "INSERT … REPLACE WHERE"),
-    ] {
+    for (words, what) in [(&["PARTITION"][..], "INSERT … PARTITION"), (&["REPLACE", "WHERE"], "INSERT … REPLACE WHERE")]
+    {
         let first = cursor.at;
         if cursor.take(words) {
             let span = cursor.span_from(first);
@@ -214,8 +212,8 @@ fn explain(cursor: &mut Cursor<'_>) -> Result<StatementKind, Diagnostic> {
     }
     let span = cursor.span();
     let refuse = || {
-        let error = syntax("only what runs a query has a plan", span);
-        Err(error.help("EXPLAIN takes a query or CREATE STREAMING TABLE"))
+        let error = Diagnostic::new("EXPLAIN_UNSUPPORTED", "only what runs a query has a plan").at(span);
+        Err(error.help("EXPLAIN takes SELECT, INSERT, COPY, and CREATE … AS"))
     };
     // Before it is read: EXPLAIN inside EXPLAIN would recurse as often as it is written.
     if cursor.is(&["EXPLAIN"]) {

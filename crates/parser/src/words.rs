@@ -138,7 +138,7 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     (
         "CREATE [OR REFRESH | OR REPLACE] STREAMING TABLE [IF NOT EXISTS] name [(column type [NOT NULL] [COMMENT 's'], …)] \
          [PARTITIONED BY (col, …)] [LOCATION 'uri'] [COMMENT 's'] [TBLPROPERTIES ('k' = 'v', …)] \
-         [OUTPUT MODE {APPEND | COMPLETE | UPDATE}] [TRIGGER {PROCESSING TIME 'interval' | AVAILABLE NOW | ONCE}] \
+         [OUTPUT MODE {APPEND | COMPLETE}] [TRIGGER {PROCESSING TIME 'interval' | AVAILABLE NOW | ONCE}] \
          [CHECKPOINT LOCATION 'uri'] {AS query | FROM cloud_files(…) | FROM STREAM …}",
         "a Delta table that a stream keeps up to date",
     ),
@@ -169,7 +169,7 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("DROP TABLE | VIEW | STREAMING TABLE [IF EXISTS] name", "remove it; a streaming table with its stream"),
     ("INSERT INTO t [(cols)] VALUES … | query", "add rows"),
     ("INSERT OVERWRITE t query", "replace all rows"),
-    ("COPY (query) TO 'path' [STORED AS JSON | CSV | PARQUET | AVRO] [OPTIONS ('k' = 'v', …)]", "write rows to a file"),
+    ("COPY (query) TO 'path' [STORED AS JSON | CSV | PARQUET] [OPTIONS ('k' = 'v', …)]", "write rows to a file"),
     ("SHOW TABLES", "every table and streaming table"),
     ("SHOW VIEWS", "every view"),
     ("SHOW COLUMNS IN t", "the columns of a table or view"),

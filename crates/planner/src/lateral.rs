@@ -16,7 +16,8 @@ use crate::strict::not_yet;
 pub(crate) fn as_views(select: &mut ast::Select) {
     let mut views = Vec::new();
     while select.from.len() > 1
-        && let Some(view) = select.from.last().filter(|from| from.joins.is_empty()).and_then(|from| view(&from.relation))
+        && let Some(view) =
+            select.from.last().filter(|from| from.joins.is_empty()).and_then(|from| view(&from.relation))
     {
         views.push(view);
         select.from.pop();

@@ -630,10 +630,7 @@ impl Rewriter<'_, '_, '_> {
                     self.parameters.extend(many.iter().map(|parameter| parameter.name.value.clone()));
                 }
             },
-            ast::Expr::RLike { .. }
-            | ast::Expr::UnaryOp { .. }
-            | ast::Expr::Like { .. }
-            | ast::Expr::ILike { .. } => {
+            ast::Expr::RLike { .. } | ast::Expr::UnaryOp { .. } | ast::Expr::Like { .. } | ast::Expr::ILike { .. } => {
                 if let Some(call) = spellings::operator(expr) {
                     *expr = call;
                 }

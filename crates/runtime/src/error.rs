@@ -73,6 +73,15 @@ impl Error {
         }
     }
 
+    /// The same error with one more way out.
+    pub fn helped(self, help: impl Into<String>) -> Self {
+        match self {
+            Error::Statement(d) => Error::Statement(Box::new(d.help(help))),
+            Error::Environment(d) => Error::Environment(Box::new(d.help(help))),
+            other => other,
+        }
+    }
+
     /// The process's exit code when this ends it.
     pub fn exit_code(&self) -> u8 {
         match self {

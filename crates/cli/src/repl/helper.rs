@@ -118,14 +118,33 @@ fn complete(before: &str, names: &Completions) -> (usize, Vec<String>) {
     let lower = word.chars().all(|c| !c.is_uppercase());
     let keyword = |name: &str| if lower { name.to_lowercase() } else { name.to_owned() };
     let mut candidates: Vec<String> = Vec::new();
-    for list in [&names.tables, &names.columns, &names.functions] {
+    for list in [&names.tables, &names.columns] {
         candidates.extend(list.iter().map(String::as_str).filter(fits).map(str::to_owned));
     }
-    candidates.extend(KEYWORDS.iter().copied().filter(fits).map(keyword));
+    let keywords = KEYWORDS.iter().copied().filter(fits).map(keyword);
+    let functions = names.functions.iter().map(String::as_str).filter(fits).map(str::to_owned);
+    match value_follows(&before[..start]) {
+        true => candidates.extend(functions.chain(keywords)),
+        false => candidates.extend(keywords.chain(functions)),
+    }
     let mut seen = std::collections::HashSet::new();
     candidates.retain(|name| seen.insert(name.to_lowercase()));
     candidates.truncate(CANDIDATES_MAX);
     (start, candidates)
+}
+
+/// Whether a value or a relation may stand behind this text, so that a function is likelier than a keyword.
+fn value_follows(text: &str) -> bool {
+    const BEFORE: [&str; 14] = [
+        "select", "where", "by", "having", "on", "and", "or", "not", "when", "then", "else", "between", "from",
+        "distinct",
+    ];
+    let text = text.trim_end();
+    if text.ends_with(|c: char| "(,=<>+-*/%|".contains(c)) {
+        return true;
+    }
+    let word = text.rsplit(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+    BEFORE.iter().any(|before| before.eq_ignore_ascii_case(word))
 }
 
 /// Where the text of a string that is open at the end begins.
@@ -183,6 +202,8 @@ mod tests {
         assert_eq!(start, 14);
         assert_eq!(found[..2], ["orders", "order_id"]);
         assert_eq!(complete("select co", &names()).1[..2], ["Courses", "count"]);
+        assert_eq!(complete("x OUTPUT MODE co", &names()).1[0], "Courses");
+        assert_eq!(complete("x OUTPUT MODE cou", &names()).1, ["Courses", "count"]);
         assert!(complete("sel", &names()).1.contains(&"select".to_owned()));
         assert!(complete("SEL", &names()).1.contains(&"SELECT".to_owned()));
         assert_eq!(complete("SELECT * FROM ", &names()).1, ["orders", "Courses"]);

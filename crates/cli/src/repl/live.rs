@@ -3,7 +3,6 @@
 //! Redrawing needs a terminal and the table format; everywhere else each update is written as it comes.
 
 use std::io::Write;
-use std::time::Instant;
 
 use crate::driver::{Driver, output_failed};
 use crate::engine::arrow::array::RecordBatch;
@@ -20,7 +19,6 @@ pub async fn show(driver: &mut Driver, mut live: Live) -> Result<()> {
         (false, Format::Table, terminal) => Box::new(Appended::new(&schema, terminal.is_some())),
         (false, _, _) => Box::new(Streamed { writer: writer(&driver.style(), &schema) }),
     };
-    let mut last = Instant::now();
     loop {
         let update = tokio::select! {
             update = live.next() => update,
@@ -28,11 +26,9 @@ pub async fn show(driver: &mut Driver, mut live: Live) -> Result<()> {
         };
         let Some(update) = update else { break };
         let update = update?;
-        let seconds = last.elapsed().as_secs_f64().max(0.001);
-        last = Instant::now();
         let screen = driver.output.terminal();
         let style = driver.style();
-        let status = screen.map(|(width, _)| fitted(&status(&update, seconds), width));
+        let status = screen.map(|(width, _)| fitted(&status(&update), width));
         let frame = Frame { update: &update, style, height: screen.map(|(_, height)| height), status };
         view.update(&mut driver.output, frame).and_then(|()| driver.output.flush()).map_err(|e| output_failed(&e))?;
         if driver.output.is_closed() {
@@ -43,14 +39,14 @@ pub async fn show(driver: &mut Driver, mut live: Live) -> Result<()> {
 }
 
 /// `epoch 12 · 3,400 rows/s in · 12 rows/s out · 3 files waiting · Ctrl-C stops`
-fn status(update: &LiveUpdate, seconds: f64) -> String {
+fn status(update: &LiveUpdate) -> String {
     // Rates are shown whole; a saturating cast of a float that is never negative.
     let rate = |rows: f64| thousands(rows.round() as u64);
     format!(
         "epoch {} · {} rows/s in · {} rows/s out · {} waiting · Ctrl-C stops",
         update.epoch,
         rate(update.rows_in_per_s),
-        rate(update.rows_out as f64 / seconds),
+        rate(update.rows_out_per_s),
         counted(update.backlog_files, "file"),
     )
 }

@@ -16,8 +16,7 @@ use alluvium_parser::{Piece, Place, Splitter};
 use crate::args::Common;
 use crate::driver::{Driver, source_of};
 use crate::engine::Completions;
-use crate::print::Format;
-use crate::report::no_source;
+use crate::report::{json_errors, no_source};
 use editor::{Editor, Line};
 use meta::Meta;
 
@@ -119,7 +118,7 @@ impl Repl {
             }
             Meta::Format(format) => {
                 self.driver.format = format;
-                self.driver.reporter.set_json(format == Format::Json);
+                self.driver.reporter.set_json(json_errors(format));
             }
             Meta::Refused(message) => self.say(&message),
         }

@@ -13,10 +13,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
+use alluvium_parser::Diagnostic;
 use sqllogictest::{Record, Runner, strict_column_validator};
 use tokio::runtime::{Handle, Runtime};
 
 use crate::args::{Common, TestArgs};
+use crate::report::{Reporter, no_source};
 use cells::Kind;
 use database::{Database, Sandbox};
 pub use replay::Replay;
@@ -29,7 +31,7 @@ pub fn run(runtime: &Runtime, args: &TestArgs, common: &Common) -> u8 {
     let jobs = match jobs(args) {
         Ok(jobs) => jobs,
         Err(message) => {
-            eprintln!("error[TEST_FILES]: {message}");
+            Reporter::new(common).error(&Diagnostic::new("TEST_FILES", message), &no_source());
             return 2;
         }
     };

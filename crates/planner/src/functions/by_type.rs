@@ -73,9 +73,7 @@ impl ScalarUDFImpl for ByType {
         match (self.kind, arg_types.first()) {
             (Kind::TypeOf, _) => Ok(DataType::Utf8),
             (Kind::Reverse, Some(given)) => Ok(given.clone()),
-            (Kind::Sequence, Some(given)) => {
-                Ok(DataType::List(Arc::new(Field::new_list_field(given.clone(), true))))
-            }
+            (Kind::Sequence, Some(given)) => Ok(DataType::List(Arc::new(Field::new_list_field(given.clone(), true)))),
             _ => plan_err!("{} takes arguments", self.name()),
         }
     }

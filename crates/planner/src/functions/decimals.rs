@@ -319,7 +319,10 @@ mod tests {
         assert_eq!(of(Operator::Modulo, w(5, 2), -701, w(5, 2), 300).unwrap(), -101);
         let most = 10_i128.pow(38) - 1;
         assert!(matches!(of(Operator::Plus, w(38, 0), most, w(38, 0), 1), Err(ArrowError::ArithmeticOverflow(_))));
-        assert!(matches!(of(Operator::Multiply, w(38, 0), most, w(38, 0), most), Err(ArrowError::ArithmeticOverflow(_))));
+        assert!(matches!(
+            of(Operator::Multiply, w(38, 0), most, w(38, 0), most),
+            Err(ArrowError::ArithmeticOverflow(_))
+        ));
         assert!(matches!(of(Operator::Divide, w(5, 2), 1, w(5, 2), 0), Err(ArrowError::DivideByZero)));
     }
 }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use chrono::NaiveDate;
 use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::array::{
-    ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Float32Array, Float64Array, Int8Array,
-    Int16Array, Int32Array, Int64Array, ListArray, ListBuilder, MapArray, StringArray, StringBuilder, StructArray,
+    ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Float32Array, Float64Array, Int8Array, Int16Array,
+    Int32Array, Int64Array, ListArray, ListBuilder, MapArray, StringArray, StringBuilder, StructArray,
     TimestampMicrosecondArray, new_null_array,
 };
 use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
@@ -139,7 +139,9 @@ impl Reader {
         };
         macro_rules! integers {
             ($array:ty, $number:ty) => {
-                Arc::new(each(values, |value| whole(&value).and_then(|n| <$number>::try_from(n).ok())).collect::<$array>())
+                Arc::new(
+                    each(values, |value| whole(&value).and_then(|n| <$number>::try_from(n).ok())).collect::<$array>(),
+                )
             };
         }
         Ok(match wanted {
@@ -177,7 +179,11 @@ impl Reader {
             DataType::Timestamp(_, zone) => {
                 let instant = |value: &Value| {
                     let at = string_to_datetime(&self.zone, value.as_str()?).ok()?;
-                    Some(if zone.is_some() { at.timestamp_micros() } else { at.naive_local().and_utc().timestamp_micros() })
+                    Some(if zone.is_some() {
+                        at.timestamp_micros()
+                    } else {
+                        at.naive_local().and_utc().timestamp_micros()
+                    })
                 };
                 let instants: TimestampMicrosecondArray = each(values, instant).collect();
                 cast(&instants.with_timezone_opt(zone.clone()), wanted)?
@@ -197,7 +203,8 @@ impl Reader {
             DataType::List(element) => {
                 let lists: Vec<Option<&Vec<Value>>> =
                     values.iter().map(|value| value.and_then(|value| value.as_array())).collect();
-                let inner: Vec<Option<&Value>> = lists.iter().flatten().flat_map(|list| list.iter().map(Some)).collect();
+                let inner: Vec<Option<&Value>> =
+                    lists.iter().flatten().flat_map(|list| list.iter().map(Some)).collect();
                 let offsets = OffsetBuffer::from_lengths(lists.iter().map(|list| list.map_or(0, Vec::len)));
                 let nulls: NullBuffer = lists.iter().map(Option::is_some).collect();
                 let items = self.column(&inner, element.data_type())?;
@@ -309,7 +316,8 @@ fn type_of(value: &Value) -> String {
             // Spark sorts the names.
             let mut fields: Vec<_> = fields.iter().collect();
             fields.sort_by_key(|(name, _)| name.as_str());
-            let fields: Vec<String> = fields.iter().map(|(name, value)| format!("{name}: {}", type_of(value))).collect();
+            let fields: Vec<String> =
+                fields.iter().map(|(name, value)| format!("{name}: {}", type_of(value))).collect();
             format!("STRUCT<{}>", fields.join(", "))
         }
     }

@@ -96,8 +96,14 @@ fn of_map(given: &ast::Expr, names: &[Ident], columns: usize) -> bool {
         ast::Expr::Function(function) => {
             matches!(
                 function.name.to_string().to_lowercase().as_str(),
-                "map" | "map_concat" | "map_filter" | "map_from_arrays" | "map_from_entries" | "str_to_map"
-                    | "transform_keys" | "transform_values"
+                "map"
+                    | "map_concat"
+                    | "map_filter"
+                    | "map_from_arrays"
+                    | "map_from_entries"
+                    | "str_to_map"
+                    | "transform_keys"
+                    | "transform_values"
             )
         }
         _ => false,

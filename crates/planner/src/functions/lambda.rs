@@ -185,7 +185,8 @@ impl HigherOrderUDFImpl for OfLambda {
                 vec![entries.iter().map(|field| nullable(field.data_type())).collect()]
             }
             Kind::Aggregate => {
-                let step = |acc: &DataType| Ok::<_, datafusion::error::DataFusionError>(vec![nullable(acc), element(0)?]);
+                let step =
+                    |acc: &DataType| Ok::<_, datafusion::error::DataFusionError>(vec![nullable(acc), element(0)?]);
                 match lambdas[0] {
                     // The sum of a SMALLINT start and BIGINT elements is a BIGINT, from the start on.
                     Some(merged) => {
@@ -254,8 +255,7 @@ impl HigherOrderUDFImpl for OfLambda {
 }
 
 fn map_type(key: &DataType, value: &DataType) -> DataType {
-    let entries =
-        Fields::from(vec![Field::new("key", key.clone(), false), Field::new("value", value.clone(), true)]);
+    let entries = Fields::from(vec![Field::new("key", key.clone(), false), Field::new("value", value.clone(), true)]);
     DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false)
 }
 
@@ -331,7 +331,8 @@ fn kept(array: &ArrayRef, lambda: &LambdaArgument) -> Result<ArrayRef> {
     let list = array.as_list::<i32>();
     let (flat, values) = flat(list);
     let keep = boolean(&each(&flat, lambda, &[values.clone(), flat.place_of_each()])?)?;
-    let lengths = (0..flat.rows()).map(|row| flat.range(row).filter(|at| keep.is_valid(*at) && keep.value(*at)).count());
+    let lengths =
+        (0..flat.rows()).map(|row| flat.range(row).filter(|at| keep.is_valid(*at) && keep.value(*at)).count());
     let offsets = OffsetBuffer::from_lengths(lengths);
     let DataType::List(element) = list.data_type() else { return exec_err!("filter takes an array") };
     Ok(Arc::new(ListArray::try_new(element.clone(), offsets, filter(&values, &keep)?, flat.nulls)?))

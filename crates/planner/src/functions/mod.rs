@@ -56,6 +56,11 @@ const LEFT_OUT: [&str; 1] = ["avg"];
 /// among Spark's.
 const NOT_SPARK: [&str; 2] = ["current_time", "today"];
 
+/// Names of functions that are understood without being registered under them.
+pub fn spellings() -> impl Iterator<Item = &'static str> {
+    spellings::known()
+}
+
 /// The state everything is planned and run with: functions, time zone, and what streaming needs of the planner.
 pub fn session_state(settings: &Settings) -> SessionState {
     SessionStateBuilder::new()

@@ -171,7 +171,8 @@ mod tests {
 
     #[test]
     fn texts_are_cut_as_in_java() {
-        let cut = |text: &'static str, pattern: &str, limit| parts(text, &Regex::new(pattern).unwrap(), limit).join("_");
+        let cut =
+            |text: &'static str, pattern: &str, limit| parts(text, &Regex::new(pattern).unwrap(), limit).join("_");
         assert_eq!(cut("oneAtwoBthreeC", "[ABC]", -1), "one_two_three_");
         assert_eq!(cut("oneAtwoBthreeC", "[ABC]", 2), "one_twoBthreeC");
         assert_eq!(cut("abc", "", -1), "a_b_c");

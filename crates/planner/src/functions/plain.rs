@@ -26,13 +26,7 @@ pub(super) struct Plain {
 }
 
 /// `name(takes…)`, of which all but the first `least` arguments can be left out.
-pub(super) fn plain(
-    name: &'static str,
-    takes: &[DataType],
-    least: usize,
-    gives: DataType,
-    run: Run,
-) -> Arc<ScalarUDF> {
+pub(super) fn plain(name: &'static str, takes: &[DataType], least: usize, gives: DataType, run: Run) -> Arc<ScalarUDF> {
     let signature = Signature::user_defined(Volatility::Immutable);
     Arc::new(ScalarUDF::from(Plain { name, takes: takes.to_vec(), least, gives, run, signature }))
 }

@@ -41,6 +41,12 @@ const PARTS: &[(&str, &str)] = &[
     ("year", "YEAR"),
 ];
 
+/// The names that are understood here beside those of the registered functions.
+pub(crate) fn known() -> impl Iterator<Item = &'static str> {
+    let others = ["approx_count_distinct", "array_sort", "count_if", "sort_array", "struct"];
+    RENAMED.iter().chain(PARTS).map(|(name, _)| *name).chain(others)
+}
+
 /// The expression `function` stands for, if it is one of Spark's spellings.
 pub(crate) fn respelled(function: &ast::Function) -> Option<ast::Expr> {
     let name = function.name.to_string().to_lowercase();

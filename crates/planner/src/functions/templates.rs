@@ -13,7 +13,11 @@ use super::spellings::{arguments, call};
 
 /// Name, number of arguments, expression.
 const TEMPLATES: &[(&str, usize, &str)] = &[
-    ("array_position", 2, "CASE WHEN arg1 IS NULL OR arg2 IS NULL THEN NULL ELSE coalesce(CAST(list_position(arg1, arg2) AS BIGINT), 0) END"),
+    (
+        "array_position",
+        2,
+        "CASE WHEN arg1 IS NULL OR arg2 IS NULL THEN NULL ELSE coalesce(CAST(list_position(arg1, arg2) AS BIGINT), 0) END",
+    ),
     ("array_prepend", 2, "list_push_front(arg2, arg1)"),
     ("array_size", 1, "CAST(cardinality(arg1) AS INT)"),
     ("e", 0, "exp(1)"),
@@ -40,8 +44,19 @@ const TEMPLATES: &[(&str, usize, &str)] = &[
 
 /// What a call of `name` stands for, if it is one of those here.
 pub(super) fn expanded(function: &ast::Function, name: &str) -> Option<ast::Expr> {
-    if matches!(name, "array_sort" | "dateadd" | "date_add" | "timestampadd" | "datediff" | "date_diff" | "timestampdiff" | "decode" | "encode" | "map_concat")
-    {
+    if matches!(
+        name,
+        "array_sort"
+            | "dateadd"
+            | "date_add"
+            | "timestampadd"
+            | "datediff"
+            | "date_diff"
+            | "timestampdiff"
+            | "decode"
+            | "encode"
+            | "map_concat"
+    ) {
         return by_form(name, &arguments(function)?);
     }
     if !TEMPLATES.iter().any(|(known, _, _)| *known == name) {

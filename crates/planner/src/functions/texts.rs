@@ -188,7 +188,10 @@ fn encode(args: &[ArrayRef]) -> Result<ArrayRef> {
             continue;
         };
         let narrow = |most: u32| -> Vec<u8> {
-            text.chars().map(|letter| u8::try_from(u32::from(letter)).ok().filter(|b| u32::from(*b) <= most)).map(|byte| byte.unwrap_or(b'?')).collect()
+            text.chars()
+                .map(|letter| u8::try_from(u32::from(letter)).ok().filter(|b| u32::from(*b) <= most))
+                .map(|byte| byte.unwrap_or(b'?'))
+                .collect()
         };
         let wide = |bytes: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();
         match charset.to_ascii_uppercase().as_str() {
@@ -234,7 +237,9 @@ fn decode(args: &[ArrayRef]) -> Result<ArrayRef> {
 }
 
 fn unknown_charset<T>(charset: &str) -> Result<T> {
-    exec_err!("there is no character set `{charset}`; there are UTF-8, US-ASCII, ISO-8859-1, UTF-16, UTF-16BE, UTF-16LE")
+    exec_err!(
+        "there is no character set `{charset}`; there are UTF-8, US-ASCII, ISO-8859-1, UTF-16, UTF-16BE, UTF-16LE"
+    )
 }
 
 #[cfg(test)]

@@ -269,7 +269,10 @@ mod tests {
             double(value, &mut out);
             out
         };
-        assert_eq!((text(1.5), text(1e10), text(1.25e-7), text(3.0)), ("1.5".into(), "1.0E10".into(), "1.25E-7".into(), "3.0".into()));
+        assert_eq!(
+            (text(1.5), text(1e10), text(1.25e-7), text(3.0)),
+            ("1.5".into(), "1.0E10".into(), "1.25E-7".into(), "3.0".into())
+        );
         assert_eq!((base64(b"abc"), base64(b"a")), ("YWJj".to_owned(), "YQ==".to_owned()));
     }
 }

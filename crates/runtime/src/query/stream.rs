@@ -188,6 +188,11 @@ impl StreamHandle {
         self.until(move |status| status.state.ended() || status.idle_at >= request).await
     }
 
+    /// Waits until an epoch is committed and counted, or the run ends.
+    pub async fn counted(&self, epoch: u64) -> Result<StreamStatus> {
+        self.until(|status| status.state.ended() || status.last.as_ref().is_some_and(|last| last.epoch >= epoch)).await
+    }
+
     /// Waits until the run has ended and gives its last state.
     pub async fn ended_state(&self) -> StreamState {
         let mut status = self.status.clone();

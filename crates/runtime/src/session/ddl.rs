@@ -24,14 +24,14 @@ impl Session {
         let existing = self.inner.catalog.get(&name)?;
         match (&existing, create.form) {
             (Some(_), CreateForm::IfNotExists) => return Ok(Outcome::Done(format!("`{name}` exists already"))),
-            (Some(entry), CreateForm::New) => return Err(exists_error(entry.kind(), &name, create.name.span)),
+            (Some(entry), CreateForm::New) => return Err(exists_error("TABLE", entry.kind(), &name, create.name.span)),
             (Some(entry), _) if !matches!(entry.object, Object::Table(_)) => {
-                return Err(exists_error(entry.kind(), &name, create.name.span));
+                return Err(exists_error("TABLE", entry.kind(), &name, create.name.span));
             }
             _ => {}
         }
         if self.temporary_views().contains_key(&name.to_lowercase()) {
-            return Err(exists_error("TEMP VIEW", &name, create.name.span));
+            return Err(exists_error("TABLE", "TEMP VIEW", &name, create.name.span));
         }
         let query = match &create.query {
             Some(query) => Some(self.static_plan(query, "CREATE TABLE … AS").await?),
@@ -98,19 +98,20 @@ impl Session {
     pub(super) async fn create_view(&self, statement: &Statement, create: &CreateView) -> Result<Outcome> {
         let name = table_name(&create.name)?;
         let existing = self.inner.catalog.get(&name)?;
+        let made = if create.temporary { "TEMP VIEW" } else { "VIEW" };
         let temporary = self.temporary_views().contains_key(&name.to_lowercase());
         if create.if_not_exists && (if create.temporary { temporary } else { existing.is_some() }) {
             return Ok(Outcome::Done(format!("`{name}` exists already")));
         }
         if !create.or_replace && (create.temporary && temporary || !create.temporary && existing.is_some()) {
-            let kind = existing.as_ref().map_or("TEMP VIEW", Entry::kind);
-            return Err(exists_error(kind, &name, create.name.span));
+            let kind = existing.as_ref().filter(|_| !create.temporary).map_or("TEMP VIEW", Entry::kind);
+            return Err(exists_error(made, kind, &name, create.name.span));
         }
         if let Some(entry) = &existing
             && !create.temporary
             && !matches!(entry.object, Object::View(_))
         {
-            return Err(exists_error(entry.kind(), &name, create.name.span));
+            return Err(exists_error(made, entry.kind(), &name, create.name.span));
         }
         let bound = match self.bind(&create.query, &StoredSchemas::new()).await {
             Ok(bound) => Some(bound),
@@ -167,6 +168,12 @@ impl Session {
             return Ok(Outcome::Done(format!("view `{table}` dropped")));
         }
         let Some(entry) = self.inner.catalog.get(&table)? else {
+            if self.is_temporary(&table) {
+                return Err(Diagnostic::new("WRONG_OBJECT_KIND", format!("`{table}` is a TEMP VIEW"))
+                    .at(name.span)
+                    .help(format!("write DROP VIEW {table}"))
+                    .into());
+            }
             if if_exists {
                 return Ok(Outcome::Done(format!("there was no `{table}`")));
             }
@@ -236,7 +243,7 @@ impl Session {
         } else {
             columns
         };
-        let names = insert_columns(&target, columns, &entry.name)?;
+        let names = insert_columns(&target, columns, &format!("`{}`", entry.name))?;
         let given = plan.schema().fields().len();
         if given != names.len() {
             return Err(Diagnostic::new(
@@ -308,7 +315,7 @@ fn unknown_column(name: &str, table: &str, schema: &Schema, span: Span) -> Error
     let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
     let mut error = Diagnostic::new(
         "UNRESOLVED_COLUMN",
-        format!("column `{name}` is not in `{table}` (it has {})", names.join(", ")),
+        format!("column `{name}` is not in {table} (it has {})", names.join(", ")),
     )
     .at(span);
     if let Some(near) = alluvium_planner::near::nearest(name, names.iter().copied()) {
@@ -438,14 +445,15 @@ pub(super) fn properties(entries: &[OptionEntry]) -> Vec<(String, String)> {
     entries.iter().map(|entry| (entry.key.value.clone(), entry.value.value.clone())).collect()
 }
 
-/// Something of this name is there.
-pub(super) fn exists_error(kind: &str, name: &str, span: Span) -> Error {
+/// Something of this name is there; `made` is the kind of thing the statement makes.
+pub(super) fn exists_error(made: &str, kind: &str, name: &str, span: Span) -> Error {
     let help = match kind {
+        _ if kind != made => format!("choose another name, or DROP {} {name} first", kind.trim_start_matches("TEMP ")),
         "STREAMING TABLE" => {
-            "write CREATE OR REFRESH to go on with it, CREATE OR REPLACE to start over, or IF NOT EXISTS"
+            "write CREATE OR REFRESH to go on with it, CREATE OR REPLACE to start over, or IF NOT EXISTS".into()
         }
-        "VIEW" | "TEMP VIEW" => "write CREATE OR REPLACE VIEW, or drop it first",
-        _ => "write CREATE OR REPLACE, IF NOT EXISTS, or drop it first",
+        "VIEW" | "TEMP VIEW" => format!("write CREATE OR REPLACE {kind}, or DROP VIEW {name} first"),
+        _ => "write CREATE OR REPLACE, IF NOT EXISTS, or drop it first".into(),
     };
     Diagnostic::new("TABLE_ALREADY_EXISTS", format!("there is a {} `{name}` already", kind.to_lowercase()))
         .at(span)

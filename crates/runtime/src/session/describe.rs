@@ -3,6 +3,7 @@
 use alluvium_parser::{Diagnostic, Name};
 use alluvium_planner::ddl::sql_type;
 use alluvium_planner::relation::METADATA_COLUMN;
+use arrow::datatypes::Field;
 
 use crate::catalog::{Entry, Object, table_name};
 use crate::error::{Error, Result};
@@ -23,10 +24,7 @@ impl Session {
         Table::new()
             .text("col_name", names)
             .text("data_type", fields.iter().map(|field| Some(sql_type(field.data_type()).to_lowercase())))
-            .text(
-                "comment",
-                fields.iter().map(|field| field.metadata().get("comment").or(field.metadata().get("delta.comment"))),
-            )
+            .text("comment", fields.iter().map(|field| comment_of(field)))
             .rows()
     }
 
@@ -42,12 +40,10 @@ impl Session {
             None => None,
         };
         let schema = self.columns_of(&table).await.map_err(|e| e.at_least(name.span))?;
-        let mut rows: Vec<(String, String)> = schema
-            .fields()
-            .iter()
-            .filter(|field| field.name() != METADATA_COLUMN)
-            .map(|field| (field.name().clone(), sql_type(field.data_type()).to_lowercase()))
-            .collect();
+        let columns: Vec<_> = schema.fields().iter().filter(|field| field.name() != METADATA_COLUMN).collect();
+        let comments = columns.iter().map(|field| comment_of(field)).collect::<Vec<_>>();
+        let mut rows: Vec<(String, String)> =
+            columns.iter().map(|field| (field.name().clone(), sql_type(field.data_type()).to_lowercase())).collect();
         if let Some(head) = head.as_ref().filter(|head| !head.partition_columns().is_empty()) {
             rows.push((String::new(), String::new()));
             rows.push(("# Partition Information".into(), String::new()));
@@ -75,11 +71,11 @@ impl Session {
         Table::new()
             .text("col_name", rows.iter().map(|(key, _)| Some(key)))
             .text("data_type", rows.iter().map(|(_, value)| Some(value)))
-            .text("comment", rows.iter().map(|_| None::<&str>))
+            .text("comment", (0..rows.len()).map(|row| comments.get(row).copied().flatten()))
             .rows()
     }
 
-    fn is_temporary(&self, name: &str) -> bool {
+    pub(super) fn is_temporary(&self, name: &str) -> bool {
         self.temporary_views().contains_key(&name.to_lowercase())
     }
 
@@ -130,16 +126,26 @@ impl Session {
             .iter()
             .map(|field| {
                 let null = if field.is_nullable() { "" } else { " NOT NULL" };
-                format!("  `{}` {}{null}", field.name(), sql_type(field.data_type()))
+                let comment = comment_of(field).map_or(String::new(), |text| format!(" COMMENT {}", quoted(text)));
+                format!("  {} {}{null}{comment}", identifier(field.name()), sql_type(field.data_type()))
             })
             .collect();
         let mut text = format!("CREATE TABLE {} (\n{})\nUSING DELTA", entry.name, columns.join(",\n"));
         let partitions = head.partition_columns();
         if !partitions.is_empty() {
-            text.push_str(&format!("\nPARTITIONED BY ({})", partitions.join(", ")));
+            let names: Vec<String> = partitions.iter().map(|name| identifier(name)).collect();
+            text.push_str(&format!("\nPARTITIONED BY ({})", names.join(", ")));
         }
         if !table.managed {
-            text.push_str(&format!("\nLOCATION '{}'", table.location.display()));
+            text.push_str(&format!("\nLOCATION {}", quoted(&table.location.display().to_string())));
+        }
+        if let Some(comment) = head.comment() {
+            text.push_str(&format!("\nCOMMENT {}", quoted(comment)));
+        }
+        let properties: Vec<String> =
+            head.properties().iter().map(|(key, value)| format!("{} = {}", quoted(key), quoted(value))).collect();
+        if !properties.is_empty() {
+            text.push_str(&format!("\nTBLPROPERTIES ({})", properties.join(", ")));
         }
         Ok(text)
     }
@@ -214,6 +220,22 @@ impl Session {
             .text("value", rows.iter().map(|(_, value)| Some(value)))
             .rows()
     }
+}
+
+/// A column's COMMENT.
+fn comment_of(field: &Field) -> Option<&str> {
+    let metadata = field.metadata();
+    metadata.get("comment").or(metadata.get("delta.comment")).map(String::as_str)
+}
+
+/// A name as one writes it.
+fn identifier(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
+/// A string literal.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 fn details(entry: &Entry) -> Result<Vec<(String, String)>> {

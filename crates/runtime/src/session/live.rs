@@ -3,7 +3,7 @@
 //! It has a checkpoint in a scratch directory, since state lives there, and leaves nothing behind.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use alluvium_parser::{OutputMode, Query, Trigger};
 use alluvium_planner::streaming::plan_stream;
@@ -31,12 +31,12 @@ impl Session {
     pub(super) async fn select_stream(&self, query: &Query, bound: LogicalPlan, now: bool) -> Result<Outcome> {
         let mode = natural_mode(&bound);
         // A LIMIT bounds what is shown, not what the stream computes.
-        let (bound, limit) = without_limit(bound, now);
+        let (bound, limit) = without_limit(bound);
         let plan = plan_stream(bound, query, (mode, query.span), &self.state())?;
         let schema = plan.schema.clone();
         let dir = std::env::temp_dir().join(format!("alluvium-live-{}", uuid::Uuid::new_v4()));
         let (sender, updates) = mpsc::channel(4);
-        let sink = Box::new(Shown { sender, begun: Instant::now() });
+        let sink = Box::new(Shown { sender });
         let session = self.state();
         let state_budget = (self.settings().memory_limit / 4) as usize;
         let at = dir.clone();
@@ -48,33 +48,26 @@ impl Session {
         let trigger = if now { Trigger::AvailableNow } else { Trigger::ProcessingTime(LIVE_INTERVAL) };
         let handle = StreamHandle::spawn("a live query", trigger, mode, None, opening);
         let complete = mode == OutputMode::Complete;
-        let mut live = Live { schema: schema.clone(), complete, updates, stop: LiveStop(handle, Some(dir)) };
+        let stop = LiveStop(handle, Some(dir));
+        let mut live = Live { schema: schema.clone(), complete, updates, left: limit, stop };
         if !now {
             return Ok(Outcome::Live(live));
         }
         let mut rows: VecDeque<RecordBatch> = VecDeque::new();
-        let mut left = limit.unwrap_or(usize::MAX);
-        while left > 0 {
-            let Some(update) = live.next().await else { break };
-            let batches = update?.batches;
+        while let Some(update) = live.next().await {
             if complete {
                 rows.clear();
             }
-            for batch in batches {
-                let batch = if complete { batch } else { batch.slice(0, batch.num_rows().min(left)) };
-                left = if complete { left } else { left - batch.num_rows() };
-                rows.push_back(batch);
-            }
+            rows.extend(update?.batches);
         }
         Ok(Outcome::Rows(Rows::batches(schema, rows)))
     }
 }
 
 /// Takes a LIMIT off the top of a plan that is not an aggregate's.
-fn without_limit(plan: LogicalPlan, now: bool) -> (LogicalPlan, Option<usize>) {
+fn without_limit(plan: LogicalPlan) -> (LogicalPlan, Option<usize>) {
     use datafusion::logical_expr::{FetchType, SkipType};
     if let LogicalPlan::Limit(limit) = &plan
-        && now
         && natural_mode(&plan) == OutputMode::Append
         && let (Ok(SkipType::Literal(0)), Ok(FetchType::Literal(Some(fetch)))) =
             (limit.get_skip_type(), limit.get_fetch_type())
@@ -87,7 +80,6 @@ fn without_limit(plan: LogicalPlan, now: bool) -> (LogicalPlan, Option<usize>) {
 /// A sink that shows: each epoch's rows go to the reader.
 struct Shown {
     sender: mpsc::Sender<Result<LiveUpdate>>,
-    begun: Instant,
 }
 
 #[async_trait]
@@ -119,10 +111,10 @@ impl Sink for Shown {
             batches,
             rows_in: 0,
             rows_out: rows,
-            rows_in_per_s: rows as f64 / self.begun.elapsed().as_secs_f64().max(1e-6),
+            rows_in_per_s: 0.0,
+            rows_out_per_s: 0.0,
             backlog_files: 0,
         };
-        self.begun = Instant::now();
         // A reader that has gone stops the stream by dropping it.
         let _ = self.sender.send(Ok(update)).await;
         Ok(Written { rows, ..Written::default() })
@@ -130,10 +122,15 @@ impl Sink for Shown {
 }
 
 impl Live {
-    /// Rows read and files waiting, as of the last finished epoch.
-    pub(super) fn numbers(&self) -> (u64, f64, u64) {
-        let status = self.stop.0.status();
-        let rows_in = status.last.map_or(0, |record| record.rows_in);
-        (rows_in, status.rows_per_s, status.backlog.files)
+    /// Fills in what is known of an update's epoch once it is over.
+    pub(super) async fn count(&self, update: &mut LiveUpdate) {
+        // A run that failed has shown this update all the same, and tells its error next.
+        let status = self.stop.0.counted(update.epoch).await.unwrap_or_else(|_| self.stop.0.status());
+        let Some(record) = status.last.filter(|record| record.epoch == update.epoch) else { return };
+        let seconds = (record.run_ms / 1e3).max(1e-6);
+        update.rows_in = record.rows_in;
+        update.rows_in_per_s = record.rows_in as f64 / seconds;
+        update.rows_out_per_s = update.rows_out as f64 / seconds;
+        update.backlog_files = status.backlog.files;
     }
 }

@@ -203,6 +203,8 @@ impl Session {
         let state = self.state();
         names.functions.extend(state.scalar_functions().keys().cloned());
         names.functions.extend(state.aggregate_functions().keys().cloned());
+        names.functions.extend(alluvium_planner::functions::spellings().map(str::to_owned));
+        names.functions.extend(["cloud_files", "read_files", "cloud_files_state"].map(str::to_owned));
         names.columns.sort();
         names.columns.dedup();
         names.functions.sort();

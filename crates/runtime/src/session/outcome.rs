@@ -106,6 +106,8 @@ pub struct Live {
     pub(super) schema: SchemaRef,
     pub(super) complete: bool,
     pub(super) updates: mpsc::Receiver<Result<LiveUpdate>>,
+    /// Rows that may still be shown, where the query has a LIMIT.
+    pub(super) left: Option<usize>,
     pub(super) stop: LiveStop,
 }
 
@@ -144,6 +146,8 @@ pub struct LiveUpdate {
     pub rows_out: u64,
     /// Rows read per second in this epoch.
     pub rows_in_per_s: f64,
+    /// Rows of `batches` per second in this epoch.
+    pub rows_out_per_s: f64,
     /// Files that wait.
     pub backlog_files: u64,
 }
@@ -161,19 +165,33 @@ impl Live {
 
     /// The next update; None when the stream has ended.
     pub async fn next(&mut self) -> Option<Result<LiveUpdate>> {
+        if self.left == Some(0) {
+            return None;
+        }
         let update = self.updates.recv().await;
         if update.is_none()
             && let crate::query::StreamState::Failed(error) = self.stop.0.ended_state().await
         {
             return Some(Err(error));
         }
-        if let Some(Ok(mut update)) = update {
-            let (rows_in, rows_in_per_s, backlog_files) = self.numbers();
-            update = LiveUpdate { rows_in, rows_in_per_s, backlog_files, ..update };
-            return Some(Ok(update));
+        let Some(Ok(mut update)) = update else { return update };
+        self.count(&mut update).await;
+        if let Some(left) = &mut self.left {
+            *left -= cut(&mut update.batches, *left);
         }
-        update
+        Some(Ok(update))
     }
+}
+
+/// Leaves the first `limit` rows; how many rows there are then.
+fn cut(batches: &mut Vec<RecordBatch>, limit: usize) -> usize {
+    let mut rows = 0;
+    for batch in batches.iter_mut() {
+        *batch = batch.slice(0, batch.num_rows().min(limit - rows));
+        rows += batch.num_rows();
+    }
+    batches.retain(|batch| batch.num_rows() > 0);
+    rows
 }
 
 /// Something to tell the user outside of any result.

@@ -157,6 +157,12 @@ impl Session {
         if let Some(entry) = self.inner.catalog.get(name)? {
             return Ok(entry);
         }
+        if let Some((_, view)) = self.temporary_views().get(&name.to_lowercase()) {
+            return Err(Diagnostic::new("NOT_A_TABLE", format!("`{view}` is a temp view"))
+                .at(span)
+                .help("a view is only a query; this statement needs a table, so name the table the view reads")
+                .into());
+        }
         let mut known: Vec<String> = self.inner.catalog.list()?.into_iter().map(|entry| entry.name).collect();
         known.extend(self.temporary_views().values().map(|(_, name)| name.clone()));
         let mut error = Diagnostic::new("TABLE_NOT_FOUND", format!("there is no table or view `{name}`")).at(span);

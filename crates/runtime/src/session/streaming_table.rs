@@ -51,12 +51,12 @@ impl Session {
         let name = table_name(&create.name)?;
         let existing = self.inner.catalog.get(&name)?;
         if self.temporary_views().contains_key(&name.to_lowercase()) {
-            return Err(super::ddl::exists_error("TEMP VIEW", &name, create.name.span));
+            return Err(super::ddl::exists_error("STREAMING TABLE", "TEMP VIEW", &name, create.name.span));
         }
         match (&existing, create.form) {
             (Some(_), CreateForm::IfNotExists) => return Ok(Outcome::Done(format!("`{name}` exists already"))),
             (Some(entry), CreateForm::New) => {
-                return Err(super::ddl::exists_error(entry.kind(), &name, create.name.span));
+                return Err(super::ddl::exists_error("STREAMING TABLE", entry.kind(), &name, create.name.span));
             }
             (Some(entry), CreateForm::OrRefresh | CreateForm::OrReplace)
                 if !matches!(entry.object, Object::StreamingTable(_)) =>
@@ -96,7 +96,10 @@ impl Session {
         }
         self.inner.catalog.put(&entry)?;
         let trigger = create.trigger.as_ref().map(|clause| clause.trigger).unwrap_or(self.default_trigger());
-        self.run(&entry, trigger, planned).await
+        self.run(&entry, trigger, planned).await.map_err(|error| match existing {
+            None => error.helped(format!("`{name}` was created; once the cause is gone: REFRESH TABLE {name}")),
+            Some(_) => error,
+        })
     }
 
     fn default_trigger(&self) -> Trigger {
@@ -304,9 +307,15 @@ impl Session {
     pub(super) async fn refresh(&self, table: &Name, full: bool) -> Result<Outcome> {
         let (entry, _) = self.streaming_entry(table)?;
         if full {
+            let trigger = self.running(&entry.name).map(|handle| handle.trigger());
             self.stop_running(&entry.name).await;
             let entry = self.start_over(&entry).await?;
-            return self.run(&entry, Trigger::AvailableNow, None).await;
+            let done = self.run(&entry, Trigger::AvailableNow, None).await?;
+            // A stream that ran before goes on as it ran.
+            if let Some(trigger @ Trigger::ProcessingTime(_)) = trigger {
+                self.run_in_background(&entry, trigger)?;
+            }
+            return Ok(done);
         }
         if let Some(handle) = self.running(&entry.name) {
             let before = handle.status().rows_out;
@@ -377,13 +386,19 @@ impl Session {
 
     /// The entry of a streaming table.
     pub(super) fn streaming_entry(&self, name: &Name) -> Result<(Entry, StreamEntry)> {
-        let entry = self.entry(&table_name(name)?, name.span)?;
+        let table = table_name(name)?;
+        let other = |name: &str, kind: &str, span| {
+            Diagnostic::new("NOT_A_STREAMING_TABLE", format!("`{name}` is a {kind}"))
+                .at(span)
+                .help("only a table made by CREATE STREAMING TABLE has a stream")
+        };
+        if self.is_temporary(&table) && self.inner.catalog.get(&table)?.is_none() {
+            return Err(other(&table, "TEMP VIEW", name.span).into());
+        }
+        let entry = self.entry(&table, name.span)?;
         match &entry.object {
             Object::StreamingTable(stream) => Ok((entry.clone(), stream.clone())),
-            _ => Err(Diagnostic::new("NOT_A_STREAMING_TABLE", format!("`{}` is a {}", entry.name, entry.kind()))
-                .at(name.span)
-                .help("only a table made by CREATE STREAMING TABLE has a stream")
-                .into()),
+            _ => Err(other(&entry.name, entry.kind(), name.span).into()),
         }
     }
 

@@ -183,7 +183,7 @@ fn check_columns(schema: &Schema, partition_columns: &[String]) -> Result<()> {
             None => {
                 let names: Vec<_> = schema.fields().iter().map(|field| format!("`{}`", field.name())).collect();
                 return Err(Error::statement(Diagnostic::new(
-                    "COLUMN_NOT_FOUND",
+                    "UNRESOLVED_COLUMN",
                     format!("partition column `{column}` is not a column of the table (it has {})", names.join(", ")),
                 )));
             }

@@ -163,7 +163,7 @@ async fn creating_twice_and_bad_tables_are_refused() {
     assert_eq!(code(dir.path(), &new_table(one.clone(), &[], &[])).await, "TABLE_EXISTS");
     let other = dir.path().join("other");
     assert_eq!(code(&other, &new_table(plain, &[], &[])).await, "DUPLICATE_COLUMN");
-    assert_eq!(code(&other, &new_table(one.clone(), &["x"], &[])).await, "COLUMN_NOT_FOUND");
+    assert_eq!(code(&other, &new_table(one.clone(), &["x"], &[])).await, "UNRESOLVED_COLUMN");
     assert_eq!(code(&other, &new_table(one.clone(), &["k"], &[])).await, "INVALID_PARTITION_COLUMN");
     assert_eq!(code(&other, &new_table(one, &[], &[("delta.columnMapping.mode", "name")])).await, "TABLE_FEATURE");
     assert!(!exists(&other) && exists(dir.path()));
