@@ -179,7 +179,8 @@ fn times(start: &ArrayRef, stop: &ArrayRef, steps: Option<&ArrayRef>) -> Result<
         }
         for count in 0.. {
             let at = moved(from, step, count)?;
-            if if forward { at > to } else { at < to } || from == to && count > 0 {
+            let past = if forward { at > to } else { at < to };
+            if past || (from == to && count > 0) {
                 break;
             }
             if i128::from(count) >= ELEMENTS_MAX {

@@ -13,6 +13,7 @@ mod counted;
 mod date_trunc;
 mod datetime;
 mod decimals;
+mod elements;
 mod extremes;
 mod fields;
 mod from_json;

@@ -116,24 +116,19 @@ fn without_nulls(function: &ast::Function, name: &str) -> Option<ast::Function> 
         "last" | "last_value" => "last_value",
         _ => return None,
     };
-    let mut args = arguments(function)?;
-    let said = match args.get(1) {
-        Some(ast::Expr::Value(value)) if args.len() == 2 => match value.value {
-            ast::Value::Boolean(ignore) => {
-                args.truncate(1);
-                ignore
-            }
+    let (arg, ignored) = match arguments(function)?.as_slice() {
+        [arg, ast::Expr::Value(said)] => match said.value {
+            ast::Value::Boolean(ignored) => (arg.clone(), ignored),
             _ => return None,
         },
-        Some(_) => return None,
-        // As it stands, any_value is cheaper.
-        None => name == "any_value" && function.null_treatment == Some(ast::NullTreatment::IgnoreNulls),
+        // As it stands, any_value is cheaper, and first and last are only renamed.
+        [arg] if name == "any_value" && function.null_treatment == Some(ast::NullTreatment::IgnoreNulls) => {
+            (arg.clone(), true)
+        }
+        _ => return None,
     };
-    if !said && name == "any_value" || !said && args.len() == arguments(function)?.len() {
-        return None;
-    }
-    let mut function = called(function, to, args);
-    if said {
+    let mut function = called(function, to, vec![arg]);
+    if ignored {
         function.null_treatment = Some(ast::NullTreatment::IgnoreNulls);
     }
     Some(function)
@@ -145,8 +140,7 @@ fn joined(function: &ast::Function, name: &str) -> Option<ast::Function> {
         return None;
     }
     let mut args = arguments(function)?;
-    let whole = args.len() > 1 && function.within_group.is_empty();
-    if whole {
+    if name == "string_agg" && args.len() > 1 && function.within_group.is_empty() {
         return None;
     }
     if args.len() == 1 {
