@@ -62,6 +62,8 @@ macro_rules! rules {
             supports_long_type_as_bigint,
             supports_map_literal_with_angle_brackets,
             supports_left_associative_joins_without_parens,
+            allow_extract_custom,
+            allow_extract_single_quotes,
         }
     };
 }

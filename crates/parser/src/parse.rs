@@ -154,11 +154,8 @@ fn insert(cursor: &mut Cursor<'_>) -> Result<StatementKind, Diagnostic> {
     };
     cursor.take(&["TABLE"]);
     let table = cursor.name("a table name")?;
-    for (words, what) in [
-        (&["PARTITION"][..], "INSERT … PARTITION"),
-        (&["BY", "NAME"], "INSERT … BY NAME"),
-        (&["REPLACE", "WHERE"], "INSERT … REPLACE WHERE"),
-    ] {
+    for (words, what) in [(&["PARTITION"][..], "INSERT … PARTITION"), (&["REPLACE", "WHERE"], "INSERT … REPLACE WHERE")]
+    {
         let first = cursor.at;
         if cursor.take(words) {
             let span = cursor.span_from(first);
@@ -166,14 +163,16 @@ fn insert(cursor: &mut Cursor<'_>) -> Result<StatementKind, Diagnostic> {
             return Ok(StatementKind::NotYet { what: what.to_owned(), help, span });
         }
     }
+    let by_name = cursor.take(&["BY", "NAME"]);
     let begins_query =
         |word: &str| ["SELECT", "WITH", "VALUES", "FROM"].iter().any(|first| first.eq_ignore_ascii_case(word));
     let inner = cursor.peek_at(1);
-    let has_columns = cursor.is_symbol(&Token::LParen)
+    let has_columns = !by_name
+        && cursor.is_symbol(&Token::LParen)
         && inner.is_some_and(|inner| inner.token != Token::LParen && !inner.bare_word().is_some_and(begins_query));
     let columns = if has_columns { cursor.name_list("a column name")? } else { Vec::new() };
     let query = source(cursor)?;
-    Ok(StatementKind::Insert { table, columns, overwrite, query })
+    Ok(StatementKind::Insert { table, columns, by_name, overwrite, query })
 }
 
 /// A query, or `TABLE t`, up to the cursor's end.

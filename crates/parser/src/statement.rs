@@ -38,8 +38,8 @@ pub enum StatementKind {
     CreateTable(Box<CreateTable>),
     /// `DROP TABLE | VIEW | STREAMING TABLE [IF EXISTS] name`
     Drop { what: Dropped, if_exists: bool, name: Name },
-    /// `INSERT INTO | OVERWRITE t [(cols)] query`
-    Insert { table: Name, columns: Vec<Name>, overwrite: bool, query: Query },
+    /// `INSERT INTO | OVERWRITE t [(cols) | BY NAME] query`
+    Insert { table: Name, columns: Vec<Name>, by_name: bool, overwrite: bool, query: Query },
     /// `SELECT`, `WITH`, `VALUES`, with an optional `TRIGGER AVAILABLE NOW` behind it
     Query { query: Query, available_now: bool },
     /// `COPY (query) TO 'file' [STORED AS fmt] [OPTIONS (…)]`, `COPY t TO …`

@@ -56,8 +56,19 @@ pub(crate) fn merge_using(
         }
         names.push(ident.value.clone());
     }
-    let whole = names.len() == columns.len();
-    match merge(&names, scope, before, kept).filter(|_| whole) {
+    settle(constraint, names, scope, before, kept, at)
+}
+
+/// Puts ON in the place of what stands here, where both sides can be named.
+fn settle(
+    constraint: &mut ast::JoinConstraint,
+    names: Vec<String>,
+    scope: &mut Scope<'_>,
+    before: usize,
+    kept: KeptSide,
+    at: Span,
+) -> Result<(), Diagnostic> {
+    match merge(&names, scope, before, kept) {
         Some(on) => *constraint = ast::JoinConstraint::On(on),
         None => left_as_is(names, scope, kept, at)?,
     }
@@ -82,14 +93,10 @@ pub(crate) fn merge_natural(
             common.push(name.clone());
         }
     }
-    match merge(&common, scope, before, kept) {
-        Some(on) => *constraint = ast::JoinConstraint::On(on),
-        None if files => {
-            return Err(not_yet("NATURAL JOIN of two file relations", at).help("name the columns with USING (…)"));
-        }
-        None => left_as_is(common, scope, kept, at)?,
+    if files && common.is_empty() {
+        return Err(not_yet("NATURAL JOIN of two file relations", at).help("name the columns with USING (…)"));
     }
-    Ok(())
+    settle(constraint, common, scope, before, kept, at)
 }
 
 /// The condition, with the merged columns noted; None when a side cannot be named.
@@ -185,7 +192,7 @@ pub(crate) fn expand_merged(options: &ast::WildcardAdditionalOptions, scope: &Sc
     out
 }
 
-fn left_out(options: &ast::WildcardAdditionalOptions, name: &str) -> bool {
+pub(crate) fn left_out(options: &ast::WildcardAdditionalOptions, name: &str) -> bool {
     let except = options.opt_except.iter().flat_map(|except| {
         std::iter::once(&except.first_element).chain(&except.additional_elements).map(|ident| ident.value.as_str())
     });

@@ -14,6 +14,7 @@ mod explain;
 mod fixtures;
 pub mod functions;
 mod joins;
+mod lateral;
 mod names;
 pub mod near;
 pub mod node;

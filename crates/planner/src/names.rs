@@ -12,8 +12,9 @@ use alluvium_parser::{Diagnostic, Span};
 use sqlparser::ast::{self, Ident, Spanned, VisitMut, VisitorMut};
 
 use crate::bind::{key_of, parts_of};
-use crate::functions::spellings;
+use crate::functions::{generators, spellings};
 use crate::joins::{KeptSide, expand_merged, merge_natural, merge_using};
+use crate::lateral;
 use crate::relation::METADATA_COLUMN;
 use crate::scope::{InScope, Scope, plain_column, same, spelled};
 use crate::strict::not_yet;
@@ -29,14 +30,19 @@ pub(crate) struct Known {
 
 /// Rewrites the names of `query`. `known` is keyed by [`key_of`].
 pub(crate) fn rewrite_names(query: &mut ast::Query, known: HashMap<String, Known>) -> Result<(), Diagnostic> {
-    Names { known, ctes: Vec::new() }.query(query, None).map(|_| ())
+    Names { known, ctes: Vec::new(), unnamed: 0 }.query(query, None).map(|_| ())
 }
 
 struct Names {
     known: HashMap<String, Known>,
     /// Visible CTEs, innermost last: their spelling and columns.
     ctes: Vec<(String, Known)>,
+    /// How many subqueries were given a name.
+    unnamed: usize,
 }
+
+/// Relations that the parser cut out have the numbers below.
+const FIRST_UNNAMED: usize = 1_000_000;
 
 impl Names {
     /// Rewrites a query and gives the names of its columns.
@@ -79,7 +85,10 @@ impl Names {
         match body {
             ast::SetExpr::Select(select) => self.select(select, None, parent),
             ast::SetExpr::Query(query) => self.query(query, parent),
-            ast::SetExpr::SetOperation { left, right, .. } => {
+            ast::SetExpr::SetOperation { left, op, right, .. } => {
+                if *op == ast::SetOperator::Minus {
+                    *op = ast::SetOperator::Except;
+                }
                 let outputs = self.body(left, parent)?;
                 self.body(right, parent)?;
                 Ok(outputs)
@@ -101,8 +110,12 @@ impl Names {
         parent: Option<&Scope<'_>>,
     ) -> Result<Vec<String>, Diagnostic> {
         let mut scope = Scope { parent, ..Scope::default() };
+        lateral::as_views(select);
         for from in &mut select.from {
             self.from(from, &mut scope)?;
+        }
+        for view in std::mem::take(&mut select.lateral_views) {
+            self.lateral_view(select, view, &mut scope)?;
         }
         if let Some(mut call) = grouped_window(&select.group_by) {
             self.visit(&mut call, &scope)?;
@@ -122,6 +135,7 @@ impl Names {
         self.visit(&mut select.selection, &scope)?;
         scope.outputs = outputs.clone();
         self.visit(&mut select.group_by, &scope)?;
+        with_modifier(&mut select.group_by);
         self.visit(&mut select.having, &scope)?;
         self.visit(&mut select.qualify, &scope)?;
         self.visit(&mut select.named_window, &scope)?;
@@ -132,7 +146,27 @@ impl Names {
         Ok(outputs)
     }
 
+    /// Puts FROM into a subquery that has the view's columns as well.
+    fn lateral_view(
+        &mut self,
+        select: &mut ast::Select,
+        view: ast::LateralView,
+        scope: &mut Scope<'_>,
+    ) -> Result<(), Diagnostic> {
+        let mut columns = lateral::generated(&view)?;
+        for (expr, _) in &mut columns {
+            self.visit(expr, scope)?;
+        }
+        let name = self.unnamed();
+        lateral::moved(select, &view, columns, name, scope)
+    }
+
     fn from(&mut self, from: &mut ast::TableWithJoins, scope: &mut Scope<'_>) -> Result<(), Diagnostic> {
+        if !from.joins.is_empty() {
+            // Sides that can be named: their columns may have to be told apart.
+            let sides = std::iter::once(&mut from.relation).chain(from.joins.iter_mut().map(|join| &mut join.relation));
+            sides.for_each(|side| self.name_subquery(side));
+        }
         self.relation(&mut from.relation, scope)?;
         for join in &mut from.joins {
             let before = scope.relations.len();
@@ -166,6 +200,14 @@ impl Names {
                 (self.table(name), parts_of(name), alias.as_ref())
             }
             ast::TableFactor::Derived { subquery, alias, lateral, .. } => {
+                if let ast::SetExpr::Values(values) = subquery.body.as_ref()
+                    && alias.as_ref().is_none_or(|alias| alias.columns.is_empty())
+                {
+                    let width = values.rows.first().map_or(0, |row| row.len());
+                    let mut named = alias.take().unwrap_or_else(|| lateral::table_alias(self.unnamed()));
+                    named.columns = (1..=width).map(|n| lateral::column_alias(&format!("col{n}"))).collect();
+                    *alias = Some(named);
+                }
                 let outer = if *lateral { Some(&*scope) } else { scope.parent };
                 let columns = self.query(subquery, outer)?;
                 (Known { columns, hidden: false }, Vec::new(), alias.as_ref())
@@ -194,8 +236,22 @@ impl Names {
                 columns = alias.columns.iter().map(|column| column.name.value.clone()).collect();
             }
         }
-        scope.relations.push(InScope { qualifier, columns, hidden });
+        scope.relations.push(InScope { qualifier, columns, hidden, moved: None });
         Ok(())
+    }
+
+    /// A name that nobody can have typed, and that no message shows.
+    fn unnamed(&mut self) -> String {
+        self.unnamed += 1;
+        format!("__relation_{}", FIRST_UNNAMED + self.unnamed)
+    }
+
+    /// Gives a subquery without an alias a name.
+    fn name_subquery(&mut self, factor: &mut ast::TableFactor) {
+        if let ast::TableFactor::Derived { alias: alias @ None, .. } = factor {
+            let name = Ident::new(self.unnamed());
+            *alias = Some(ast::TableAlias { explicit: true, name, columns: Vec::new(), at: None });
+        }
     }
 
     /// Spells a table's name as its CTE does, if it is one, and gives what is known of it.
@@ -220,13 +276,19 @@ impl Names {
         outputs: &mut Vec<Output>,
         out: &mut Vec<ast::SelectItem>,
     ) -> Result<(), Diagnostic> {
+        if let Some(columns) = generated(&item)? {
+            for (expr, alias) in columns {
+                self.item(ast::SelectItem::ExprWithAlias { expr, alias }, scope, outputs, out)?;
+            }
+            return Ok(());
+        }
         match &mut item {
             ast::SelectItem::UnnamedExpr(expr) => {
                 let name = spark_name(expr);
                 let is_column = matches!(expr, ast::Expr::Identifier(_));
                 self.visit(expr, scope)?;
                 let name = match (expr as &ast::Expr, is_column) {
-                    (ast::Expr::Identifier(ident), true) => ident.value.clone(),
+                    (ast::Expr::Identifier(ident), true) if !ident.value.contains(REPEATED) => ident.value.clone(),
                     (ast::Expr::CompoundIdentifier(idents), _)
                         if plain_column(idents, scope) && idents.last().is_some_and(|i| same(&i.value, &name)) =>
                     {
@@ -252,10 +314,23 @@ impl Names {
                 };
                 let relation = relation.clone();
                 self.wildcard(options, std::slice::from_ref(&relation), scope, outputs)?;
+                if relation.moved.is_some() {
+                    for expanded in lateral::expand(options, &relation) {
+                        if let ast::SelectItem::ExprWithAlias { alias, .. } = &expanded {
+                            // Told of above, without the item that gives it.
+                            if let Some(told) = outputs.iter_mut().find(|o| o.item.is_none() && o.name == alias.value) {
+                                told.item = Some(out.len());
+                            }
+                        }
+                        out.push(expanded);
+                    }
+                    return Ok(());
+                }
             }
             ast::SelectItem::Wildcard(options) => {
                 let whole = scope.merged.iter().all(|merged| merged.expr.is_some());
-                if whole && !scope.merged.is_empty() {
+                let moved = scope.relations.iter().any(|relation| relation.moved.is_some());
+                if whole && (moved || !scope.merged.is_empty()) {
                     let relations = scope.relations.clone();
                     self.wildcard(options, &relations, scope, &mut Vec::new())?;
                     for expanded in expand_merged(options, scope) {
@@ -387,6 +462,29 @@ impl Names {
     }
 }
 
+/// `GROUP BY a, b WITH ROLLUP` as `GROUP BY ROLLUP (a, b)`; the same for CUBE.
+fn with_modifier(group_by: &mut ast::GroupByExpr) {
+    let ast::GroupByExpr::Expressions(exprs, modifiers) = group_by else { return };
+    let sets = || exprs.iter().map(|expr| vec![expr.clone()]).collect();
+    let all = match modifiers.as_slice() {
+        [ast::GroupByWithModifier::Rollup] => ast::Expr::Rollup(sets()),
+        [ast::GroupByWithModifier::Cube] => ast::Expr::Cube(sets()),
+        _ => return,
+    };
+    (*exprs, *modifiers) = (vec![all], Vec::new());
+}
+
+/// The columns of a generator such as `explode(x) AS y`; None for everything else.
+fn generated(item: &ast::SelectItem) -> Result<Option<Vec<(ast::Expr, Ident)>>, Diagnostic> {
+    let (expr, names) = match item {
+        ast::SelectItem::UnnamedExpr(expr) => (expr, Vec::new()),
+        ast::SelectItem::ExprWithAlias { expr, alias } => (expr, vec![alias.clone()]),
+        ast::SelectItem::ExprWithAliases { expr, aliases } => (expr, aliases.clone()),
+        _ => return Ok(None),
+    };
+    generators::generator(expr).map(|function| generators::columns(function, &names, false)).transpose()
+}
+
 /// A column of a select list.
 struct Output {
     name: String,
@@ -395,7 +493,7 @@ struct Output {
 }
 
 /// What stands between a name and the number that tells it from the same name before it.
-const REPEATED: char = '\u{0}';
+pub(crate) const REPEATED: char = '\u{0}';
 
 /// A column's name as it is shown: a repeated one without what tells it apart.
 pub fn shown_name(name: &str) -> &str {
@@ -563,7 +661,7 @@ impl Rewriter<'_, '_, '_> {
                     self.parameters.extend(many.iter().map(|parameter| parameter.name.value.clone()));
                 }
             },
-            ast::Expr::RLike { .. } | ast::Expr::UnaryOp { .. } | ast::Expr::Like { .. } => {
+            ast::Expr::RLike { .. } | ast::Expr::UnaryOp { .. } | ast::Expr::Like { .. } | ast::Expr::ILike { .. } => {
                 if let Some(call) = spellings::operator(expr) {
                     *expr = call;
                 }

@@ -17,6 +17,33 @@ pub(crate) struct InScope {
     pub columns: Vec<String>,
     /// Whether it has `_metadata`.
     pub hidden: bool,
+    /// Where its columns really are, once a LATERAL VIEW has put all of FROM into a subquery.
+    pub moved: Option<Moved>,
+}
+
+/// Columns that a subquery has under other names.
+#[derive(Debug, Clone)]
+pub(crate) struct Moved {
+    /// The subquery's name.
+    pub into: String,
+    /// The columns' names there, in the relation's order.
+    pub columns: Vec<String>,
+}
+
+impl InScope {
+    /// The place of a column among those of the relation.
+    fn place(&self, typed: &str) -> Option<usize> {
+        let name = spelled(&self.columns, typed)?;
+        self.columns.iter().position(|column| column == name)
+    }
+
+    /// What to write for a column.
+    fn written(&self, place: usize) -> Option<&String> {
+        match &self.moved {
+            Some(moved) => moved.columns.get(place),
+            None => self.columns.get(place),
+        }
+    }
 }
 
 /// A column that JOIN … USING made of one column of each side.
@@ -71,8 +98,9 @@ impl Scope<'_> {
         if owners.len() > 1 && !merged {
             return Err(self.ambiguous(ident, &owners));
         }
-        if let Some(name) = owners.first().and_then(|owner| spelled(&owner.columns, &ident.value)) {
-            ident.value = name.clone();
+        let written = |owner: &&InScope| owner.written(owner.place(&ident.value)?).cloned();
+        if let Some(name) = owners.first().and_then(written) {
+            ident.value = name;
             return Ok(true);
         }
         if self.rewrite_output(ident) {
@@ -113,7 +141,10 @@ impl Scope<'_> {
     /// Column `name` of one relation, qualified; None when the relation has no name.
     pub fn column_of(&self, relation: usize, name: &str) -> Option<ast::Expr> {
         let relation = self.relations.get(relation)?;
-        let column = spelled(&relation.columns, name)?;
+        let column = relation.written(relation.place(name)?)?;
+        if let Some(moved) = &relation.moved {
+            return Some(ast::Expr::CompoundIdentifier(vec![Ident::new(&moved.into), Ident::new(column)]));
+        }
         if relation.qualifier.is_empty() {
             return None;
         }
@@ -146,7 +177,7 @@ impl Scope<'_> {
     }
 
     /// Rewrites `t.c`, `s.t.c`, `c.field` (and deeper fields behind them). True when `t` or `c` was found.
-    pub fn compound(&self, idents: &mut [Ident]) -> Result<bool, Diagnostic> {
+    pub fn compound(&self, idents: &mut Vec<Ident>) -> Result<bool, Diagnostic> {
         if self.qualified(idents, 1) || (idents.len() > 2 && self.qualified(idents, 2)) {
             return Ok(true);
         }
@@ -162,13 +193,20 @@ impl Scope<'_> {
     }
 
     /// Tries the first `parts` identifiers as a relation and the next one as its column.
-    fn qualified(&self, idents: &mut [Ident], parts: usize) -> bool {
+    fn qualified(&self, idents: &mut Vec<Ident>, parts: usize) -> bool {
         for relation in &self.relations {
             let Some(skip) = relation.qualifier.len().checked_sub(parts) else { continue };
             let qualifier = &relation.qualifier[skip..];
             let typed = idents[..parts].iter().zip(qualifier).all(|(ident, part)| same(&ident.value, part));
             let Some(column) = idents.get(parts) else { continue };
-            let Some(column) = spelled(&relation.columns, &column.value).filter(|_| typed) else { continue };
+            let Some(place) = relation.place(&column.value).filter(|_| typed) else { continue };
+            let Some(column) = relation.written(place) else { continue };
+            if let Some(moved) = &relation.moved {
+                idents.drain(1..parts);
+                idents[0].value = moved.into.clone();
+                idents[1].value = column.clone();
+                return true;
+            }
             for (ident, part) in idents.iter_mut().zip(qualifier) {
                 ident.value = part.clone();
             }
@@ -182,6 +220,11 @@ impl Scope<'_> {
     pub fn file_path(&self, at: Span) -> Result<ast::Expr, Diagnostic> {
         let with_files: Vec<&InScope> = self.relations.iter().filter(|relation| relation.hidden).collect();
         match (with_files.as_slice(), self.parent) {
+            ([InScope { moved: Some(moved), .. }], _) => {
+                let column = moved.columns.last().cloned().unwrap_or_default();
+                let idents = [moved.into.clone(), column, "file_path".to_owned()];
+                Ok(ast::Expr::CompoundIdentifier(idents.into_iter().map(Ident::new).collect()))
+            }
             ([relation], _) => {
                 let mut idents: Vec<Ident> = relation.qualifier.last().into_iter().map(Ident::new).collect();
                 idents.push(Ident::new(METADATA_COLUMN));

@@ -8,6 +8,8 @@ use std::ops::ControlFlow;
 use alluvium_parser::{Diagnostic, Span};
 use sqlparser::ast::{self, Spanned, Visit, Visitor};
 
+use crate::functions::generators;
+
 /// Refuses the first clause of `query` that would be ignored.
 pub(crate) fn check(query: &ast::Query, at: Span) -> Result<(), Diagnostic> {
     let mut strict = Strict { at };
@@ -29,6 +31,7 @@ pub(crate) fn not_yet(what: &str, at: Span) -> Diagnostic {
 /// What to write instead, by the beginning of what is refused.
 const WAYS_OUT: &[(&str, &str)] = &[
     ("LATERAL VIEW", "write SELECT …, explode(col) AS x FROM t"),
+    ("LATERAL of", "write LATERAL VIEW explode(col) v AS x"),
     ("DISTINCT ON", "GROUP BY the columns, with first(…), min(…) or max(…) for the others"),
     ("PIVOT", "one column each does the same: sum(v) FILTER (WHERE k = 'a') AS a"),
     ("UNPIVOT", "UNION ALL of one SELECT per column does the same"),
@@ -114,12 +117,11 @@ impl Strict {
     fn body(&self, body: &ast::SetExpr, span: Span) -> Result<(), Diagnostic> {
         match body {
             ast::SetExpr::Select(_) | ast::SetExpr::Query(_) | ast::SetExpr::Values(_) => Ok(()),
-            ast::SetExpr::SetOperation { left, op, set_quantifier, right } => {
+            ast::SetExpr::SetOperation { left, op: _, set_quantifier, right } => {
                 use ast::SetQuantifier::{All, AllByName, ByName, Distinct, DistinctByName, None};
                 match set_quantifier {
                     All | Distinct | None | ByName | AllByName | DistinctByName => {}
                 }
-                self.refuse(matches!(op, ast::SetOperator::Minus), "MINUS (write EXCEPT)", span)?;
                 self.body(left, span)?;
                 self.body(right, span)
             }
@@ -163,7 +165,10 @@ impl Strict {
         self.refuse(top.is_some(), "TOP (write LIMIT)", span)?;
         self.refuse(exclude.is_some(), "EXCLUDE behind the select list", span)?;
         self.refuse(into.is_some(), "SELECT INTO (write CREATE TABLE … AS)", span)?;
-        self.refuse(!lateral_views.is_empty(), "LATERAL VIEW", span)?;
+        if let Some(view) = lateral_views.iter().find(|view| generators::generator(&view.lateral_view).is_none()) {
+            let at = Span::from(view.lateral_view.span());
+            self.refuse(true, "LATERAL VIEW of a function other than explode, posexplode, inline and stack", at)?;
+        }
         self.refuse(prewhere.is_some(), "PREWHERE", span)?;
         self.refuse(!connect_by.is_empty(), "CONNECT BY", span)?;
         self.refuse(!cluster_by.is_empty(), "CLUSTER BY", span)?;
@@ -174,7 +179,9 @@ impl Strict {
             self.refuse(!modifiers.is_empty(), "GROUP BY ALL WITH …", span)?;
         }
         if let ast::GroupByExpr::Expressions(_, modifiers) = group_by {
-            self.refuse(!modifiers.is_empty(), "GROUP BY … WITH ROLLUP (write GROUP BY ROLLUP(…))", span)?;
+            let known = [ast::GroupByWithModifier::Rollup, ast::GroupByWithModifier::Cube];
+            let other = modifiers.len() > 1 || modifiers.iter().any(|modifier| !known.contains(modifier));
+            self.refuse(other, "GROUP BY … WITH TOTALS", span)?;
         }
         for item in projection {
             self.select_item(item)?;
@@ -195,6 +202,7 @@ impl Strict {
         let span = Span::from(item.span());
         match item {
             ast::SelectItem::UnnamedExpr(_) | ast::SelectItem::ExprWithAlias { .. } => Ok(()),
+            ast::SelectItem::ExprWithAliases { expr, .. } if generators::generator(expr).is_some() => Ok(()),
             ast::SelectItem::ExprWithAliases { .. } => self.refuse(true, "several aliases for one expression", span),
             ast::SelectItem::QualifiedWildcard(kind, options) => {
                 let expr = matches!(kind, ast::SelectItemQualifiedWildcardKind::Expr(_));

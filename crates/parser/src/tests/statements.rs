@@ -118,7 +118,7 @@ fn tables() {
 
 #[test]
 fn inserts_and_copies() {
-    let Kind::Insert { table, columns, overwrite: false, query } =
+    let Kind::Insert { table, columns, by_name: false, overwrite: false, query } =
         kind("INSERT INTO TABLE s.t (a, b) VALUES (1, 'x'), (2, 'y')")
     else {
         panic!()
@@ -126,6 +126,7 @@ fn inserts_and_copies() {
     assert_eq!((table.parts.len(), columns.len(), query.text.as_str()), (2, 2, "VALUES (1, 'x'), (2, 'y')"));
     let Kind::Insert { columns, overwrite: true, .. } = kind("INSERT OVERWRITE t (SELECT * FROM u)") else { panic!() };
     assert!(columns.is_empty());
+    let Kind::Insert { by_name: true, .. } = kind("INSERT INTO t BY NAME SELECT 1 AS a") else { panic!() };
     let Kind::Insert { query, .. } = kind("INSERT INTO t TABLE s.u") else { panic!() };
     assert_eq!(query.ast.to_string(), "SELECT * FROM s.u");
     let Kind::CopyTo { query, path, format, options } =
@@ -292,7 +293,6 @@ fn what_is_refused_by_name() {
         ("CREATE TABLE t (a INT) USING csv", "USING CSV", 24, 33),
         ("CREATE TABLE t (a INT) CLUSTER BY (a)", "CLUSTER BY", 24, 34),
         ("CREATE TABLE t LIKE u", "CREATE TABLE … LIKE", 16, 20),
-        ("INSERT INTO t BY NAME SELECT 1", "INSERT … BY NAME", 15, 22),
     ];
     for (text, name, from, to) in table {
         let Kind::NotYet { what, help, span: place } = kind(text) else { panic!("{text}") };

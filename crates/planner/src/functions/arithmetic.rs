@@ -1,7 +1,8 @@
 //! Arithmetic as Spark's ANSI mode has it: a result beyond its type is an error, and so is a division by zero.
 //!
 //! Only what Arrow does otherwise is replaced: `+ - *` of whole numbers, which would wrap around, and `/ %` of
-//! floating-point numbers, which would give infinities. Whole numbers and decimals divided by zero fail in Arrow.
+//! floating-point numbers, which would give infinities. Whole numbers divided by zero fail in Arrow; DECIMAL has a file of
+//! its own (`decimals.rs`).
 
 use std::sync::Arc;
 
@@ -48,6 +49,9 @@ pub(super) fn checked(binary: &BinaryExpr, left: &DataType, right: &DataType) ->
 /// The operation that a checked one stands for.
 pub(crate) fn plain_arithmetic(expr: &Expr) -> Option<Expr> {
     let Expr::ScalarFunction(function) = expr else { return None };
+    if let Some(plain) = super::decimals::plain(function) {
+        return Some(plain);
+    }
     let checked = function.func.inner().downcast_ref::<Checked>()?;
     match function.args.as_slice() {
         [left, right] => Some(binary(left.clone(), checked.op, right.clone())),

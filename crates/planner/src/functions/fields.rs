@@ -15,6 +15,7 @@ use datafusion::logical_expr::{
 use datafusion::scalar::ScalarValue;
 use sqlparser::ast::BinaryOperator;
 
+use super::decimals;
 use crate::ddl::timestamp;
 use crate::errors::listed;
 use crate::near::nearest;
@@ -42,6 +43,9 @@ impl ExprPlanner for SparkExpressions {
             return Ok(PlannerResult::Planned(left / right));
         }
         if let Some(planned) = moved_time(&op, &left, &right, schema) {
+            return Ok(PlannerResult::Planned(planned));
+        }
+        if let Some(planned) = decimals::planned(&op, &left, &right, schema) {
             return Ok(PlannerResult::Planned(planned));
         }
         let (left, right) = match number_for(&op, &left, &right, schema) {

@@ -4,24 +4,39 @@
 //! `current_timestamp()` and its kin stay calls until an epoch gives them a value ([`clock`]).
 
 pub(crate) mod arithmetic;
+mod best_by;
+mod by_type;
 mod casts;
 pub mod clock;
 mod concat;
+mod counted;
 mod date_trunc;
 mod datetime;
+mod decimals;
+mod elements;
 mod extremes;
 mod fields;
+mod from_json;
+pub(crate) mod generators;
 mod java_pattern;
 mod json;
+mod lambda;
 mod lazy;
 mod logarithms;
 mod looser;
 mod markers;
+mod moments;
+mod patterns;
+mod plain;
 pub(crate) mod spellings;
 mod sum;
+mod templates;
 mod text_numbers;
+mod texts;
 mod time_parts;
 pub(crate) mod time_window;
+mod times;
+mod to_json;
 
 #[cfg(test)]
 mod tests;
@@ -32,7 +47,7 @@ use datafusion::execution::SessionState;
 use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::planner::ExprPlanner;
-use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
+use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF};
 use datafusion::prelude::SessionConfig;
 
 use crate::settings::Settings;
@@ -57,6 +72,7 @@ pub fn session_state(settings: &Settings) -> SessionState {
         .with_expr_planners(expr_planners())
         .with_scalar_functions(scalar_functions(&settings.timezone))
         .with_aggregate_functions(aggregate_functions())
+        .with_higher_order_functions(higher_order_functions())
         .with_analyzer_rule(Arc::new(casts::SparkMeaning::new(&settings.timezone)))
         .with_physical_optimizer_rule(Arc::new(lazy::LazyConditions))
         .build()
@@ -103,6 +119,13 @@ fn scalar_functions(timezone: &str) -> Vec<Arc<ScalarUDF>> {
         .chain(json::functions())
         .chain(time_window::functions())
         .chain([markers::deduplicate()])
+        .chain(from_json::functions(timezone))
+        .chain([to_json::udf(timezone)])
+        .chain(by_type::functions())
+        .chain(generators::functions())
+        .chain(patterns::functions())
+        .chain(texts::functions())
+        .chain(times::functions())
         .chain(looser::functions());
     let spark = datafusion_spark::all_default_scalar_functions().into_iter();
     let defaults = SessionStateDefaults::default_scalar_functions().into_iter();
@@ -139,11 +162,20 @@ fn goes_by(function: &ScalarUDF, name: &str) -> bool {
     names_of(function).any(|known| known == name)
 }
 
+fn higher_order_functions() -> Vec<Arc<HigherOrderUDF>> {
+    let mut functions = lambda::functions();
+    functions.extend(SessionStateDefaults::default_higher_order_functions());
+    functions
+}
+
 fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
     let mut functions: Vec<Arc<AggregateUDF>> = datafusion_spark::all_default_aggregate_functions();
     functions.retain(|function| !LEFT_OUT.contains(&function.name()));
     functions.extend(extremes::functions());
     functions.push(sum::udaf());
+    functions.extend(best_by::functions());
+    functions.extend(counted::functions());
+    functions.extend(moments::functions());
     for function in SessionStateDefaults::default_aggregate_functions() {
         if !functions.iter().any(|known| known.name() == function.name()) {
             functions.push(function);

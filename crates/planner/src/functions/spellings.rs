@@ -4,19 +4,26 @@
 
 use sqlparser::ast::{self, Ident};
 
+use super::templates;
+
 /// Spark's name, and DataFusion's for the same thing.
 const RENAMED: &[(&str, &str)] = &[
     ("array_agg", "collect_list"),
     ("array_remove", "array_remove_all"),
+    ("charindex", "locate"),
     ("endswith", "ends_with"),
     ("every", "bool_and"),
     ("explode", "unnest"),
     ("first", "first_value"),
     ("last", "last_value"),
+    ("listagg", "string_agg"),
     ("lcase", "lower"),
     ("mean", "avg"),
+    ("position", "locate"),
+    ("regexp", "regexp_like"),
     ("some", "bool_or"),
     ("startswith", "starts_with"),
+    ("try_avg", "avg"),
     ("std", "stddev_samp"),
     ("ucase", "upper"),
     ("variance", "var_samp"),
@@ -43,6 +50,12 @@ pub(crate) fn known() -> impl Iterator<Item = &'static str> {
 /// The expression `function` stands for, if it is one of Spark's spellings.
 pub(crate) fn respelled(function: &ast::Function) -> Option<ast::Expr> {
     let name = function.name.to_string().to_lowercase();
+    if let Some(aggregate) = without_nulls(function, &name).or_else(|| joined(function, &name)) {
+        return Some(ast::Expr::Function(aggregate));
+    }
+    if let Some(expanded) = templates::expanded(function, &name) {
+        return Some(expanded);
+    }
     if let Some((_, to)) = RENAMED.iter().find(|(from, _)| *from == name) {
         return Some(ast::Expr::Function(renamed(function, to)));
     }
@@ -96,6 +109,53 @@ pub(crate) fn respelled(function: &ast::Function) -> Option<ast::Expr> {
     }
 }
 
+/// `first(x, true)` and `any_value(x) IGNORE NULLS` as `first_value(x) IGNORE NULLS`.
+fn without_nulls(function: &ast::Function, name: &str) -> Option<ast::Function> {
+    let to = match name {
+        "first" | "first_value" | "any_value" => "first_value",
+        "last" | "last_value" => "last_value",
+        _ => return None,
+    };
+    let (arg, ignored) = match arguments(function)?.as_slice() {
+        [arg, ast::Expr::Value(said)] => match said.value {
+            ast::Value::Boolean(ignored) => (arg.clone(), ignored),
+            _ => return None,
+        },
+        // As it stands, any_value is cheaper, and first and last are only renamed.
+        [arg] if name == "any_value" && function.null_treatment == Some(ast::NullTreatment::IgnoreNulls) => {
+            (arg.clone(), true)
+        }
+        _ => return None,
+    };
+    let mut function = called(function, to, vec![arg]);
+    if ignored {
+        function.null_treatment = Some(ast::NullTreatment::IgnoreNulls);
+    }
+    Some(function)
+}
+
+/// `listagg(x)`, whose texts have nothing between them, and `… WITHIN GROUP (ORDER BY …)`.
+fn joined(function: &ast::Function, name: &str) -> Option<ast::Function> {
+    if !matches!(name, "listagg" | "string_agg") {
+        return None;
+    }
+    let mut args = arguments(function)?;
+    if name == "string_agg" && args.len() > 1 && function.within_group.is_empty() {
+        return None;
+    }
+    if args.len() == 1 {
+        args.push(ast::Expr::Value(ast::Value::SingleQuotedString(String::new()).with_empty_span()));
+    }
+    let mut function = called(function, "string_agg", args);
+    let order = std::mem::take(&mut function.within_group);
+    if let ast::FunctionArguments::List(list) = &mut function.args
+        && !order.is_empty()
+    {
+        list.clauses.push(ast::FunctionArgumentClause::OrderBy(order));
+    }
+    Some(function)
+}
+
 /// An array in ascending order, its NULLs at one end.
 fn sorted(function: &ast::Function, array: ast::Expr, nulls_last: bool) -> ast::Expr {
     let text = |text: &str| ast::Expr::Value(ast::Value::SingleQuotedString(text.into()).with_empty_span());
@@ -103,38 +163,55 @@ fn sorted(function: &ast::Function, array: ast::Expr, nulls_last: bool) -> ast::
     ast::Expr::Function(called(function, "array_sort", vec![array, text("ASC"), text(nulls)]))
 }
 
-/// Operators that DataFusion has as functions or not at all: `a RLIKE b`, `~a`, `a LIKE ANY (b, c)`.
+/// Operators that DataFusion has as functions or not at all: `a RLIKE b`, `~a`, `!a`, `a LIKE ANY (b, c)`.
 pub(crate) fn operator(expr: &ast::Expr) -> Option<ast::Expr> {
     match expr {
         ast::Expr::RLike { negated, expr, pattern, regexp: _ } => {
             let matches = call("regexp_like", vec![expr.as_ref().clone(), pattern.as_ref().clone()]);
             Some(negated_if(*negated, matches))
         }
+        ast::Expr::UnaryOp { op: ast::UnaryOperator::BangNot, expr } => Some(negated_if(true, expr.as_ref().clone())),
         ast::Expr::UnaryOp { op: ast::UnaryOperator::BitwiseNot, expr } => {
             Some(call("bitwise_not", vec![expr.as_ref().clone()]))
         }
-        ast::Expr::Like { negated, any: true, expr, pattern, escape_char } => {
-            let patterns = match pattern.as_ref() {
-                ast::Expr::Tuple(patterns) => patterns.clone(),
-                ast::Expr::Nested(one) => vec![one.as_ref().clone()],
-                one => vec![one.clone()],
-            };
-            let one = |pattern: ast::Expr| ast::Expr::Like {
-                negated: false,
-                any: false,
-                expr: expr.clone(),
-                pattern: Box::new(pattern),
-                escape_char: escape_char.clone(),
-            };
-            let any = patterns.into_iter().map(one).reduce(|left, right| ast::Expr::BinaryOp {
-                left: Box::new(left),
-                op: ast::BinaryOperator::Or,
-                right: Box::new(right),
-            })?;
-            Some(negated_if(*negated, ast::Expr::Nested(Box::new(any))))
-        }
+        ast::Expr::Like { .. } | ast::Expr::ILike { .. } => several_patterns(expr),
         _ => None,
     }
+}
+
+/// `a LIKE ANY (b, c)`, `a LIKE ALL (b, c)`, and both of ILIKE.
+fn several_patterns(expr: &ast::Expr) -> Option<ast::Expr> {
+    let (negated, any, value, pattern) = match expr {
+        ast::Expr::Like { negated, any, expr, pattern, .. } | ast::Expr::ILike { negated, any, expr, pattern, .. } => {
+            (*negated, *any, expr, pattern.as_ref())
+        }
+        _ => return None,
+    };
+    let patterns = match pattern {
+        ast::Expr::Tuple(patterns) if any => patterns.clone(),
+        ast::Expr::Nested(one) if any => vec![one.as_ref().clone()],
+        one if any => vec![one.clone()],
+        ast::Expr::Function(function) if function.name.to_string().eq_ignore_ascii_case("all") => arguments(function)?,
+        _ => return None,
+    };
+    let one = |pattern: ast::Expr| {
+        let mut one = expr.clone();
+        if let ast::Expr::Like { negated, any, expr, pattern: place, .. }
+        | ast::Expr::ILike { negated, any, expr, pattern: place, .. } = &mut one
+        {
+            (*negated, *any) = (false, false);
+            *expr = value.clone();
+            **place = pattern;
+        }
+        one
+    };
+    let op = if any { ast::BinaryOperator::Or } else { ast::BinaryOperator::And };
+    let all = patterns.into_iter().map(one).reduce(|left, right| ast::Expr::BinaryOp {
+        left: Box::new(left),
+        op: op.clone(),
+        right: Box::new(right),
+    })?;
+    Some(negated_if(negated, ast::Expr::Nested(Box::new(all))))
 }
 
 fn negated_if(negated: bool, expr: ast::Expr) -> ast::Expr {
@@ -284,7 +361,7 @@ fn only_argument(function: &ast::Function) -> Option<ast::Expr> {
 }
 
 /// The arguments, if all are plain expressions.
-fn arguments(function: &ast::Function) -> Option<Vec<ast::Expr>> {
+pub(super) fn arguments(function: &ast::Function) -> Option<Vec<ast::Expr>> {
     let ast::FunctionArguments::List(list) = &function.args else { return None };
     let plain = list.args.iter().map(|arg| match arg {
         ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr)) => Some(expr.clone()),

@@ -1,12 +1,11 @@
-//! `sum` that does not wrap around: over BIGINT an overflow is an error, as with Spark's ANSI arithmetic, instead of a
-//! wrong number. Everything else is DataFusion's `sum`; `try_sum` gives NULL instead.
+//! `sum` that does not wrap around: over BIGINT and DECIMAL an overflow is an error, as with Spark's ANSI arithmetic,
+//! instead of a wrong number. Everything else is DataFusion's `sum`; `try_sum` gives NULL instead.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray};
-use datafusion::arrow::compute::sum_checked;
-use datafusion::arrow::datatypes::{DataType, FieldRef, Int64Type};
+use datafusion::arrow::datatypes::{ArrowPrimitiveType, DataType, Decimal128Type, FieldRef, Int64Type};
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::{Result, ScalarValue};
 use datafusion::functions_aggregate::sum::Sum;
@@ -30,11 +29,65 @@ struct CheckedSum {
 }
 
 fn checked(args: &AccumulatorArgs) -> bool {
-    !args.is_distinct && args.return_field.data_type() == &DataType::Int64
+    !args.is_distinct && matches!(args.return_field.data_type(), DataType::Int64 | DataType::Decimal128(_, _))
 }
 
-fn overflow() -> ArrowError {
-    ArrowError::ArithmeticOverflow("sum(BIGINT) left the range of BIGINT".to_owned())
+/// What sums are kept in, and how far they may go.
+trait Summed: ArrowPrimitiveType + std::fmt::Debug + Send {
+    /// The type's name for a message.
+    const NAME: &'static str;
+
+    /// The greatest sum of a type.
+    fn most(gives: &DataType) -> Self::Native;
+
+    /// The sum, if it is not beyond the greatest.
+    fn plus(sum: Self::Native, value: Self::Native, most: Self::Native) -> Option<Self::Native>;
+}
+
+impl Summed for Int64Type {
+    const NAME: &'static str = "BIGINT";
+
+    fn most(_gives: &DataType) -> i64 {
+        i64::MAX
+    }
+
+    fn plus(sum: i64, value: i64, _most: i64) -> Option<i64> {
+        sum.checked_add(value)
+    }
+}
+
+impl Summed for Decimal128Type {
+    const NAME: &'static str = "DECIMAL";
+
+    fn most(gives: &DataType) -> i128 {
+        match gives {
+            DataType::Decimal128(precision, _) => 10_i128.pow(u32::from(*precision).min(38)) - 1,
+            _ => i128::MAX,
+        }
+    }
+
+    fn plus(sum: i128, value: i128, most: i128) -> Option<i128> {
+        sum.checked_add(value).filter(|sum| (-most..=most).contains(sum))
+    }
+}
+
+fn overflow<T: Summed>() -> ArrowError {
+    ArrowError::ArithmeticOverflow(format!("sum({0}) left the range of {0}", T::NAME))
+}
+
+fn groups<T: Summed>(gives: &DataType) -> Box<dyn GroupsAccumulator> {
+    let overflowed = Arc::new(AtomicBool::new(false));
+    let flag = overflowed.clone();
+    let most = T::most(gives);
+    let add = move |sum: &mut T::Native, value: T::Native| match T::plus(*sum, value, most) {
+        Some(total) => *sum = total,
+        None => flag.store(true, Ordering::Relaxed),
+    };
+    Box::new(Totals { inner: PrimitiveGroupsAccumulator::<T, _>::new(gives, add), overflowed })
+}
+
+fn total<T: Summed>(gives: &DataType) -> Box<dyn Accumulator> {
+    Box::new(Total::<T> { sum: None, most: T::most(gives), gives: gives.clone() })
 }
 
 impl AggregateUDFImpl for CheckedSum {
@@ -51,7 +104,11 @@ impl AggregateUDFImpl for CheckedSum {
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        if checked(&args) { Ok(Box::new(Total { sum: None })) } else { self.inner.accumulator(args) }
+        match args.return_field.data_type() {
+            gives @ DataType::Int64 if checked(&args) => Ok(total::<Int64Type>(gives)),
+            gives @ DataType::Decimal128(_, _) if checked(&args) => Ok(total::<Decimal128Type>(gives)),
+            _ => self.inner.accumulator(args),
+        }
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
@@ -63,17 +120,11 @@ impl AggregateUDFImpl for CheckedSum {
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
-        if !checked(&args) {
-            return self.inner.create_groups_accumulator(args);
+        match args.return_field.data_type() {
+            gives @ DataType::Int64 if checked(&args) => Ok(groups::<Int64Type>(gives)),
+            gives @ DataType::Decimal128(_, _) if checked(&args) => Ok(groups::<Decimal128Type>(gives)),
+            _ => self.inner.create_groups_accumulator(args),
         }
-        let overflowed = Arc::new(AtomicBool::new(false));
-        let flag = overflowed.clone();
-        let add = move |sum: &mut i64, value: i64| match sum.checked_add(value) {
-            Some(total) => *sum = total,
-            None => flag.store(true, Ordering::Relaxed),
-        };
-        let inner = PrimitiveGroupsAccumulator::<Int64Type, _>::new(&DataType::Int64, add);
-        Ok(Box::new(Totals { inner, overflowed }))
     }
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
@@ -114,16 +165,18 @@ impl AggregateUDFImpl for CheckedSum {
 
 /// One sum; NULL until there is a value.
 #[derive(Debug)]
-struct Total {
-    sum: Option<i64>,
+struct Total<T: Summed> {
+    sum: Option<T::Native>,
+    most: T::Native,
+    gives: DataType,
 }
 
-impl Accumulator for Total {
+impl<T: Summed> Accumulator for Total<T> {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        let Some(more) = sum_checked(values[0].as_primitive::<Int64Type>()).map_err(|_| overflow())? else {
-            return Ok(());
-        };
-        self.sum = Some(self.sum.unwrap_or(0).checked_add(more).ok_or_else(overflow)?);
+        for value in values[0].as_primitive::<T>().iter().flatten() {
+            let sum = self.sum.unwrap_or_default();
+            self.sum = Some(T::plus(sum, value, self.most).ok_or_else(overflow::<T>)?);
+        }
         Ok(())
     }
 
@@ -136,7 +189,7 @@ impl Accumulator for Total {
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        Ok(ScalarValue::Int64(self.sum))
+        ScalarValue::new_primitive::<T>(self.sum, &self.gives)
     }
 
     fn size(&self) -> usize {
@@ -145,18 +198,18 @@ impl Accumulator for Total {
 }
 
 /// One sum a group. The library's accumulator does the work; what it adds with cannot fail and raises a flag instead.
-struct Totals<F: Fn(&mut i64, i64) + Send + Sync + 'static> {
-    inner: PrimitiveGroupsAccumulator<Int64Type, F>,
+struct Totals<T: Summed, F: Fn(&mut T::Native, T::Native) + Send + Sync + 'static> {
+    inner: PrimitiveGroupsAccumulator<T, F>,
     overflowed: Arc<AtomicBool>,
 }
 
-impl<F: Fn(&mut i64, i64) + Send + Sync + 'static> Totals<F> {
+impl<T: Summed, F: Fn(&mut T::Native, T::Native) + Send + Sync + 'static> Totals<T, F> {
     fn check(&self) -> Result<()> {
-        if self.overflowed.load(Ordering::Relaxed) { Err(overflow().into()) } else { Ok(()) }
+        if self.overflowed.load(Ordering::Relaxed) { Err(overflow::<T>().into()) } else { Ok(()) }
     }
 }
 
-impl<F: Fn(&mut i64, i64) + Send + Sync + 'static> GroupsAccumulator for Totals<F> {
+impl<T: Summed, F: Fn(&mut T::Native, T::Native) + Send + Sync + 'static> GroupsAccumulator for Totals<T, F> {
     fn update_batch(
         &mut self,
         values: &[ArrayRef],

@@ -4,13 +4,15 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, FieldRef};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use datafusion::common::{Result, exec_err, plan_err};
+use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, cast,
 };
 
+use super::times;
 use crate::ddl::{sql_type, timestamp};
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -27,6 +29,11 @@ pub(super) fn date_part() -> Arc<ScalarUDF> {
         aliases: vec!["datepart".to_string()],
         signature: Signature::user_defined(Volatility::Immutable),
     }))
+}
+
+/// Whether a part is the seconds of a minute, which have a fraction.
+fn is_second(part: &str) -> bool {
+    matches!(part.to_ascii_lowercase().as_str(), "second" | "s" | "sec" | "seconds" | "secs")
 }
 
 impl ScalarUDFImpl for DatePart {
@@ -58,10 +65,23 @@ impl ScalarUDFImpl for DatePart {
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        let part = args.scalar_arguments.first().copied().flatten();
+        if part.and_then(|part| part.try_as_str()).flatten().is_some_and(is_second) {
+            return Ok(Arc::new(Field::new(self.name(), times::seconds_type(), true)));
+        }
         self.inner.return_field_from_args(args)
     }
 
     fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
+        if let [Expr::Literal(part, _), time] = args.as_slice()
+            && part.try_as_str().flatten().is_some_and(is_second)
+        {
+            // No zone is away from another by a part of a minute, so any will do.
+            let local = DataType::Timestamp(TimeUnit::Microsecond, None);
+            let args = vec![cast(time.clone(), local)];
+            let seconds = Expr::ScalarFunction(ScalarFunction::new_udf(times::seconds(), args));
+            return Ok(ExprSimplifyResult::Simplified(seconds));
+        }
         self.inner.simplify(args, info)
     }
 

@@ -22,13 +22,15 @@ use crate::plan::{OperatorInfo, WatermarkInfo};
 use crate::windows::WINDOW_COLUMN;
 
 /// Aggregates whose state holds every value of a key.
-const UNBOUNDED: [&str; 9] = [
+const UNBOUNDED: [&str; 11] = [
     "array_agg",
     "collect_list",
     "collect_set",
     "median",
     "mode",
     "nth_value",
+    "percentile",
+    "percentile_approx",
     "percentile_cont",
     "quantile_cont",
     "string_agg",

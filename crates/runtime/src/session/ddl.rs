@@ -7,7 +7,7 @@ use alluvium_parser::{
     ColumnDef, CreateForm, CreateTable, CreateView, Diagnostic, Dropped, Name, OptionEntry, Query, Span, Statement,
 };
 use alluvium_planner::{ddl, streaming};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
 
 use crate::catalog::{Entry, Object, TableEntry, ViewEntry, table_name};
@@ -221,6 +221,7 @@ impl Session {
         &self,
         table: &Name,
         columns: &[Name],
+        by_name: bool,
         overwrite: bool,
         query: &Query,
     ) -> Result<Outcome> {
@@ -230,6 +231,18 @@ impl Session {
         };
         let plan = self.static_plan(&told_apart(query), "INSERT").await?;
         let target = table::Head::open(location).await?.schema();
+        let of_query: Vec<Name>;
+        let columns = if by_name {
+            let fields = plan.schema().fields().iter();
+            let name = |field: &FieldRef| Name {
+                parts: vec![alluvium_planner::shown_name(field.name()).to_owned()],
+                span: query.span,
+            };
+            of_query = fields.map(name).collect();
+            &of_query
+        } else {
+            columns
+        };
         let names = insert_columns(&target, columns, &format!("`{}`", entry.name))?;
         let given = plan.schema().fields().len();
         if given != names.len() {

@@ -113,7 +113,9 @@ impl Session {
             K::CreateView(create) => self.create_view(statement, create).await,
             K::CreateTable(create) => self.create_table(create).await,
             K::Drop { what, if_exists, name } => self.drop_object(*what, *if_exists, name).await,
-            K::Insert { table, columns, overwrite, query } => self.insert(table, columns, *overwrite, query).await,
+            K::Insert { table, columns, by_name, overwrite, query } => {
+                self.insert(table, columns, *by_name, *overwrite, query).await
+            }
             K::Query { query, available_now } => self.select(query, *available_now).await,
             K::CopyTo { query, path, format, options } => self.copy_to(query, path, format.as_ref(), options).await,
             K::Refresh { table, full } => self.refresh(table, *full).await,

@@ -5,8 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use alluvium_parser::Diagnostic;
+use arrow::array::AsArray;
 use datafusion::catalog::TableProvider;
 use deltalake::table::config::TablePropertiesExt;
+use deltalake::table::state::DeltaTableState;
 use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,7 +26,7 @@ pub struct Loaded {
     pub protocol: Protocol,
     /// Schema, properties.
     pub metadata: Metadata,
-    /// The files that make it up, in no order. Paths are encoded as this engine encodes them.
+    /// The files that make it up, in no order. Paths are as their writers encoded them.
     pub files: Vec<AddFile>,
 }
 
@@ -32,10 +34,14 @@ pub struct Loaded {
 pub async fn load(path: &Path, version: Option<u64>) -> Result<Loaded> {
     let table = open(path, version).await?;
     let state = table.snapshot().map_err(|error| foreign(path, error))?;
+    let mut paths = paths_in_log(path, state)?.into_iter();
     let mut files = Vec::with_capacity(state.log_data().num_files());
     for view in state.log_data().iter() {
+        let decoded = view.path();
+        // Readers take a remove for that of an add whose path has the same bytes, so what was written is kept.
+        let written = paths.next().filter(|written| location::decode(written) == decoded);
         files.push(AddFile {
-            path: location::encode(&view.path()),
+            path: written.unwrap_or_else(|| location::encode(&decoded)),
             partition_values: view.partition_values_map().into_iter().collect(),
             size: view.size().max(0) as u64,
             modification_time: view.modification_time(),
@@ -50,6 +56,19 @@ pub async fn load(path: &Path, version: Option<u64>) -> Result<Loaded> {
         metadata: again(state.metadata())?,
         files,
     })
+}
+
+/// The files' paths as they stand in the log, in the order in which the state has the files.
+fn paths_in_log(path: &Path, state: &DeltaTableState) -> Result<Vec<String>> {
+    let batches = state.add_actions_batches(false).map_err(|error| foreign(path, error))?;
+    let mut paths = Vec::new();
+    for batch in &batches {
+        let Some(column) = batch.column_by_name("path").and_then(|column| column.as_string_opt::<i32>()) else {
+            return Err(Error::internal("delta-rs gave adds without paths"));
+        };
+        paths.extend(column.iter().map(|text| text.unwrap_or_default().to_owned()));
+    }
+    Ok(paths)
 }
 
 /// The application's last transaction at the table's latest version.
