@@ -191,6 +191,32 @@ fn windows_come_out_once_whatever_step_is_the_last() {
     }
 }
 
+/// Late rows are counted where they are missing: in the epoch's row of SHOW EPOCHS.
+#[test]
+fn late_rows_are_counted_and_state_is_that_of_open_windows() {
+    let (engine, mut input) = (Engine::new(), Input::new(40));
+    (0..4).for_each(|_| input.land(&engine));
+    let minutes = minutes(&engine);
+    engine.ask(&minutes);
+    let late = "{\"ts\":\"2026-01-01 00:00:30\",\"amount\":5}\n{\"ts\":\"2026-01-01 00:02:35\",\"amount\":7}\n";
+    engine.land("late.json", late);
+    engine.ask(&minutes);
+    input.check_minutes(&engine, "with a late row");
+    let epochs = engine.ask("SHOW EPOCHS FROM minutes");
+    let rows_late: Vec<u64> = epochs.iter().map(|epoch| epoch["rows_late"].as_u64().unwrap()).collect();
+    // Four files, one epoch for the watermark, and the file with the late row, which moves nothing.
+    assert_eq!(rows_late, [0, 0, 0, 0, 0, 1]);
+    let watermarks: Vec<&str> = epochs.iter().filter_map(|epoch| epoch["watermark"].as_str()).collect();
+    assert_eq!(watermarks.len(), 5, "{epochs:?}");
+    assert!(watermarks[4].starts_with("2026-01-01 00:02:38"), "{watermarks:?}");
+    let described: BTreeMap<String, String> = (engine.ask("DESCRIBE STREAM minutes").iter())
+        .map(|row| (row["property"].as_str().unwrap().to_string(), row["value"].as_str().unwrap().to_string()))
+        .collect();
+    assert!(described["watermark"].starts_with("2026-01-01 00:02:38"), "{described:?}");
+    assert!(described["operator 0"].starts_with("1 rows, "), "{described:?}");
+    assert!(described["last epoch"].ends_with("1 came too late"), "{described:?}");
+}
+
 #[test]
 fn a_restart_may_crash_as_well() {
     for first in STEPS {

@@ -70,7 +70,7 @@ impl fmt::Display for Length {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let micros = self.0.as_micros();
         let units = [(86_400_000_000, "day"), (3_600_000_000, "hour"), (60_000_000, "minute"), (1_000_000, "second")];
-        let unit = units.into_iter().find(|(unit, _)| micros % unit == 0 && micros > 0);
+        let unit = units.into_iter().find(|(unit, _)| micros.is_multiple_of(*unit) && micros > 0);
         let (unit, name) = unit.unwrap_or((1000, "millisecond"));
         let count = micros / unit;
         write!(f, "{count} {name}{}", if count == 1 { "" } else { "s" })

@@ -28,6 +28,9 @@ pub(crate) struct TimeWindow {
     pub start: i64,
 }
 
+/// Windows that a row may be in: each is a row of its own.
+const WINDOWS_MAX: i64 = 10_000;
+
 impl TimeWindow {
     /// From the arguments behind the time. The error is a sentence about them.
     pub(crate) fn of(args: &[ScalarValue]) -> std::result::Result<TimeWindow, String> {
@@ -44,7 +47,10 @@ impl TimeWindow {
         if slide > size {
             return Err("its slide must not be longer than its size, or rows between windows would be lost".into());
         }
-        if start.abs() >= slide {
+        if size / slide > WINDOWS_MAX {
+            return Err(format!("a row would be in {} of them; make the slide longer", size / slide));
+        }
+        if start.unsigned_abs() >= slide.unsigned_abs() {
             return Err("its start must be shorter than its slide".into());
         }
         Ok(TimeWindow { size, slide, start })
@@ -57,22 +63,23 @@ impl TimeWindow {
 
     /// Starts of the windows `time` lies in, the latest first.
     fn starts(self, time: i64) -> impl Iterator<Item = i64> {
-        let last = time - (time - self.start).rem_euclid(self.slide);
+        let last = time.saturating_sub(time.saturating_sub(self.start).rem_euclid(self.slide));
         std::iter::successors(Some(last), move |start| start.checked_sub(self.slide))
-            .take_while(move |start| time - start < self.size)
+            .take_while(move |start| time.saturating_sub(*start) < self.size)
     }
 }
 
 /// The microseconds of an interval, or of a text that says one.
 fn length(value: &ScalarValue) -> std::result::Result<i64, String> {
+    let days = |days: i32| i64::from(days).saturating_mul(86_400_000_000);
     let months = || "months and years have no fixed length".to_string();
     match value {
         ScalarValue::IntervalMonthDayNano(Some(interval)) => match interval.months {
-            0 => Ok(i64::from(interval.days) * 86_400_000_000 + interval.nanoseconds / 1000),
+            0 => Ok(days(interval.days).saturating_add(interval.nanoseconds / 1000)),
             _ => Err(months()),
         },
         ScalarValue::IntervalDayTime(Some(interval)) => {
-            Ok(i64::from(interval.days) * 86_400_000_000 + i64::from(interval.milliseconds) * 1000)
+            Ok(days(interval.days).saturating_add(i64::from(interval.milliseconds) * 1000))
         }
         ScalarValue::IntervalYearMonth(_) => Err(months()),
         other => match other.try_as_str() {
@@ -261,8 +268,11 @@ impl ScalarUDFImpl for WindowFunction {
 
 /// The window of each time; NULL of none.
 fn tumbling(times: &TimestampMicrosecondArray, window: TimeWindow) -> Result<StructArray> {
-    let starts: Vec<i64> =
-        times.values().iter().map(|time| time.saturating_sub((time - window.start).rem_euclid(window.slide))).collect();
+    let starts: Vec<i64> = times
+        .values()
+        .iter()
+        .map(|time| time.saturating_sub(time.saturating_sub(window.start).rem_euclid(window.slide)))
+        .collect();
     windows(starts, times.data_type(), window.size, times.nulls().cloned())
 }
 
@@ -336,6 +346,7 @@ mod tests {
             &["10 seconds", "5 seconds", "5 seconds"],
             &["soon"],
             &["-5 seconds"],
+            &["1 day", "1 millisecond"],
         ] {
             assert!(of(texts).is_err(), "{texts:?}");
         }
