@@ -58,8 +58,7 @@ impl Bench {
     #[track_caller]
     fn refused(&self, sql: &str) -> (String, Option<i32>) {
         let ended = self.run_with(sql, &[]);
-        let code = ended.stderr.split_once("error[").and_then(|(_, rest)| rest.split_once(']')).map(|(code, _)| code);
-        (code.unwrap_or(&ended.stderr).to_owned(), ended.status.code())
+        (ended.codes().pop().unwrap_or(ended.stderr), ended.status.code())
     }
 
     /// Puts so many more objects below `in/`, with names in an order that is not theirs in time.

@@ -21,6 +21,15 @@ pub struct Ended {
     pub stderr: String,
 }
 
+impl Ended {
+    /// Codes of the errors that were told: objects where the format is JSON, else `error[CODE]`.
+    pub fn codes(&self) -> Vec<String> {
+        let object = |line: &str| Some(serde_json::from_str::<Value>(line).ok()?["code"].as_str()?.to_owned());
+        let text = |line: &str| Some(line.split_once("error[")?.1.split_once(']')?.0.to_owned());
+        self.stderr.lines().filter_map(|line| object(line).or_else(|| text(line))).collect()
+    }
+}
+
 impl Engine {
     pub fn new() -> Engine {
         Engine { directory: tempfile::tempdir().unwrap() }
