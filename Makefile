@@ -5,9 +5,9 @@ export CARGO_TARGET_DIR
 
 PREPARE := . .ci/prepare
 PROGRAM := $(CARGO_TARGET_DIR)/debug/alluvium
-# The kept binary: our own crates at level 3, the dependencies as they are for demo and tests (docs/performance.md).
+# The kept binary: everything at level 3, the dependencies too, which are built once more for it (docs/performance.md).
 KEPT := $(CARGO_TARGET_DIR)/kept
-KEPT_PROFILE := --config 'profile.dev.opt-level=3' --config 'profile.dev.debug-assertions=false' \
+KEPT_PROFILE := --config 'profile.dev.opt-level=3' --config 'profile.dev.package."*".opt-level=3' --config 'profile.dev.debug-assertions=false' \
 	--config 'profile.dev.overflow-checks=false' --config 'profile.dev.incremental=false' \
 	--config 'profile.dev.codegen-units=4' --config 'profile.dev.debug=false'
 BENCH_DATA ?= $(CARGO_TARGET_DIR)/bench-data
@@ -37,8 +37,7 @@ demo:
 test:
 	@.ci/test
 
-# Goes through the same target directory, so it only compiles our own crates again; `cargo build --release` works as
-# well and builds every dependency once more.
+# The first time it builds the dependencies once more, at level 3; afterwards our own crates only.
 release:
 	@$(PREPARE) && .ci/phase 'optimised build' cargo build $(KEPT_PROFILE) -p alluvium -p alluvium-bench -p alluvium-formats \
 		--bins --example decode

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use alluvium_formats::decode::{DecodeCounts, RecordDecoder, decoder_projected};
 use alluvium_formats::typed::{FileDecoder, FileFacts, FilePart, file_decoder};
-use alluvium_formats::{DecodeError, Format, FormatOptions};
+use alluvium_formats::{DecodeError, FormatOptions};
 use alluvium_parser::Diagnostic;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
