@@ -76,8 +76,8 @@ pub(crate) struct Texts {
     ascii: Vec<u8>,
     /// All of them, if any is not ASCII.
     mixed: Option<String>,
-    /// How long they became in the last batch where they were not.
-    mixed_len: usize,
+    /// What `mixed` was in an earlier batch, for its memory.
+    spare: String,
     ends: Vec<i32>,
 }
 
@@ -114,9 +114,9 @@ impl Texts {
     }
 
     fn mixed(&mut self) -> &mut String {
-        let (ascii, capacity) = (&mut self.ascii, self.mixed_len);
+        let (ascii, spare) = (&mut self.ascii, &mut self.spare);
         self.mixed.get_or_insert_with(|| {
-            let mut all = String::with_capacity(capacity.max(ascii.len()));
+            let mut all = std::mem::take(spare);
             all.push_str(&String::from_utf8_lossy(ascii));
             ascii.clear();
             all
@@ -151,10 +151,9 @@ impl Texts {
 
     pub fn array(&mut self, nulls: Option<NullBuffer>) -> Result<StringArray, ArrowError> {
         let ends = take(&mut self.ends);
-        let Some(all) = self.mixed.take() else {
+        let Some(mut all) = self.mixed.take() else {
             return StringArray::try_new(offsets(ends), Buffer::from_vec(take(&mut self.ascii)), nulls);
         };
-        self.mixed_len = all.len();
         // The only way to an array that does not check all of it once more.
         let mut array = StringBuilder::with_capacity(ends.len(), all.len());
         let mut start = 0;
@@ -165,6 +164,8 @@ impl Texts {
             }
             start = end;
         }
+        all.clear();
+        self.spare = all;
         Ok(array.finish())
     }
 }

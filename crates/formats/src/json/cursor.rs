@@ -194,6 +194,9 @@ impl<'a> Cursor<'a> {
                 if stops == 0 {
                     high_bits |= word;
                     self.pos += 8;
+                    if self.pos - start == 64 {
+                        high_bits |= self.plain_run::<QUOTE>();
+                    }
                 } else {
                     // Bytes before the stop only; what follows belongs to other tokens.
                     high_bits |= word & (stops.wrapping_sub(1) & !stops);
@@ -225,6 +228,25 @@ impl<'a> Cursor<'a> {
                 None => return self.error("a string without end"),
             }
         }
+    }
+
+    /// Passes over bytes that say nothing, as many at once as the compiler finds registers for; returns the bits above 0x7F
+    /// among them.
+    fn plain_run<const QUOTE: u8>(&mut self) -> u64 {
+        let mut high_bits = 0;
+        while let Some(chunk) = self.input[self.pos..].first_chunk::<32>() {
+            let (mut stops, mut high) = (false, 0);
+            for &byte in chunk {
+                stops |= (byte == QUOTE) | (byte == b'\\') | (byte < 0x20);
+                high |= byte;
+            }
+            if stops {
+                break;
+            }
+            high_bits |= high;
+            self.pos += chunk.len();
+        }
+        u64::from(high_bits)
     }
 
     /// Refuses a string whose bytes are not UTF-8.
