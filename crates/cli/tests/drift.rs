@@ -202,7 +202,12 @@ fn a_crash_at_any_step_of_a_widening_is_mended() {
             if name == "wide" || !drifting.contains(&step) {
                 let point = format!("{step}:1");
                 let ended = engine.run_with(sql, &[("ALLUVIUM_FAILPOINT", &point)]);
-                assert_eq!(ended.status.signal(), Some(SIGABRT), "{point} of {name} was not reached:\n{}", ended.stderr);
+                assert_eq!(
+                    ended.status.signal(),
+                    Some(SIGABRT),
+                    "{point} of {name} was not reached:\n{}",
+                    ended.stderr
+                );
             }
             engine.ask(sql);
             let rows = engine.lines(&format!("SELECT id, v, w, _rescued_data FROM {name} ORDER BY id"));
