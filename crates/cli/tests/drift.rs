@@ -212,7 +212,7 @@ fn a_crash_at_any_step_of_a_widening_is_mended() {
             engine.ask(sql);
             let rows = engine.lines(&format!("SELECT id, v, w, _rescued_data FROM {name} ORDER BY id"));
             let known = engine.lines(
-                "SELECT * FROM (VALUES (1, 10.0, NULL, NULL), (2, 20.0, NULL, NULL), (3, 3000000000.0, true, NULL), \
+                "SELECT id, CAST(v AS DECIMAL(11,1)) AS v, w, _rescued_data FROM (VALUES (1, 10.0, NULL, NULL), (2, 20.0, NULL, NULL), (3, 3000000000.0, true, NULL), \
                  (4, 2.5, NULL, NULL)) AS t(id, v, w, _rescued_data) ORDER BY id",
             );
             assert_eq!(rows, known, "{name} after a crash at {step}");
