@@ -456,7 +456,8 @@ fn ntz_pattern(key: &str, value: &str) -> Result<Option<DatePattern>, OptionErro
 
 fn time_zone(key: &str, value: &str) -> Result<Option<Zone>, OptionError> {
     let zone = Zone::from_name(value);
-    zone.map(Some).ok_or_else(|| OptionError::value(key, value, "a region or an offset: 'Europe/Berlin', '+02:00', 'UTC'"))
+    zone.map(Some)
+        .ok_or_else(|| OptionError::value(key, value, "a region or an offset: 'Europe/Berlin', '+02:00', 'UTC'"))
 }
 
 fn ratio(key: &str, value: &str) -> Result<f64, OptionError> {
@@ -471,7 +472,9 @@ fn locale(_: &mut FormatOptions, key: &str, value: &str) -> Result<(), OptionErr
     }
     Err(OptionError {
         key: key.to_owned(),
-        message: format!("option `{key}` = '{value}' is not carried out yet: names of months and decimals are read in English"),
+        message: format!(
+            "option `{key}` = '{value}' is not carried out yet: names of months and decimals are read in English"
+        ),
         help: "leave it out; read such a column as STRING and take it apart in the query".to_owned(),
     })
 }

@@ -94,9 +94,12 @@ fn check_used(scan: &TableScan, now: &Schema, location: &str) -> Result<()> {
 }
 
 pub(super) fn table_changed(location: &str, what: &str) -> Error {
-    Diagnostic::new("TABLE_CHANGED", format!("the table at `{location}`, which the stream reads whole, changed: {what}"))
-        .help("start the stream again to plan it anew, or change its query by CREATE OR REFRESH")
-        .into()
+    Diagnostic::new(
+        "TABLE_CHANGED",
+        format!("the table at `{location}`, which the stream reads whole, changed: {what}"),
+    )
+    .help("start the stream again to plan it anew, or change its query by CREATE OR REFRESH")
+    .into()
 }
 
 /// A table at a version that may lack columns of the plan, or have narrower types: those are NULL, these are cast.

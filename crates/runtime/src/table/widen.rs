@@ -144,8 +144,7 @@ mod tests {
         )
         .unwrap();
         let (wide, columns) = widened(&known, &wanted).unwrap();
-        let expected =
-            "a BIGINT, b BIGINT, s STRUCT<x: DECIMAL(12,2), y: STRING>, l ARRAY<DOUBLE>, m MAP<STRING, DOUBLE>, t STRING";
+        let expected = "a BIGINT, b BIGINT, s STRUCT<x: DECIMAL(12,2), y: STRING>, l ARRAY<DOUBLE>, m MAP<STRING, DOUBLE>, t STRING";
         assert_eq!(wide.schema_string, table(expected).schema_string);
         assert_eq!(columns[0], "a BIGINT (was INT)");
         assert_eq!(columns.len(), 4);

@@ -272,9 +272,8 @@ mod tests {
         let learnt = ddl("A BIGINT, b BIGINT, s STRUCT<x: DECIMAL(2,1)>, l ARRAY<BIGINT>, m STRUCT<k: BIGINT>, t INT");
         let paths = ["a", "s.x", "l", "m", "t"].map(str::to_owned).into();
         let (merged, added) = merge(&known, &learnt, Widen::Outgrown(&paths));
-        let wanted = ddl(
-            "a BIGINT, b INT, s STRUCT<x: DECIMAL(21,1)>, l ARRAY<BIGINT>, m MAP<STRING, DECIMAL(21,1)>, t STRING",
-        );
+        let wanted =
+            ddl("a BIGINT, b INT, s STRUCT<x: DECIMAL(21,1)>, l ARRAY<BIGINT>, m MAP<STRING, DECIMAL(21,1)>, t STRING");
         assert_eq!(merged, wanted);
         assert_eq!(
             added,

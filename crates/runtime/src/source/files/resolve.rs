@@ -82,11 +82,7 @@ pub async fn resolve(relation: &RelationKind, span: Span, context: Context) -> R
 }
 
 /// All files of a relation, as of each scan.
-pub async fn static_provider(
-    relation: &RelationKind,
-    span: Span,
-    context: Context,
-) -> Result<Arc<dyn TableProvider>> {
+pub async fn static_provider(relation: &RelationKind, span: Span, context: Context) -> Result<Arc<dyn TableProvider>> {
     let typed = Typed::parse(relation, span)?;
     match blocking(move || typed.resolve(context)).await.map_err(|e| e.at_least(span))? {
         ResolvedFiles::Ready(source) => match &source.kind {
