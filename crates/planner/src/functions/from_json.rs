@@ -309,7 +309,7 @@ fn type_of(value: &Value) -> String {
         Value::Number(number) if number.is_f64() => "DOUBLE".to_owned(),
         Value::Number(_) => "BIGINT".to_owned(),
         Value::Array(items) => {
-            let merged = items.iter().fold(Value::Null, |all, item| merge(all, item));
+            let merged = items.iter().fold(Value::Null, merge);
             format!("ARRAY<{}>", type_of(&merged))
         }
         Value::Object(fields) => {

@@ -269,7 +269,8 @@ async fn files_of_other_writers_go_when_they_are_replaced() {
         let mut found: Vec<_> = head.files().map(|add| add.path.clone()).collect();
         let mut expected: Vec<_> = paths.iter().map(|(written, _)| (*written).to_owned()).collect();
         expected.push(own.path.clone());
-        (found.sort(), expected.sort());
+        found.sort();
+        expected.sort();
         assert_eq!(found, expected, "checkpoint: {with_checkpoint}");
         append(dir.path(), rows([9]), Operation::Overwrite).await.unwrap();
         // delta-rs holds a remove against the very bytes of an add's path.

@@ -432,7 +432,8 @@ mod tests {
 
     #[test]
     fn parts_of_a_file_hold_the_same_records_wherever_it_is_cut() {
-        let cases: [(Format, &[(&str, &str)], &str, usize); 7] = [
+        type Case<'a> = (Format, &'a [(&'a str, &'a str)], &'a str, usize);
+        let cases: [Case<'_>; 7] = [
             (Format::Csv, &[], "\n \na,b\r\n1,\"x, y\"\r\n\r\n2,\"q\"\"q\"\r\n3,é\r\n4,last", 4),
             (Format::Csv, &[], "a,b\n1,\"open\n2,y\n3,\"\"\"\nx,4,z\n5,\\\"\n", 5),
             (Format::Csv, &[("skipRows", "2"), ("comment", "#")], "1\n2\n#c\n\na,b\r1,x\n2,y\n#no\n\n3,z\n", 3),
