@@ -194,9 +194,9 @@ fn a_crash_at_any_step_of_a_widening_is_mended() {
             "CREATE OR REFRESH STREAMING TABLE copied LOCATION '{}' AS SELECT * FROM STREAM wide;\n",
             copy.display()
         );
-        engine.land("1.json", "{\"id\":1,\"v\":10}\n{\"id\":2,\"v\":20}\n".to_owned());
+        engine.land("1.json", "{\"id\":1,\"v\":10}\n{\"id\":2,\"v\":20}\n");
         engine.ask(&(wide.clone() + &copied));
-        engine.land("2.json", "{\"id\":3,\"v\":3000000000,\"w\":true}\n{\"id\":4,\"v\":2.5}\n".to_owned());
+        engine.land("2.json", "{\"id\":3,\"v\":3000000000,\"w\":true}\n{\"id\":4,\"v\":2.5}\n");
         for (sql, name) in [(&wide, "wide"), (&copied, "copied")] {
             // A table's new columns are planned for before the epoch that needs them is chosen.
             if name == "wide" || !drifting.contains(&step) {

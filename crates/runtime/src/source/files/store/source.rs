@@ -1,7 +1,7 @@
 //! New objects of a bucket as a stream.
 //!
 //! Without notifications every look is a listing: of everything, or only of the names behind the last one seen
-//! ([`IncrementalListing`]). With them, one listing finds what was there before, and from then on the queue tells. What
+//! ([`IncrementalListing`](alluvium_planner::store_options::IncrementalListing)). With them, one listing finds what was there before, and from then on the queue tells. What
 //! a message told is kept in the checkpoint before the message is deleted, under `files/<source>/inbox`; that the first
 //! listing was read to its end is kept under `files/<source>/listed`. A start after that does not list.
 //!
