@@ -88,7 +88,7 @@ impl Session {
             (false, false) => None,
         };
         let said = match written.filter(|_| with_rows) {
-            Some(written) => format!("{} rows written to `{name}`", written.rows),
+            Some(written) => format!("{} written to `{name}`", super::show::counted(written.rows)),
             None => format!("table `{name}` created"),
         };
         self.inner.catalog.put(&Entry::new(&name, Object::Table(TableEntry { location, managed })))?;

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::session::outcome::{Outcome, Rows};
 use crate::session::secrets::masked;
-use crate::session::show::{Table, create_of, mode_sql};
+use crate::session::show::{Table, counted, create_of, mode_sql};
 use crate::table;
 
 impl Session {
@@ -192,10 +192,12 @@ impl Session {
                 rows.push((
                     "last epoch".to_string(),
                     match last.rows_late {
-                        0 => format!("{}: {} rows in, {} rows out", last.epoch, last.rows_in, last.rows_out),
+                        0 => format!("{}: {} in, {} out", last.epoch, counted(last.rows_in), counted(last.rows_out)),
                         late => format!(
-                            "{}: {} rows in, {} rows out, {late} came too late",
-                            last.epoch, last.rows_in, last.rows_out
+                            "{}: {} in, {} out, {late} came too late",
+                            last.epoch,
+                            counted(last.rows_in),
+                            counted(last.rows_out)
                         ),
                     },
                 ));
@@ -216,7 +218,7 @@ impl Session {
             for size in checkpoint.state_sizes()? {
                 rows.push((
                     format!("operator {}", size.operator),
-                    format!("{} rows, {} bytes of state", size.rows, size.bytes),
+                    format!("{}, {} bytes of state", counted(size.rows), size.bytes),
                 ));
             }
             Ok(rows)

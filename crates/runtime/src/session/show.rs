@@ -267,6 +267,11 @@ pub(super) fn create_of(stream: &StreamEntry) -> Result<CreateStreamingTable> {
     }
 }
 
+/// `1 row`, `2 rows`.
+pub(super) fn counted(number: u64) -> String {
+    format!("{number} row{}", if number == 1 { "" } else { "s" })
+}
+
 /// A trigger as SQL.
 pub(super) fn trigger_sql(trigger: Trigger) -> String {
     match trigger {

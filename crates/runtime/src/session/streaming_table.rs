@@ -249,7 +249,7 @@ impl Session {
             other => other?,
         };
         let rows = rows_written(&handle, &status, 0);
-        Ok(Outcome::Done(format!("{} row{} written to `{}`", rows, if rows == 1 { "" } else { "s" }, entry.name)))
+        Ok(Outcome::Done(format!("{} written to `{}`", super::show::counted(rows), entry.name)))
     }
 
     fn spawn(&self, entry: &Entry, trigger: Trigger, planned: Option<Planned>) -> Result<Arc<StreamHandle>> {
@@ -321,7 +321,7 @@ impl Session {
             let before = handle.status().rows_out;
             let status = handle.idle(true).await?;
             let rows = rows_written(&handle, &status, before);
-            return Ok(Outcome::Done(format!("{rows} rows written to `{}`", entry.name)));
+            return Ok(Outcome::Done(format!("{} written to `{}`", super::show::counted(rows), entry.name)));
         }
         self.run(&entry, Trigger::AvailableNow, None).await
     }

@@ -172,6 +172,9 @@ fn columns(spec: &FilesSpec, sample: &[FileEntry]) -> Result<Vec<PreviewItem>> {
             item("column", format!("{} {}", field.name(), sql_type(field.data_type())), detail)
         })
         .collect();
+    items.extend(spec.partition_columns.iter().map(|field| {
+        item("partition column", format!("{} {}", field.name(), sql_type(field.data_type())), "from the path")
+    }));
     for name in order {
         let Some(types) = seen.get(&name) else { continue };
         let files: u64 = types.values().sum();
