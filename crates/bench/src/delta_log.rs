@@ -75,6 +75,14 @@ fn rows_added(commit: &Path) -> Option<u64> {
     Some(rows)
 }
 
+/// Bytes of the files that a commit adds. Errors: there is no such commit, or it is no JSON.
+pub fn bytes_added(commit: &Path) -> Result<u64> {
+    let text = std::fs::read_to_string(commit)?;
+    let actions = text.lines().filter(|line| !line.is_empty()).map(serde_json::from_str::<serde_json::Value>);
+    let sizes = actions.map(|action| Ok(action?["add"]["size"].as_u64().unwrap_or(0)));
+    sizes.sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -121,6 +121,16 @@ impl Ledger {
         self.known().newest.get(source).copied()
     }
 
+    /// Forgets how new a source's newest file is: ages are counted anew from what comes.
+    pub fn forget_newest(&self, source: &str) -> Result<()> {
+        if self.known().newest.remove(source).is_some() {
+            let mut batch = Batch::default();
+            batch.delete(Column::Meta, format!("{NEWEST}{source}"));
+            self.store.write(batch, true)?;
+        }
+        Ok(())
+    }
+
     /// Every file of every source, by source and path.
     pub fn iter_all(&self) -> impl Iterator<Item = Result<LedgerEntry>> + Send + use<> {
         let sources: Vec<String> = self.known().counts.keys().cloned().collect();

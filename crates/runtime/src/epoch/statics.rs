@@ -25,6 +25,7 @@ use datafusion::physical_plan::projection::ProjectionExec;
 use super::{Pipeline, relation};
 use crate::error::{Error, Result};
 use crate::source::files;
+use crate::table;
 
 /// Plans made one after the other because tables changed meanwhile: more is a mistake of this engine.
 const PLANS_MAX: usize = 10;
@@ -34,10 +35,13 @@ impl Pipeline {
     pub(super) async fn follow_statics(&mut self) -> Result<BTreeMap<String, u64>> {
         for _ in 0..PLANS_MAX {
             let latest = self.latest_statics().await?;
-            let known = |(location, version): (&String, &u64)| {
-                self.statics.get(location).is_some_and(|known| known.version == *version)
+            // One that was dropped and made again may have as many versions as the former.
+            let known = |(location, version): (&String, &u64)| -> Result<bool> {
+                let identity = table::identity(&table::table_path(location)?);
+                let same = |known: &super::StaticTable| known.version == *version && known.identity == identity;
+                Ok(self.statics.get(location).is_some_and(same))
             };
-            if latest.iter().all(known) {
+            if latest.iter().map(known).collect::<Result<Vec<_>>>()?.into_iter().all(|known| known) {
                 return Ok(latest);
             }
             let providers = self.statics(&latest).await?;

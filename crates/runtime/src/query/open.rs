@@ -16,7 +16,7 @@ use crate::metrics::EpochRecord;
 use crate::sink::Sink;
 use crate::source::Source;
 use crate::source::files::schema_log::SchemaLog;
-use crate::source::files::{self, FilesSource, ObjectsSource, is_remote};
+use crate::source::files::{self, FilesSource, ObjectsSource, inbox_key, is_remote, listed_key};
 use crate::source::table::TableSource;
 
 /// Checkpoint entry: which source has which id.
@@ -202,6 +202,13 @@ async fn open_sources(
 ) -> Result<Vec<(String, Box<dyn Source>)>> {
     let mut known = source_ids(checkpoint)?;
     let moved = moved(&known, plan, checkpoint)?;
+    if let Some((at, _)) = &moved {
+        // What was learnt of the former place says nothing of the new one; only the files themselves stay known.
+        let id = at.to_string();
+        checkpoint.remove_meta(&listed_key(&id))?;
+        checkpoint.remove_meta(&inbox_key(&id))?;
+        checkpoint.ledger().forget_newest(&id)?;
+    }
     let before = known.len();
     let mut taken: Vec<usize> = Vec::new();
     let mut sources: Vec<(String, Box<dyn Source>)> = Vec::new();

@@ -120,6 +120,10 @@ impl LocalFiles {
     /// Deletes or moves one file.
     fn clean(&self, known: &LedgerEntry) -> Result<Outcome> {
         let path = Path::new(&known.path);
+        // Read when the source's path was another one.
+        let Ok(relative) = path.strip_prefix(&self.base) else {
+            return Ok(Err("not cleaned: the file is not below the source's directory any more".into()));
+        };
         let now = listing::stat(&known.path)?;
         if let Some(FileEntry { size, modified_ms, .. }) = now
             && (size, modified_ms) != (known.size, known.modified_ms)
@@ -135,9 +139,6 @@ impl LocalFiles {
                 None
             }
             Some(destination) => {
-                let Ok(relative) = path.strip_prefix(&self.base) else {
-                    return Ok(Err("not cleaned: the file is not below the source's directory any more".into()));
-                };
                 let to = destination.join(relative);
                 match now {
                     None if to.exists() => Some(to),
@@ -179,11 +180,20 @@ fn copy_over(from: &Path, to: &Path) -> std::io::Result<()> {
     std::fs::remove_file(from)
 }
 
+/// A path without symbolic links, as far as it exists.
+fn real(path: &Path) -> PathBuf {
+    for there in path.ancestors() {
+        if let Ok(real) = std::fs::canonicalize(there) {
+            return real.join(path.strip_prefix(there).unwrap_or(Path::new("")));
+        }
+    }
+    path.to_owned()
+}
+
 /// Where MOVE moves to. Errors: CONTRADICTORY_OPTIONS when it lies inside the source, or the source inside it.
 pub fn destination(root: &Root, options: &CleanSource) -> Result<Option<PathBuf>> {
     let Some(typed) = &options.move_to else { return Ok(None) };
     let path = local_path(typed)?;
-    let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let (to, base) = (real(&path), real(&root.base));
     let inside = path.starts_with(&root.base) || to.starts_with(&base);
     if inside || root.base.starts_with(&path) || base.starts_with(&to) {

@@ -59,7 +59,7 @@ pub use resolve::{
     store_schema,
 };
 pub use selection::{FileStatus, Selection, statuses};
-pub use store::{ObjectsSource, is_remote, listed_key};
+pub use store::{ObjectsSource, inbox_key, is_remote, listed_key};
 
 use crate::checkpoint::{Alteration, Ledger};
 use crate::clock::now_ms;

@@ -2,8 +2,9 @@
 //!
 //! Errors name the file. A file that is not there is an error in a first run; in a re-run it is noted and passed over.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use alluvium_formats::decode::{DecodeCounts, RecordDecoder, decoder_projected};
 use alluvium_formats::typed::{FileDecoder, FileFacts, FilePart, file_decoder};
@@ -63,6 +64,20 @@ pub struct Job {
     pub passes: Passes,
     /// Some where a field without a column ends the run.
     pub unknown: Option<Arc<UnknownFields>>,
+    /// Whether the files that are read in parts were there.
+    pub parts: PartsThere,
+}
+
+/// Which files that are read in parts were there when a part of them was read, by their position.
+#[derive(Debug, Default)]
+pub struct PartsThere(Mutex<HashMap<usize, bool>>);
+
+impl PartsThere {
+    /// Notes that a file was there or not for this unit; false if another part of it found the opposite.
+    fn agree(&self, unit: &Unit, there: bool) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        unit.part.is_none() || *known.entry(unit.file).or_insert(there) == there
+    }
 }
 
 /// Files that are passed over.
@@ -220,6 +235,9 @@ impl RowMaker<'_> {
             }
         };
         match read {
+            // Rows of some parts and not of others would be neither the file nor its absence: the epoch is run again.
+            Err(ReadError::Missing) if !self.job.parts.agree(unit, false) => return Err(vanished(&file.path)),
+            Ok(()) if !self.job.parts.agree(unit, true) => return Err(vanished(&file.path)),
             Err(ReadError::Missing) => match &self.job.rerun {
                 Some(input) if input.all_required() => return Err(vanished(&file.path)),
                 Some(input) => input.note_vanished(&file.path),

@@ -144,7 +144,10 @@ impl Address {
 
     /// Whether this place lies inside another one: everything below it is below the other.
     pub fn lies_in(&self, other: &Address) -> bool {
-        self.root == other.root && self.base.starts_with(&other.base)
+        // An account that is not named may be any.
+        let account = self.account.is_none() || other.account.is_none() || self.account == other.account;
+        let same = self.service == other.service && self.bucket == other.bucket && account;
+        same && self.base.starts_with(&other.base)
     }
 }
 

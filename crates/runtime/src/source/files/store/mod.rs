@@ -35,7 +35,7 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 pub use address::{Address, encoded_url, is_remote};
 pub use archive::Archive;
-pub use listed::listed_key;
+pub use listed::{inbox_key, listed_key};
 pub use reader::{Input, Inputs};
 pub use source::ObjectsSource;
 

@@ -18,7 +18,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::connect::queue_required;
 use super::inbox::{Delivery, Inbox};
-use super::listed::{Listed, ListingState, listed_key};
+use super::listed::{Listed, ListingState, inbox_key, listed_key};
 use super::queue::Queue;
 use super::waiting::{FoundBy, Waiting};
 use super::{Archive, POLL, Place, Remote, replaced};
@@ -299,7 +299,7 @@ impl ObjectsSource {
 
     /// Makes what messages told and no epoch has read durable.
     async fn keep_inbox(&self) -> Result<()> {
-        let (checkpoint, key, files) = (self.checkpoint.clone(), self.key("inbox"), self.waiting.of_messages());
+        let (checkpoint, key, files) = (self.checkpoint.clone(), inbox_key(&self.id), self.waiting.of_messages());
         blocking(move || {
             let text = serde_json::to_string(&files).map_err(|e| Error::internal(e.to_string()))?;
             checkpoint.put_meta(&key, &text)
@@ -309,7 +309,7 @@ impl ObjectsSource {
 
     /// Takes up what messages told an earlier run, as far as no epoch has read it.
     async fn remember_inbox(&mut self) -> Result<()> {
-        let Some(text) = self.checkpoint.meta(&self.key("inbox"))? else { return Ok(()) };
+        let Some(text) = self.checkpoint.meta(&inbox_key(&self.id))? else { return Ok(()) };
         let files: Vec<FileEntry> = serde_json::from_str(&text).map_err(|e| self.damaged(&e))?;
         self.add(files, FoundBy::Message).await.map(|_| ())
     }
@@ -334,10 +334,6 @@ impl ObjectsSource {
             Some(cleaning) => cleaning.tend(wait).await,
             None => Ok(()),
         }
-    }
-
-    fn key(&self, what: &str) -> String {
-        format!("files/{}/{what}", self.id)
     }
 
     fn damaged(&self, error: &serde_json::Error) -> Error {
