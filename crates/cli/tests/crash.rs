@@ -213,7 +213,7 @@ fn late_rows_are_counted_and_state_is_that_of_open_windows() {
         .map(|row| (row["property"].as_str().unwrap().to_string(), row["value"].as_str().unwrap().to_string()))
         .collect();
     assert!(described["watermark"].starts_with("2026-01-01 00:02:38"), "{described:?}");
-    assert!(described["operator 0"].starts_with("1 rows, "), "{described:?}");
+    assert!(described["operator 0"].starts_with("1 row, "), "{described:?}");
     assert!(described["last epoch"].ends_with("1 came too late"), "{described:?}");
 }
 

@@ -6,6 +6,7 @@
 
 mod aggregate;
 mod deduplicate;
+mod join_sides;
 mod late;
 mod merge;
 mod plan;
@@ -15,6 +16,7 @@ mod watermark;
 
 pub use aggregate::StreamAggregateExec;
 pub use deduplicate::StreamDeduplicateExec;
+pub use join_sides::with_join_sides;
 pub use late::LateExec;
 pub use plan::StreamExtensionPlanner;
 pub use watermark::WatermarkExec;

@@ -244,7 +244,9 @@ fn session_state(settings: &Settings) -> Result<SessionState> {
     let pool = Arc::new(GreedyMemoryPool::new((settings.memory_limit / 2).max(64 << 20) as usize));
     let environment = RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc()?;
     let state = alluvium_planner::functions::session_state(settings);
-    Ok(SessionStateBuilder::new_from_existing(state).with_runtime_env(environment).build())
+    let rules = crate::operator::with_join_sides(&state);
+    let builder = SessionStateBuilder::new_from_existing(state).with_runtime_env(environment);
+    Ok(builder.with_physical_optimizer_rules(rules).build())
 }
 
 /// Whether a stream's state means that it still works on something.
