@@ -7,8 +7,8 @@ PREPARE := . .ci/prepare
 PROGRAM := $(CARGO_TARGET_DIR)/debug/alluvium
 # The kept binary: everything at level 3, the dependencies too, which are built once more for it (docs/performance.md).
 KEPT := $(CARGO_TARGET_DIR)/kept
-KEPT_PROFILE := --config 'profile.dev.opt-level=3' --config 'profile.dev.package."*".opt-level=3' --config 'profile.dev.debug-assertions=false' \
-	--config 'profile.dev.overflow-checks=false' --config 'profile.dev.incremental=false' \
+KEPT_PROFILE := --config 'profile.dev.opt-level=3' --config 'profile.dev.package."*".opt-level=3' \
+	--config 'profile.dev.debug-assertions=false' --config 'profile.dev.overflow-checks=false' --config 'profile.dev.incremental=false' \
 	--config 'profile.dev.codegen-units=4' --config 'profile.dev.debug=false'
 BENCH_DATA ?= $(CARGO_TARGET_DIR)/bench-data
 BENCH ?=
