@@ -120,6 +120,76 @@ fn a_torn_gzip_stops_the_stream_until_it_is_whole() {
     rows(&engine, 501);
 }
 
+/// Runs statements up to a fail point.
+#[track_caller]
+fn crash_at(engine: &Engine, sql: &str, point: &str) {
+    use std::os::unix::process::ExitStatusExt;
+    let ended = engine.run_with(sql, &[("ALLUVIUM_FAILPOINT", point)]);
+    assert_eq!(ended.status.signal(), Some(6), "{point} was not reached: {}\n{}", ended.status, ended.stderr);
+}
+
+/// A file with a modification time of its own, seconds since 1970.
+fn land_dated(engine: &Engine, name: &str, text: &str, seconds: u64) {
+    engine.land(name, text);
+    let file = std::fs::File::options().write(true).open(engine.landing().join(name)).unwrap();
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
+}
+
+#[test]
+fn a_file_that_is_written_again_is_read_once_in_each_version_that_is_remembered() {
+    for (point, versions) in
+        [("after_intent:1", "2 3"), ("mid_run:1", "2 3"), ("after_publish:1", "2 2 3"), ("before_commit:1", "2 2 3")]
+    {
+        let engine = Engine::new();
+        let create = format!(
+            "CREATE OR REFRESH STREAMING TABLE t LOCATION '{}' AS SELECT * FROM cloud_files('{}', 'json', \
+             map('schema', 'a BIGINT', 'allowOverwrites', 'true'));",
+            engine.table("t").display(),
+            engine.landing().display(),
+        );
+        let all = |when: &str, wanted: &str| {
+            let rows = engine.ask("SELECT a FROM t ORDER BY a");
+            let found: Vec<String> = rows.iter().map(|row| row["a"].to_string()).collect();
+            assert_eq!(found.join(" "), wanted, "{point}, {when}");
+        };
+        land_dated(&engine, "1.json", "{\"a\":1}", 1_700_000_000);
+        engine.ask(&create);
+        land_dated(&engine, "1.json", "{\"a\":2}", 1_700_000_010);
+        land_dated(&engine, "2.json", "{\"a\":3}", 1_700_000_010);
+        crash_at(&engine, &create, point);
+        // Written again after its epoch was begun: read as it is then, or, where the table has the epoch, once more.
+        land_dated(&engine, "1.json", "{\"a\": 2}", 1_700_000_020);
+        engine.ask(&create);
+        all("after a crash", &format!("1 {versions}"));
+        engine.ask(&create);
+        all("after another run", &format!("1 {versions}"));
+    }
+}
+
+#[test]
+fn an_intent_that_is_written_again_is_run_again() {
+    let engine = Engine::new();
+    engine.land("1.json", "{\"a\":1}");
+    let create = format!(
+        "CREATE OR REFRESH STREAMING TABLE t LOCATION '{}' OUTPUT MODE COMPLETE AS SELECT sum(a) AS s, count(*) AS n FROM \
+         cloud_files('{}', 'json', map('schema', 'a BIGINT'));",
+        engine.table("t").display(),
+        engine.landing().display(),
+    );
+    crash_at(&engine, &create, "after_intent:0");
+    engine.land("1.json", "{\"a\":20}\n{\"a\":30}");
+    crash_at(&engine, &create, "after_new_intent:0");
+    engine.land("1.json", "{\"a\":400}");
+    crash_at(&engine, &create, "after_publish:0");
+    // The table has the sum of what it holds now: state made of something else would contradict it.
+    engine.land("1.json", "{\"a\":5}");
+    refused(&engine.run(&create), 3, "FILE_CHANGED");
+    engine.land("1.json", "{\"a\":400}");
+    engine.land("2.json", "{\"a\":7}");
+    engine.ask(&create);
+    assert_eq!(engine.numbers("SELECT s, n FROM t"), [407.0, 2.0]);
+}
+
 #[test]
 fn a_file_that_may_not_be_read_stops_the_stream_until_it_may() {
     use std::os::unix::fs::PermissionsExt;

@@ -3,7 +3,7 @@
 //! The order of the steps is the exactly-once protocol. Nothing is read before the intent is durable; the sink
 //! publishes in one commit that carries the epoch's number; state, ledger and positions follow in one synced batch.
 //! A crash between any two steps is mended by running the same intent again. So is a run that meets columns the plan does
-//! not have (`evolution.rs`).
+//! not have (`evolution.rs`), and one whose files were written again: those it names as they are then first.
 
 mod evolution;
 mod statics;
@@ -142,7 +142,7 @@ impl Pipeline {
     }
 
     /// Runs an intent that is durable already.
-    async fn run(&mut self, intent: Intent, run: Run, begun: Instant) -> Result<EpochRecord> {
+    async fn run(&mut self, mut intent: Intent, run: Run, begun: Instant) -> Result<EpochRecord> {
         let epoch = intent.epoch;
         let planned = begun.elapsed();
         for (_, input) in &intent.inputs {
@@ -158,7 +158,7 @@ impl Pipeline {
                 }
             }
         }
-        let Ran { counters, staged, written, event_times, late } = self.run_until_it_fits(&intent, run).await?;
+        let Ran { counters, staged, written, event_times, late } = self.run_until_it_fits(&mut intent, run).await?;
         let watermarks = self.watermarks.behind(intent.watermark, &event_times);
         let ran = begun.elapsed();
         failpoint::reached("before_commit", epoch);

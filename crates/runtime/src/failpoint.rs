@@ -6,11 +6,12 @@ use std::sync::OnceLock;
 
 static ARMED: OnceLock<Option<(String, u64)>> = OnceLock::new();
 
-/// The steps a test can name, in the order an epoch reaches them; those about the schema only if columns come,
-/// those about widening only if columns of the table get wider types.
+/// The steps a test can name, in the order an epoch reaches them; the one about a new intent only if files were written
+/// again, those about the schema only if columns come, those about widening only if columns of the table get wider types.
 pub const STEPS: &[&str] = &[
     "after_choose",
     "after_intent",
+    "after_new_intent",
     "mid_run",
     "after_drift",
     "before_schema",

@@ -1,21 +1,26 @@
 //! The ledger: which files were read, in which epoch, and which were passed over and why.
 //!
 //! Key: source id, a kind byte, path. Kind 0 are the files that are not to be read (again), kind 1 what is worth
-//! knowing of files that may come again, kind 2 files that wait to be cleaned, by the time of their commit. Written once
-//! per epoch with the epoch's commit, and by statements about single files.
+//! knowing of files that may come again, kind 2 files that wait to be cleaned, by the time of their commit, kind 3 files
+//! that a message told of and that wait to be read, kind 4 files that a statement wants to be read again. Written once
+//! per epoch with the epoch's commit, and by statements about single files; kind 3 when messages come.
 
+mod ages;
 mod alteration;
 mod cleaning;
 mod entry;
 mod existing;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use alteration::Alteration;
+pub use ages::Ages;
+pub use alteration::{Alteration, Forgetting};
 pub use entry::{Archived, FileState, LedgerEntry};
+pub use told::Told;
 
 use crate::error::Result;
 use crate::state::{Batch, Column, StateStore, prefix_end};
@@ -30,6 +35,10 @@ const KNOWN: u8 = 0;
 const REMARK: u8 = 1;
 /// Files that wait to be cleaned.
 const QUEUE: u8 = 2;
+/// Files that a message told of.
+const TOLD: u8 = 3;
+/// Files that are to be read again.
+const WANTED: u8 = 4;
 
 /// The files of one checkpoint. Clones share it.
 #[derive(Clone)]
@@ -40,6 +49,7 @@ pub struct Ledger {
     /// Held while what is counted changes on disk, so that no two changes count from the same number.
     changing: Arc<Mutex<()>>,
     alterations: Arc<Alterations>,
+    claims: Arc<cleaning::Claims>,
 }
 
 /// What is known without reading files.
@@ -51,12 +61,21 @@ struct Known {
     newest: BTreeMap<String, i64>,
     /// Sources whose files are cleaned.
     cleaned: BTreeSet<String>,
+    /// Sources that messages tell of files.
+    told: BTreeSet<String>,
+    /// Files that are to be read again, per source.
+    wanted: BTreeMap<String, Arc<BTreeSet<String>>>,
+    /// Up to which times files were forgotten, per source.
+    forgotten: BTreeMap<String, Arc<Vec<ages::Line>>>,
+    /// Up to which times files were looked for to be forgotten, per source.
+    aged: BTreeMap<String, i64>,
 }
 
 /// New counts, to be applied after the commit.
 pub(super) struct Counted {
     counts: Vec<(String, u64)>,
     newest: Vec<(String, i64)>,
+    wanted: Vec<(String, Arc<BTreeSet<String>>)>,
 }
 
 impl Ledger {
@@ -68,13 +87,23 @@ impl Ledger {
         for (source, value) in named(store.as_ref(), NEWEST)? {
             known.newest.insert(source, super::parse(name, "the time of the newest file read", &value)?);
         }
-        Ok(Ledger {
+        known.forgotten = ages::lines(store.as_ref(), name)?;
+        for (source, value) in named(store.as_ref(), ages::AGED)? {
+            known.aged.insert(source, super::parse(name, "the age of the files that are known", &value)?);
+        }
+        let sources: Vec<String> = known.counts.keys().cloned().collect();
+        let ledger = Ledger {
             store,
             name: name.into(),
             known: Arc::new(Mutex::new(known)),
             changing: Arc::default(),
             alterations: Arc::default(),
-        })
+            claims: Arc::default(),
+        };
+        for source in sources {
+            ledger.remember_wanted(&source)?;
+        }
+        Ok(ledger)
     }
 
     /// For each of `paths`, which are sorted, whether `source` is not to read it (again).
@@ -121,11 +150,24 @@ impl Ledger {
         self.known().newest.get(source).copied()
     }
 
+    /// What decides whether a file of `source` is too old to count.
+    pub fn ages(&self, source: &str) -> Ages {
+        let known = self.known();
+        Ages {
+            newest_ms: known.newest.get(source).copied(),
+            lines: known.forgotten.get(source).cloned().unwrap_or_default(),
+            wanted: known.wanted.get(source).cloned().unwrap_or_default(),
+        }
+    }
+
     /// Forgets how new a source's newest file is: ages are counted anew from what comes.
     pub fn forget_newest(&self, source: &str) -> Result<()> {
-        if self.known().newest.remove(source).is_some() {
+        let mut known = self.known();
+        known.aged.remove(source);
+        if known.newest.remove(source).is_some() {
             let mut batch = Batch::default();
             batch.delete(Column::Meta, format!("{NEWEST}{source}"));
+            batch.delete(Column::Meta, format!("{}{source}", ages::AGED));
             self.store.write(batch, true)?;
         }
         Ok(())
@@ -173,12 +215,14 @@ impl Ledger {
         for entry in entries {
             by_source.entry(&entry.source).or_default().push(entry);
         }
-        let mut counted = Counted { counts: Vec::new(), newest: Vec::new() };
+        let mut counted = Counted { counts: Vec::new(), newest: Vec::new(), wanted: Vec::new() };
         for (source, mut entries) in by_source {
             entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
             entries.dedup_by(|a, b| a.path == b.path);
             let (remarks, entries): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.state.comes_again());
             self.write_remarks(source, &remarks, &entries, batch)?;
+            self.take_told(source, &entries, batch)?;
+            counted.wanted.extend(self.take_wanted(source, &entries, batch).map(|left| (source.to_owned(), left)));
             let paths: Vec<&str> = entries.iter().map(|entry| entry.path.as_str()).collect();
             // A file read again, because it was allowed to change, is counted once.
             let known = self.contains_sorted(source, &paths)?;
@@ -225,6 +269,7 @@ impl Ledger {
         let mut known = self.known();
         known.counts.extend(counted.counts);
         known.newest.extend(counted.newest);
+        known.wanted.extend(counted.wanted);
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

@@ -22,7 +22,7 @@ use alluvium_parser::Diagnostic;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub use ledger::{Alteration, Archived, FileState, Ledger, LedgerEntry};
+pub use ledger::{Ages, Alteration, Archived, FileState, Forgetting, Ledger, LedgerEntry, Told};
 pub use recovery::{Facts, Recovery, Refusal, decide};
 
 use crate::clock::EpochWatermark;
@@ -183,8 +183,8 @@ impl Checkpoint {
         self.write_intent_locked(inner, intent).map(|()| true)
     }
 
-    /// Makes an intent durable. It must be the next epoch's, or the pending one again; other versions of the tables it
-    /// joins may be chosen for a pending one as long as the sink has nothing of it.
+    /// Makes an intent durable. It must be the next epoch's, or the pending one again; other versions of the files it reads
+    /// and of the tables it joins may be chosen for a pending one as long as the sink has nothing of it.
     pub fn write_intent(&self, intent: &Intent) -> Result<()> {
         self.write_intent_locked(self.inner(), intent)
     }
@@ -195,7 +195,7 @@ impl Checkpoint {
             return Err(Error::internal(format!("epoch {} was begun where epoch {next} is next", intent.epoch)));
         }
         if let Some(pending) = &inner.intent
-            && (&pending.inputs, pending.timestamp_ms) != (&intent.inputs, intent.timestamp_ms)
+            && !same_choice(pending, intent)
         {
             return Err(Error::internal(format!("epoch {} was begun twice, with different inputs", intent.epoch)));
         }
@@ -302,16 +302,19 @@ impl Checkpoint {
         self.shared.ledger.clone()
     }
 
-    /// Makes `sources` read a file again when they find it; how many of them knew it. The epoch that reads it now, if
-    /// one does, is the error.
-    pub fn forget_file(&self, sources: &[String], path: &str) -> Result<usize, Altering> {
-        let inner = self.inner();
-        refuse_running(&inner, path)?;
-        let mut known = 0;
-        for source in sources {
-            known += usize::from(self.shared.ledger.forget(source, path)?);
+    /// Makes a source read a file again when it finds it; `unknown`: also one that it does not know. The epoch that reads it
+    /// now, if one does, is the error. Waits while the file is being cleaned; blocks.
+    pub fn forget_file(&self, source: &str, path: &str, unknown: bool) -> Result<Forgetting, Altering> {
+        loop {
+            // Not with the lock held: cleaning may take its time, and the epochs go on meanwhile.
+            self.shared.ledger.await_cleaned(source, path);
+            let inner = self.inner();
+            refuse_running(&inner, path)?;
+            match self.shared.ledger.forget(source, path, unknown)? {
+                Forgetting::BeingCleaned => {}
+                forgotten => return Ok(forgotten),
+            }
         }
-        Ok(known)
     }
 
     /// Keeps files out that were not read. The epoch that reads one of them now, or has read it, is the error.
@@ -381,6 +384,15 @@ impl From<Error> for Altering {
     fn from(error: Error) -> Self {
         Altering::Failed(error)
     }
+}
+
+/// Whether two intents of an epoch read the same.
+fn same_choice(one: &Intent, other: &Intent) -> bool {
+    let same =
+        |((a, one), (b, other)): (&(String, EpochInput), &(String, EpochInput))| a == b && one.same_choice(other);
+    one.timestamp_ms == other.timestamp_ms
+        && one.inputs.len() == other.inputs.len()
+        && one.inputs.iter().zip(&other.inputs).all(same)
 }
 
 fn refuse_running(inner: &Inner, path: &str) -> Result<(), Altering> {

@@ -14,12 +14,23 @@ use super::{Pipeline, Ran, Run};
 use crate::checkpoint::Intent;
 use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::source::Drift;
 use crate::source::files::schema_log::{SchemaLog, SchemaVersion};
 use crate::source::files::{self, NewColumns};
+use crate::source::{Drift, EpochInput};
 
 /// Runs of one epoch, each of which learnt more columns: nobody's files need so many.
 const RUNS_MAX: usize = 100;
+
+/// Runs of one epoch whose files were written again each time.
+const CHOICES_MAX: usize = 3;
+
+/// What was mended after a failed run.
+enum Evolved {
+    /// The plan has the columns that were met, or they are let through.
+    Columns,
+    /// The inputs with their files as they are now.
+    Files(Vec<(String, EpochInput)>),
+}
 
 /// Plans the stream's query again, with these versions in the place of stored ones.
 pub type Replan = Box<dyn Fn(Vec<(SchemaLog, SchemaVersion)>) -> BoxFuture<'static, Result<Replanned>> + Send + Sync>;
@@ -33,17 +44,31 @@ pub struct Replanned {
 }
 
 impl Pipeline {
-    /// Runs an intent; after each run that failed for lack of columns, once more with them.
-    pub(super) async fn run_until_it_fits(&mut self, intent: &Intent, run: Run) -> Result<Ran> {
-        let mut runs = 0;
+    /// Runs an intent; after each run that failed for lack of columns, once more with them, and after one whose files were
+    /// written again, once more with those.
+    pub(super) async fn run_until_it_fits(&mut self, intent: &mut Intent, run: Run) -> Result<Ran> {
+        let (mut runs, mut choices) = (0, 0);
         loop {
             let error = match self.run_once(intent, run).await {
                 Ok(ran) => return Ok(ran),
                 Err(error) => error,
             };
             runs += 1;
-            if runs > RUNS_MAX || !self.evolve(intent).await? {
-                return Err(error);
+            let changed = if runs > RUNS_MAX { None } else { self.evolve(intent).await? };
+            match changed {
+                None => return Err(error),
+                Some(Evolved::Columns) => {}
+                Some(Evolved::Files(inputs)) => {
+                    choices += 1;
+                    // What is in the table is what the intent says now.
+                    let published = run == Run::StateOnly || self.sink.last_epoch().await? == Some(intent.epoch);
+                    if choices > CHOICES_MAX || published {
+                        return Err(error);
+                    }
+                    intent.inputs = inputs;
+                    self.checkpoint.write_intent(intent)?;
+                    failpoint::reached("after_new_intent", intent.epoch);
+                }
             }
         }
     }
@@ -58,20 +83,29 @@ impl Pipeline {
     }
 
     /// After a failed run: whether the same intent can be run again, and with better luck.
-    async fn evolve(&mut self, intent: &Intent) -> Result<bool> {
+    async fn evolve(&mut self, intent: &Intent) -> Result<Option<Evolved>> {
         let (mut columns, mut passed) = (Vec::new(), false);
-        for (id, input) in &intent.inputs {
+        let (mut inputs, mut chosen_again) = (intent.inputs.clone(), false);
+        for (id, input) in &mut inputs {
             let Some((_, source)) = self.sources.iter_mut().find(|(at, _)| at == id) else { continue };
             match source.drift(input).await? {
                 Drift::None => {}
                 Drift::Passed => passed = true,
                 Drift::Columns(new) => columns.push(*new),
+                Drift::Changed(now) => {
+                    *input = now;
+                    chosen_again = true;
+                }
             }
         }
-        if columns.is_empty() {
-            return Ok(passed);
+        // Columns that were met beside are met again.
+        if chosen_again {
+            return Ok(Some(Evolved::Files(inputs)));
         }
-        let Some(replan) = &self.replan else { return Ok(false) };
+        if columns.is_empty() {
+            return Ok(passed.then_some(Evolved::Columns));
+        }
+        let Some(replan) = &self.replan else { return Ok(None) };
         failpoint::reached("after_drift", intent.epoch);
         let proposed = columns.iter().map(|new| (new.log.clone(), new.version.clone())).collect();
         let replanned = replan(proposed).await.map_err(|error| without_the_columns(&columns, error))?;
@@ -86,7 +120,7 @@ impl Pipeline {
         }
         self.new_columns.extend(columns.into_iter().flat_map(|new| new.added));
         self.take(replanned).await?;
-        Ok(true)
+        Ok(Some(Evolved::Columns))
     }
 
     /// The table that source number `at` follows has more columns than the plan: so `error` says.

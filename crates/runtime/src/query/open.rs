@@ -16,7 +16,7 @@ use crate::metrics::EpochRecord;
 use crate::sink::Sink;
 use crate::source::Source;
 use crate::source::files::schema_log::SchemaLog;
-use crate::source::files::{self, FilesSource, ObjectsSource, inbox_key, is_remote, listed_key};
+use crate::source::files::{self, FilesSource, ObjectsSource, is_remote};
 use crate::source::table::TableSource;
 
 /// Checkpoint entry: which source has which id.
@@ -204,10 +204,7 @@ async fn open_sources(
     let moved = moved(&known, plan, checkpoint)?;
     if let Some((at, _)) = &moved {
         // What was learnt of the former place says nothing of the new one; only the files themselves stay known.
-        let id = at.to_string();
-        checkpoint.remove_meta(&listed_key(&id))?;
-        checkpoint.remove_meta(&inbox_key(&id))?;
-        checkpoint.ledger().forget_newest(&id)?;
+        files::forget_place(checkpoint, &at.to_string())?;
     }
     let before = known.len();
     let mut taken: Vec<usize> = Vec::new();

@@ -23,7 +23,7 @@ use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::streaming::PartitionStream;
 
 use crate::catalog::{Entry, Object, StreamEntry, qualified};
-use crate::checkpoint::{Altering, Archived, Checkpoint, FileState, LedgerEntry};
+use crate::checkpoint::{Altering, Archived, Checkpoint, FileState, Forgetting, LedgerEntry};
 use crate::clock::now_ms;
 use crate::error::{Error, Result};
 use crate::query::file_sources;
@@ -180,7 +180,7 @@ impl Session {
                 // A listing has its price; SHOW FILES makes one.
                 continue;
             }
-            let ignored = selection.ignored(ledger.newest_ms(&id))?;
+            let ignored = selection.ignored(&ledger.ages(&id))?;
             let total: u64 = ignored.values().map(|ignored| ignored.files).sum();
             if total > 0 {
                 let reasons: Vec<String> =
@@ -235,21 +235,40 @@ fn candidates(selections: &Selections, typed: &Text) -> Vec<String> {
 }
 
 fn forget(checkpoint: &Checkpoint, selections: &Selections, stream: &str, typed: &Text) -> Result<String> {
-    let sources: Vec<String> = selections.iter().map(|(id, _, _)| id.clone()).filter(|id| !id.is_empty()).collect();
+    let ledger = checkpoint.ledger();
     for path in candidates(selections, typed) {
-        // What was read is not told again by a queue: it is found by a listing.
-        for source in sources.iter().filter(|_| files::is_remote(&path)) {
-            checkpoint.remove_meta(&files::listed_key(source))?;
+        let mut told = None;
+        for (source, _, selection) in selections.iter().filter(|(id, _, _)| !id.is_empty()) {
+            // One that is too old to count is not known, and a statement can have it read all the same.
+            let too_old = match selection {
+                Some(selection) if ledger.entry(source, &path)?.is_none() => {
+                    selection.candidates(&path).contains(&path) && selection.is_too_old(&path, &ledger.ages(source))?
+                }
+                _ => false,
+            };
+            let forgotten = checkpoint.forget_file(source, &path, too_old);
+            match forgotten.map_err(|refusal| refused(refusal, stream, typed))? {
+                Forgetting::Unknown | Forgetting::BeingCleaned => {}
+                Forgetting::Done(None) => told = told.or(Some(String::new())),
+                Forgetting::Done(Some(archived)) => told = Some(cleaned(&archived)),
+            }
         }
-        let known = checkpoint.forget_file(&sources, &path);
-        if known.map_err(|refusal| refused(refusal, stream, typed))? > 0 {
-            return Ok(format!("stream `{stream}` reads `{path}` again when it finds it"));
+        if let Some(cleaned) = told {
+            return Ok(format!("stream `{stream}` reads `{path}` again when it finds it{cleaned}"));
         }
     }
     Err(Diagnostic::new("FILE_NOT_KNOWN", format!("stream `{stream}` does not know a file `{}`", typed.value))
         .at(typed.span)
         .help(format!("SHOW FILES FROM {stream} lists those it knows; a file that waits is read in any case"))
         .into())
+}
+
+/// Where a file is that is to be read again.
+fn cleaned(archived: &Archived) -> String {
+    match &archived.moved_to {
+        Some(to) => format!("; cleanSource has moved it to `{to}`"),
+        None => "; cleanSource has deleted it".to_owned(),
+    }
 }
 
 fn skip(checkpoint: &Checkpoint, selections: &Selections, stream: &str, typed: &Text) -> Result<String> {

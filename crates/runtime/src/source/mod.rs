@@ -109,10 +109,19 @@ pub enum Drift {
     Passed,
     /// With these columns the same input fits.
     Columns(Box<files::NewColumns>),
+    /// Files of the input were written again; this is the input as it is now.
+    Changed(EpochInput),
 }
 
-/// How much an input reads, for metrics.
 impl EpochInput {
+    /// Whether both read the same files, in whatever versions, or the same of a table.
+    pub fn same_choice(&self, other: &EpochInput) -> bool {
+        match (self, other) {
+            (EpochInput::Files(one), EpochInput::Files(other)) => one.same_files(other),
+            (one, other) => one == other,
+        }
+    }
+
     /// Files and bytes.
     pub fn size(&self) -> Backlog {
         match self {

@@ -9,9 +9,9 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::{COUNT, FileState, KNOWN, Ledger, LedgerEntry, REMARK, prefix};
+use super::{Archived, COUNT, KNOWN, Ledger, LedgerEntry, REMARK, prefix};
 use crate::error::Result;
-use crate::state::{Batch, Column, prefix_end};
+use crate::state::{Batch, Column};
 
 /// What happened to one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,17 @@ pub enum Alteration {
     Forgotten(String),
     /// It is not to be read.
     Skipped(String),
+}
+
+/// What became of a statement that a file is to be read again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Forgetting {
+    /// Nothing: the source does not know it.
+    Unknown,
+    /// It is read when it is found; how it was cleaned before.
+    Done(Option<Archived>),
+    /// Nothing yet: it is being cleaned at this moment.
+    BeingCleaned,
 }
 
 /// Alterations that sources have not heard of.
@@ -46,25 +57,33 @@ impl Ledger {
         self.alterations.bell.notified().await;
     }
 
-    /// Forgets a file: it is read when it is found again. False when `source` did not know it.
-    pub(in crate::checkpoint) fn forget(&self, source: &str, path: &str) -> Result<bool> {
+    /// Forgets a file and wants it: it is read when it is found again, whoever found it before and however old it is. One
+    /// that `source` does not know only where `unknown` allows it.
+    pub(in crate::checkpoint) fn forget(&self, source: &str, path: &str, unknown: bool) -> Result<Forgetting> {
         let changing = self.changing();
+        if self.is_claimed(source, path) {
+            return Ok(Forgetting::BeingCleaned);
+        }
         let key = |kind| [&prefix(source, kind), path.as_bytes()].concat();
-        let known = self.store.get(Column::Ledger, &key(KNOWN))?.is_some();
+        let known = self.entry(source, path)?;
         let remarked = self.store.get(Column::Ledger, &key(REMARK))?.is_some();
-        if !known && !remarked {
-            return Ok(false);
+        if known.is_none() && !remarked && !unknown {
+            return Ok(Forgetting::Unknown);
         }
         let mut batch = Batch::default();
         batch.delete(Column::Ledger, key(REMARK));
         batch.delete(Column::Ledger, key(KNOWN));
-        let count = self.len(source) - u64::from(known).min(self.len(source));
+        let count = self.len(source) - u64::from(known.is_some()).min(self.len(source));
         batch.put(Column::Meta, format!("{COUNT}{source}"), count.to_string());
+        let wanted = self.want(source, path, &mut batch);
         self.store.write(batch, true)?;
-        self.known().counts.insert(source.to_owned(), count);
+        let mut now = self.known();
+        now.counts.insert(source.to_owned(), count);
+        now.wanted.insert(source.to_owned(), wanted);
+        drop(now);
         drop(changing);
         self.announce(source, Alteration::Forgotten(path.to_owned()));
-        Ok(true)
+        Ok(Forgetting::Done(known.and_then(|known| known.archived)))
     }
 
     /// Keeps a file out. The caller has made sure that it was not read.
@@ -85,38 +104,5 @@ impl Ledger {
         drop(unheard);
         self.alterations.made.fetch_add(1, Ordering::SeqCst);
         self.alterations.bell.notify_one();
-    }
-
-    /// Forgets files that were modified before `modified_ms`, but for those that a statement keeps out or that wait to
-    /// be cleaned. Walks the whole ledger, a page at a time; how many were forgotten.
-    pub fn forget_older(&self, source: &str, modified_ms: i64) -> Result<u64> {
-        let mut from = prefix(source, KNOWN);
-        let until = prefix_end(&from);
-        let cleaned = self.cleans(source);
-        let mut forgotten = 0;
-        loop {
-            let changing = self.changing();
-            let page = self.store.page(Column::Ledger, &from, &until, 4096)?;
-            let Some(next) = page.next_key() else { return Ok(forgotten) };
-            let mut batch = Batch::default();
-            let mut removed = 0;
-            for (key, value) in page.iter() {
-                let known = self.decode(source, String::new(), value)?;
-                let waits = cleaned && known.state == FileState::Ingested && known.archived.is_none();
-                if known.modified_ms < modified_ms && known.state != FileState::Skipped && !waits {
-                    batch.delete(Column::Ledger, key);
-                    removed += 1;
-                }
-            }
-            if removed > 0 {
-                let count = self.len(source).saturating_sub(removed);
-                batch.put(Column::Meta, format!("{COUNT}{source}"), count.to_string());
-                self.store.write(batch, false)?;
-                self.known().counts.insert(source.to_owned(), count);
-                forgotten += removed;
-            }
-            drop(changing);
-            from = next;
-        }
     }
 }

@@ -1,7 +1,11 @@
 //! Files that were read and wait to be cleaned, by the time of their commit.
 //!
 //! The queue is kept only for sources that clean. Turning cleaning on queues what was read before; turning it off
-//! drops the queue.
+//! drops the queue. Files that are being deleted or moved are claimed: a statement that wants one to be read again waits
+//! until it is known what became of it.
+
+use std::collections::BTreeSet;
+use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::{Archived, FileState, KNOWN, Ledger, LedgerEntry, QUEUE, entry, prefix};
 use crate::error::Result;
@@ -11,6 +15,33 @@ use crate::state::{Batch, Column, prefix_end};
 const CLEANED: &str = "ledger_cleaned/";
 /// In `meta`: why cleaning did not get on.
 const PROBLEM: &str = "ledger_cleaning_problem/";
+
+/// Files that are being cleaned at this moment, with their sources.
+#[derive(Default)]
+pub(super) struct Claims {
+    claimed: Mutex<BTreeSet<(String, String)>>,
+    released: Condvar,
+}
+
+/// Files that are being cleaned; dropped, they are not any more.
+pub struct Claim {
+    /// What is known of those that are still to be cleaned.
+    pub files: Vec<LedgerEntry>,
+    /// Those that were forgotten or read again since they were queued, with the times of their commits.
+    pub passed: Vec<(i64, String)>,
+    ledger: Ledger,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let claims = &self.ledger.claims;
+        let mut claimed = claims.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        for file in std::mem::take(&mut self.files) {
+            claimed.remove(&(file.source, file.path));
+        }
+        claims.released.notify_all();
+    }
+}
 
 /// Source, kind, time, path. Times before 1970 come first, as times do.
 pub(super) fn key(source: &str, entry: &LedgerEntry) -> Vec<u8> {
@@ -110,6 +141,37 @@ impl Ledger {
             Some((ms, String::from_utf8_lossy(path).into_owned()))
         };
         Ok(page.iter().filter_map(|(key, _)| file(key)).collect())
+    }
+
+    /// Claims files that are due, as [`Self::due`] gave them.
+    pub fn claim(&self, source: &str, due: Vec<(i64, String)>) -> Result<Claim> {
+        let _changing = self.changing();
+        let mut claim = Claim { files: Vec::new(), passed: Vec::new(), ledger: self.clone() };
+        for (committed_ms, path) in due {
+            let known = self.entry(source, &path)?;
+            match known.filter(|known| known.committed_ms == committed_ms && known.state == FileState::Ingested) {
+                Some(known) => claim.files.push(known),
+                None => claim.passed.push((committed_ms, path)),
+            }
+        }
+        let mut claimed = self.claims.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        claimed.extend(claim.files.iter().map(|file| (file.source.clone(), file.path.clone())));
+        drop(claimed);
+        Ok(claim)
+    }
+
+    /// Whether a file is being cleaned.
+    pub(super) fn is_claimed(&self, source: &str, path: &str) -> bool {
+        let claimed = self.claims.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        claimed.contains(&(source.to_owned(), path.to_owned()))
+    }
+
+    /// Returns when a file is not being cleaned. Blocks.
+    pub(in crate::checkpoint) fn await_cleaned(&self, source: &str, path: &str) {
+        let file = (source.to_owned(), path.to_owned());
+        let claimed = self.claims.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.claims.released.wait_while(claimed, |claimed| claimed.contains(&file));
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
     /// When the oldest file that waits to be cleaned was committed.

@@ -94,9 +94,8 @@ fn files_are_forgotten_and_kept_out() {
     let checkpoint = open();
     read(&checkpoint, 0, &["a", "b"], 5, 8);
     let ledger = checkpoint.ledger();
-    let sources = ["0".to_owned()];
-    assert!(matches!(checkpoint.forget_file(&sources, "c"), Ok(0)));
-    assert!(matches!(checkpoint.forget_file(&sources, "a"), Ok(1)));
+    assert!(matches!(checkpoint.forget_file("0", "c", false), Ok(Forgetting::Unknown)));
+    assert!(matches!(checkpoint.forget_file("0", "a", false), Ok(Forgetting::Done(None))));
     assert!(matches!(checkpoint.skip_file(&[entry("b", FileState::Skipped)]), Err(Altering::Read(0))));
     let unseen = LedgerEntry { epoch: None, ..entry("c", FileState::Skipped) };
     assert!(checkpoint.skip_file(std::slice::from_ref(&unseen)).is_ok());
@@ -125,7 +124,7 @@ fn a_file_that_an_epoch_reads_is_not_altered_and_an_altered_choice_is_made_again
     assert!(!checkpoint.begin(&intent, before).unwrap(), "something was altered since the choice");
     assert!(checkpoint.begin(&intent, checkpoint.ledger().alterations()).unwrap());
     assert!(matches!(checkpoint.skip_file(&[entry("a", FileState::Skipped)]), Err(Altering::Running(0))));
-    assert!(matches!(checkpoint.forget_file(&["0".into()], "a"), Err(Altering::Running(0))));
+    assert!(matches!(checkpoint.forget_file("0", "a", false), Err(Altering::Running(0))));
 }
 
 #[test]
@@ -151,8 +150,110 @@ fn the_time_of_the_newest_file_is_kept_and_older_files_are_forgotten() {
     assert!(checkpoint.skip_file(&[LedgerEntry { modified_ms: 1, ..entry("s", FileState::Skipped) }]).is_ok());
     let ledger = Checkpoint::on(store, "q".into(), "here").unwrap().ledger();
     assert_eq!(ledger.newest_ms("0"), Some(100));
-    assert_eq!(ledger.forget_older("0", 60).unwrap(), 1);
+    assert_eq!(ledger.forget_older("0", "", 60).unwrap(), 1);
     assert_eq!((paths(ledger.iter("0")), ledger.len("0")), (vec!["a".to_owned(), "b".into(), "s".into()], 3));
+}
+
+#[test]
+fn what_is_as_old_as_what_was_forgotten_counts_as_read() {
+    let store: Arc<dyn StateStore> = Arc::new(MemoryStore::default());
+    let open = || Checkpoint::on(store.clone(), "q".into(), "here").unwrap();
+    let checkpoint = open();
+    read(&checkpoint, 0, &["/in/a", "/other/a"], 50, 0);
+    read(&checkpoint, 1, &["/in/b"], 100, 0);
+    assert!(!checkpoint.ledger().ages("0").forgets(), "nothing was forgotten");
+    assert_eq!(checkpoint.ledger().forget_older("0", "/in/", 60).unwrap(), 1);
+    assert_eq!(checkpoint.ledger().forget_older("0", "/in/", 40).unwrap(), 0);
+    let ledger = open().ledger();
+    let ages = ledger.ages("0");
+    assert_eq!((ages.newest_ms, ledger.aged_ms("0")), (Some(100), Some(40)));
+    let forgotten = |path: &str, ms| ages.is_forgotten(path, ms);
+    assert!(forgotten("/in/a", 50) && forgotten("/in/late", 59) && !forgotten("/in/a", 60), "the line stays");
+    assert!(!forgotten("/other/late", 50), "nothing was forgotten there");
+    assert!(ledger.entry("0", "/other/a").unwrap().is_some());
+    // A statement can have it read all the same.
+    assert!(matches!(open().forget_file("0", "/in/late", true), Ok(Forgetting::Done(None))));
+    let checkpoint = open();
+    assert!(checkpoint.ledger().ages("0").is_wanted("/in/late") && !ages.is_wanted("/in/late"));
+    read(&checkpoint, 2, &["/in/late"], 50, 0);
+    assert!(checkpoint.ledger().wanted("0").is_empty() && open().ledger().wanted("0").is_empty());
+}
+
+#[test]
+fn a_file_that_is_to_be_read_again_is_wanted_until_it_is_read_or_gone() {
+    let store: Arc<dyn StateStore> = Arc::new(MemoryStore::default());
+    let open = || Checkpoint::on(store.clone(), "q".into(), "here").unwrap();
+    let checkpoint = open();
+    read(&checkpoint, 0, &["a", "b", "c"], 5, 8);
+    for path in ["a", "b", "c"] {
+        assert!(matches!(checkpoint.forget_file("0", path, false), Ok(Forgetting::Done(None))));
+    }
+    let wanted = |checkpoint: &Checkpoint| checkpoint.ledger().wanted("0").iter().cloned().collect::<Vec<_>>();
+    assert_eq!((wanted(&checkpoint), wanted(&open())), (vec!["a".into(), "b".into(), "c".into()], wanted(&checkpoint)));
+    read(&checkpoint, 1, &["b"], 5, 9);
+    checkpoint.ledger().give_up("0", &["c".to_owned(), "x".to_owned()]).unwrap();
+    assert_eq!((wanted(&checkpoint), wanted(&open())), (vec!["a".to_owned()], vec!["a".to_owned()]));
+}
+
+#[test]
+fn a_file_that_is_being_cleaned_is_forgotten_afterwards() {
+    let checkpoint = Checkpoint::in_memory().unwrap();
+    let ledger = checkpoint.ledger();
+    ledger.set_cleaning("0", true).unwrap();
+    read(&checkpoint, 0, &["a", "b"], 1, 1000);
+    assert!(matches!(checkpoint.forget_file("0", "b", false), Ok(Forgetting::Done(None))));
+    let due = ledger.due("0", 2000, None, 10).unwrap();
+    let claim = ledger.claim("0", due).unwrap();
+    let claimed: Vec<&str> = claim.files.iter().map(|file| file.path.as_str()).collect();
+    assert_eq!(
+        (claimed, &claim.passed),
+        (vec!["a"], &vec![(1000, "b".to_owned())]),
+        "what was forgotten is left alone"
+    );
+    let (told, heard) = std::sync::mpsc::channel();
+    let statement = std::thread::spawn({
+        let checkpoint = checkpoint.clone();
+        move || {
+            told.send(()).unwrap();
+            checkpoint.forget_file("0", "a", false)
+        }
+    });
+    heard.recv().unwrap();
+    // The statement may not have got further than this; it must not be done whenever it is looked at.
+    for _ in 0..1000 {
+        std::thread::yield_now();
+        assert!(!statement.is_finished(), "the file is being deleted");
+    }
+    let archived = Archived { at_ms: 3000, moved_to: None };
+    ledger.cleaned("0", vec![((1000, "a".into()), Ok(archived.clone()))]).unwrap();
+    drop(claim);
+    assert!(matches!(statement.join().unwrap(), Ok(Forgetting::Done(Some(how))) if how == archived));
+    assert!(ledger.entry("0", "a").unwrap().is_none());
+}
+
+#[test]
+fn what_messages_told_is_kept_until_it_is_read() {
+    let store: Arc<dyn StateStore> = Arc::new(MemoryStore::default());
+    let open = || Checkpoint::on(store.clone(), "q".into(), "here").unwrap();
+    let checkpoint = open();
+    let told =
+        |path: &str, modified_ms, at_ms| Told { file: FileEntry { path: path.into(), size: 1, modified_ms }, at_ms };
+    let ledger = checkpoint.ledger();
+    ledger.listen("0");
+    let all: Vec<Told> = ["a", "b", "c", "d"].map(|path| told(path, 5, 7)).into();
+    ledger.keep_told("0", &all[..2]).unwrap();
+    ledger.keep_told("0", &all[2..]).unwrap();
+    assert_eq!(open().ledger().told("0", None, 9).unwrap(), all);
+    assert_eq!(ledger.told("0", Some("b"), 1).unwrap(), [all[2].clone()]);
+    // A newer version of `b` is told of while the former one is read.
+    ledger.keep_told("0", &[told("b", 6, 8)]).unwrap();
+    read(&checkpoint, 0, &["a", "b"], 5, 8);
+    assert!(checkpoint.skip_file(&[LedgerEntry { modified_ms: 0, ..entry("c", FileState::Skipped) }]).is_ok());
+    assert_eq!(open().ledger().told("0", None, 9).unwrap(), [told("b", 6, 8), told("d", 5, 7)]);
+    ledger.drop_told("0", &["b".to_owned()]).unwrap();
+    assert_eq!(ledger.told("0", None, 9).unwrap().len(), 1);
+    ledger.drop_all_told("0").unwrap();
+    assert_eq!((ledger.told("0", None, 9).unwrap(), ledger.len("0")), (Vec::new(), 3), "the files stay known");
 }
 
 #[test]

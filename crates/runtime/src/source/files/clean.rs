@@ -2,7 +2,8 @@
 //!
 //! Only files of committed epochs are touched, and only as they were when they were read: one that has changed since is
 //! left alone for good. Deleting or moving comes first and is noted after; a crash in between does it again, which
-//! changes nothing. Errors hold nothing up: they are noted where DESCRIBE STREAM finds them, and tried again later.
+//! changes nothing ([`relocate`](super::relocate)). Errors hold nothing up: they are noted where DESCRIBE STREAM finds
+//! them, and tried again later.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,8 +14,8 @@ use alluvium_planner::options::CleanSource;
 
 use super::root::{Root, local_path};
 use super::store::{Archive, wait};
-use super::{FileEntry, listing};
-use crate::checkpoint::{Archived, FileState, Ledger, LedgerEntry};
+use super::{FileEntry, listing, relocate};
+use crate::checkpoint::{Archived, Ledger, LedgerEntry};
 use crate::clock::now_ms;
 use crate::error::{Error, Result};
 
@@ -77,19 +78,14 @@ impl Cleaner {
             let due = self.ledger.due(&self.source, until_ms, after.as_ref(), AT_ONCE)?;
             let Some(last) = due.last().cloned() else { break };
             after = Some(last);
-            let (mut files, mut done) = (Vec::new(), Vec::new());
-            for (committed_ms, path) in due {
-                let known = self.ledger.entry(&self.source, &path)?;
-                match known.filter(|known| known.committed_ms == committed_ms && known.state == FileState::Ingested) {
-                    // Forgotten, or read again, since: the ledger drops it from the queue and notes nothing.
-                    None => done.push(((committed_ms, path), Err(String::new()))),
-                    Some(known) => files.push(known),
-                }
-            }
-            let outcomes = self.clean(&files)?;
-            for (file, outcome) in files.into_iter().zip(outcomes) {
+            let mut claim = self.ledger.claim(&self.source, due)?;
+            // Forgotten, or read again, since: the ledger drops them from the queue and notes nothing.
+            let passed = std::mem::take(&mut claim.passed).into_iter();
+            let mut done: Vec<_> = passed.map(|passed| (passed, Err(String::new()))).collect();
+            let outcomes = self.clean(&claim.files)?;
+            for (file, outcome) in claim.files.iter().zip(outcomes) {
                 match outcome {
-                    Ok(outcome) => done.push(((file.committed_ms, file.path), outcome)),
+                    Ok(outcome) => done.push(((file.committed_ms, file.path.clone()), outcome)),
                     Err(error) => problem = Some(error.diagnostic().message),
                 }
             }
@@ -143,41 +139,12 @@ impl LocalFiles {
                 match now {
                     None if to.exists() => Some(to),
                     None => return Ok(Err("not cleaned: the file is gone".into())),
-                    Some(_) => Some(move_file(path, to, known.modified_ms)?),
+                    Some(_) => Some(relocate::relocate(path, &to, known.modified_ms)?),
                 }
             }
         };
         Ok(Ok(Archived { at_ms: now_ms(), moved_to: moved_to.map(|to| to.display().to_string()) }))
     }
-}
-
-/// Moves a file; one that is there already keeps its place, and this one gets its time into its name.
-fn move_file(from: &Path, to: PathBuf, modified_ms: i64) -> Result<PathBuf> {
-    let to = match to.file_name().and_then(|name| name.to_str()) {
-        Some(name) if to.exists() => to.with_file_name(format!("{name}.{modified_ms}")),
-        _ => to,
-    };
-    if let Some(parent) = to.parent() {
-        std::fs::create_dir_all(parent).map_err(|e| Error::io("create", parent, &e))?;
-    }
-    match std::fs::rename(from, &to) {
-        Ok(()) => Ok(to),
-        Err(e) if e.kind() == std::io::ErrorKind::CrossesDevices => {
-            copy_over(from, &to).map_err(|e| Error::io("move", from, &e))?;
-            Ok(to)
-        }
-        Err(e) => Err(Error::io("move", from, &e)),
-    }
-}
-
-/// Copies a file to another file system, and removes it once the copy is safe.
-fn copy_over(from: &Path, to: &Path) -> std::io::Result<()> {
-    let name = to.file_name().unwrap_or_default().to_string_lossy();
-    let part = to.with_file_name(format!(".{name}.part"));
-    std::fs::copy(from, &part)?;
-    std::fs::File::open(&part)?.sync_all()?;
-    std::fs::rename(&part, to)?;
-    std::fs::remove_file(from)
 }
 
 /// A path without symbolic links, as far as it exists.

@@ -2,8 +2,10 @@
 //!
 //! Errors name the file. What bytes mean is the decoders' matter, and whose rows they become [`read`](super::read)'s.
 
+use std::fs::File;
 use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
+use std::sync::Arc;
 
 use alluvium_formats::compression::Compression;
 use alluvium_formats::typed::Content;
@@ -12,6 +14,7 @@ use alluvium_parser::Diagnostic;
 
 use super::FileEntry;
 use super::store::{Input, Inputs};
+use super::version::{Held, Version, changed};
 use crate::error::{Error, Result};
 
 /// Bytes read at once. Small enough to stay in a core's cache until decoded.
@@ -45,6 +48,11 @@ impl Reading {
 pub struct FileReader {
     inputs: Inputs,
     buffer: Vec<u8>,
+    held: Held,
+    /// Version of the file that is being read, where versions matter.
+    version: Option<Version>,
+    /// A local file that is being read.
+    opened: Option<Arc<File>>,
 }
 
 /// Some lines of a file.
@@ -66,6 +74,8 @@ pub enum ReadError {
     Missing,
     /// It is cut short or damaged.
     Corrupt(Error),
+    /// It is not what it was when it was chosen, or when reading it began.
+    Changed(Error),
     /// Anything else, with its name.
     Failed(Error),
 }
@@ -88,16 +98,56 @@ impl From<Error> for ReadError {
 impl FileReader {
     /// Reads files from `inputs`.
     pub fn new(inputs: Inputs) -> FileReader {
-        FileReader { inputs, buffer: Vec::new() }
+        FileReader { inputs, ..FileReader::default() }
+    }
+
+    /// Takes only such versions of files.
+    pub fn holding(self, held: Held) -> FileReader {
+        FileReader { held, ..self }
+    }
+
+    /// Begins a file. Its version matters where the reader is held to one, or where it is read in `parts`.
+    fn open(&mut self, file: &FileEntry, from: u64, parts: bool) -> Result<Input, ReadError> {
+        let input = self.inputs.open(file, from)?;
+        if self.held == Held::No && !parts {
+            return Ok(input);
+        }
+        let failed = |e: std::io::Error| ReadError::Failed(Error::io("look at", Path::new(&file.path), &e));
+        let Some(version) = input.version().map_err(failed)? else { return Ok(input) };
+        let same = self.version.as_ref().is_none_or(|before| *before == version);
+        if !same || !version.is_taken(file, self.held) {
+            return Err(ReadError::Changed(changed(&file.path)));
+        }
+        self.version = Some(version);
+        if let Input::File(file) = &input {
+            self.opened = Some(file.clone());
+        }
+        Ok(input)
+    }
+
+    /// Ends a file, of which `read` came: its version where that matters. A file that was written again meanwhile may have
+    /// given anything, an error too.
+    pub fn end(&mut self, file: &FileEntry, read: Result<(), ReadError>) -> Result<Option<Version>, ReadError> {
+        let (version, opened) = (self.version.take(), self.opened.take());
+        if let (Some(version), Some(opened)) = (&version, opened)
+            && !matches!(read, Err(ReadError::Missing | ReadError::Changed(_)))
+        {
+            let failed = |e: std::io::Error| ReadError::Failed(Error::io("look at", Path::new(&file.path), &e));
+            let now = opened.metadata().and_then(|now| Version::of_file(&now)).map_err(failed)?;
+            if now != *version {
+                return Err(ReadError::Changed(changed(&file.path)));
+            }
+        }
+        read.map(|()| version)
     }
 
     /// The content of a file whose format is read where it is needed: a local file itself; an object in memory, or in
     /// a temporary file when it is large.
-    pub fn content(&mut self, file: &FileEntry) -> Result<Content, ReadError> {
+    pub fn content(&mut self, file: &FileEntry, parts: bool) -> Result<Content, ReadError> {
         let path = Path::new(&file.path);
         let failed = |e: std::io::Error| read_error(path, Compression::None, &e);
-        let mut object = match self.inputs.open(file, 0)? {
-            Input::File(file) => return Ok(Content::File(file)),
+        let mut object = match self.open(file, 0, parts)? {
+            Input::File(file) => return file.try_clone().map(Content::File).map_err(failed),
             object @ Input::Object(_) => object,
         };
         if file.size <= IN_MEMORY_MAX {
@@ -128,18 +178,18 @@ impl FileReader {
         match (compression, part) {
             (Compression::None, None) if how.charset.is_none() => {
                 let wanted = if one_piece { size.saturating_add(1).min(RECORD_MAX) } else { CHUNK };
-                let mut input = self.inputs.open(file, 0)?;
+                let mut input = self.open(file, 0, false)?;
                 self.pump(path, &mut input, wanted, failed, take)
             }
             (Compression::None, Some(part)) => {
                 let mut before = match part.options.format {
                     Format::Csv if part.from > 0 => {
-                        beginning(&mut self.inputs.open(file, 0)?, part.options).map_err(failed)?
+                        beginning(&mut self.open(file, 0, true)?, part.options).map_err(failed)?
                     }
                     _ => Vec::new(),
                 };
                 let Some((from, exact)) = part.first_line(&before) else { return Ok(()) };
-                let input = self.inputs.open(file, if exact { from } else { from.saturating_sub(1) })?;
+                let input = self.open(file, if exact { from } else { from.saturating_sub(1) }, true)?;
                 let lines = Lines::new(input, from, part.to, exact);
                 if part.from > 0 && before.is_empty() && part.options.format != Format::Text {
                     // A blank line, so that a byte order mark is not taken for one in the middle of a file.
@@ -148,7 +198,7 @@ impl FileReader {
                 self.pump(path, &mut Cursor::new(before).chain(lines), CHUNK, failed, take)
             }
             (_, _) => {
-                let input = self.inputs.open(file, 0)?;
+                let input = self.open(file, 0, false)?;
                 if size == 0 && input.is_empty() {
                     return Ok(());
                 }
@@ -302,7 +352,10 @@ fn record_too_long(path: &Path) -> Diagnostic {
 /// A failure while reading: of the disk, or of the compressed data.
 fn read_error(path: &Path, compression: Compression, error: &std::io::Error) -> ReadError {
     if let Some(ours) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-        return ReadError::Failed(ours.clone());
+        return match ours.diagnostic().code {
+            "OBJECT_CHANGED" => ReadError::Changed(ours.clone()),
+            _ => ReadError::Failed(ours.clone()),
+        };
     }
     use std::io::ErrorKind as Kind;
     let of_the_data =
@@ -396,6 +449,48 @@ mod tests {
                     parts[..2].iter().all(|part| part.is_empty() || part.ends_with(b"\n") || part.ends_with(b"end"));
                 assert!(lines_end, "cut at {first} and {second}: {parts:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_written_again_while_it_is_read_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.txt");
+        let text = options(Format::Text, &[]);
+        let write = |content: &[u8]| std::fs::write(&path, content).unwrap();
+        let stat = || super::super::listing::stat(path.to_str().unwrap()).unwrap().unwrap();
+        // Some of the old content was given, then the file became another one: in place, or by another one's name.
+        type Change<'c> = &'c dyn Fn();
+        let in_place: Change<'_> = &|| write(&vec![b'x'; 3 << 20]);
+        let shorter: Change<'_> = &|| write(b"x\n");
+        let renamed: Change<'_> = &|| {
+            std::fs::write(dir.path().join("g"), vec![b'y'; 3 << 20]).unwrap();
+            std::fs::rename(dir.path().join("g"), &path).unwrap();
+        };
+        for (change, ends_changed) in [(in_place, true), (shorter, true), (renamed, false)] {
+            write(&vec![b'a'; 3 << 20]);
+            let modified = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+            File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+            let file = stat();
+            let mut reader = FileReader::default().holding(Held::Chosen);
+            let (mut times, mut seen) = (0, Vec::new());
+            let read = reader.read(&file, None, Reading { whole_max: 0, charset: None }, &mut |bytes, eof| {
+                if times == 0 {
+                    change();
+                }
+                times += 1;
+                seen.extend_from_slice(&bytes[..if eof { bytes.len() } else { bytes.len() / 2 }]);
+                Ok(Some(if eof { bytes.len() } else { bytes.len() / 2 }))
+            });
+            match reader.end(&file, read) {
+                Err(ReadError::Changed(error)) => {
+                    assert!(ends_changed && error.diagnostic().code == "FILE_CHANGED", "{error}");
+                }
+                other => assert!(!ends_changed && other.is_ok() && seen == vec![b'a'; 3 << 20], "one version, whole"),
+            }
+            // What was chosen is not there any more.
+            let again = reader.read(&file, None, Reading::of(&text), &mut |bytes, _| Ok(Some(bytes.len())));
+            assert!(matches!(reader.end(&file, again), Err(ReadError::Changed(_))));
         }
     }
 

@@ -63,7 +63,7 @@ pub fn infer(
             // It went between listing and reading; the next look will tell.
             Ok(()) | Err(ReadError::Missing) => {}
             Err(ReadError::Corrupt(error)) if passes.corrupt(&file.path, &error) => {}
-            Err(ReadError::Corrupt(error) | ReadError::Failed(error)) => return Err(error),
+            Err(ReadError::Corrupt(error) | ReadError::Changed(error) | ReadError::Failed(error)) => return Err(error),
         }
         if left == 0 {
             break;
@@ -90,12 +90,12 @@ fn typed(
     let mut learnt: Option<Schema> = None;
     for file in files {
         let facts = FileFacts { path: &file.path, url: "", size: file.size, modified_us: 0 };
-        let schema = reader.content(file).and_then(|content| Ok(file_schema(options.format, facts, content)?));
+        let schema = reader.content(file, false).and_then(|content| Ok(file_schema(options.format, facts, content)?));
         let schema = match schema {
             Ok(schema) => schema,
             Err(ReadError::Missing) => continue,
             Err(ReadError::Corrupt(error)) if passes.corrupt(&file.path, &error) => continue,
-            Err(ReadError::Corrupt(error) | ReadError::Failed(error)) => return Err(error),
+            Err(ReadError::Corrupt(error) | ReadError::Changed(error) | ReadError::Failed(error)) => return Err(error),
         };
         learnt = Some(match learnt {
             Some(known) => widest_schema(&known, &schema),

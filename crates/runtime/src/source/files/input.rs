@@ -47,6 +47,10 @@ struct NotesInner {
     vanished: Mutex<HashSet<String>>,
     /// Damaged files that were passed over, and what is wrong with them.
     corrupt: Mutex<HashMap<String, String>>,
+    /// A file was not what the input says, or became another while it was read.
+    changed: AtomicBool,
+    /// Files are read as the input names them, or not at all.
+    tied: AtomicBool,
     all_required: AtomicBool,
     run: Mutex<Run>,
 }
@@ -128,6 +132,41 @@ impl FilesInput {
             LedgerEntry { epoch, discovered_ms, processed_ms, reason, ..entry(file, state) }
         });
         read.chain(self.skipped.iter().map(|file| entry(file, FileState::SkippedExisting))).collect()
+    }
+
+    /// The same files, chosen at the same time, as they are now.
+    pub fn with_versions(&self, files: Vec<FileEntry>) -> FilesInput {
+        FilesInput { files, ..self.clone() }
+    }
+
+    /// Whether these are the same files, in whatever versions.
+    pub fn same_files(&self, other: &FilesInput) -> bool {
+        let paths = |input: &FilesInput| input.files.iter().map(|file| file.path.clone()).collect::<Vec<_>>();
+        (&self.skipped, &self.discovered_ms) == (&other.skipped, &other.discovered_ms) && paths(self) == paths(other)
+    }
+
+    /// A run begins that reads the files in the versions named here: what an earlier run found out counts no more.
+    pub fn begin_run(&self) {
+        let notes = &self.notes.0;
+        notes.vanished.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        notes.corrupt.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        notes.changed.store(false, Ordering::Relaxed);
+        notes.tied.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether only the versions named here are to be read.
+    pub(super) fn is_tied(&self) -> bool {
+        self.notes.0.tied.load(Ordering::Relaxed)
+    }
+
+    /// A file is another one than it was.
+    pub(super) fn note_changed(&self) {
+        self.notes.0.changed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the last run ended because a file was another one than it was.
+    pub(super) fn has_changed(&self) -> bool {
+        self.notes.0.changed.load(Ordering::Relaxed)
     }
 
     /// From now on a missing file is an error in re-runs too. For a re-run whose rows are in the table already and

@@ -264,17 +264,21 @@ fn slice(text: &str, (from, to): (u32, u32)) -> &str {
 pub fn stat(path: &str) -> Result<Option<FileEntry>> {
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => {
-            let modified = metadata.modified().map_err(|e| Error::io("look at", Path::new(path), &e))?;
-            let modified_ms = match modified.duration_since(SystemTime::UNIX_EPOCH) {
-                Ok(since) => since.as_millis() as i64,
-                Err(before) => -(before.duration().as_millis() as i64),
-            };
+            let modified_ms = modified_ms(&metadata).map_err(|e| Error::io("look at", Path::new(path), &e))?;
             Ok(Some(FileEntry { path: path.to_owned(), size: metadata.len(), modified_ms }))
         }
         Ok(_) => Ok(None),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Error::io("look at", Path::new(path), &e)),
     }
+}
+
+/// A file's modification time, milliseconds since 1970 UTC.
+pub(super) fn modified_ms(metadata: &std::fs::Metadata) -> std::io::Result<i64> {
+    Ok(match metadata.modified()?.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => since.as_millis() as i64,
+        Err(before) => -(before.duration().as_millis() as i64),
+    })
 }
 
 fn text(path: &Path) -> Result<&str> {

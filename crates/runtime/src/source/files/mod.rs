@@ -5,9 +5,10 @@
 //! epochs' commits.
 //!
 //! Files are taken for complete and final from the moment they appear. An epoch's intent names its files with the
-//! size and time they had; they are read as they are when the epoch runs. Normally that is the same. If a file was
-//! replaced or removed between a failed run and the next (a torn archive, say), the re-run reads the replacement, or
-//! goes on without the file and leaves it out of the ledger, so that the same name can be delivered again.
+//! size and time they had, and that version of them is read ([`version`]). If a file was replaced before or while it was
+//! read (a torn archive, say), the intent is written again with the file as it is now, and run again; so what the ledger
+//! remembers is what was read. If one was removed between a failed run and the next, the re-run goes on without the file
+//! and leaves it out of the ledger, so that the same name can be delivered again.
 //!
 //! Files in object stores are [`store`]'s.
 
@@ -29,6 +30,7 @@ mod pending;
 mod preview;
 mod provider;
 mod read;
+mod relocate;
 pub mod resolve;
 mod root;
 mod rules;
@@ -37,6 +39,7 @@ mod selection;
 mod store;
 #[cfg(test)]
 mod tests;
+mod version;
 mod walk;
 mod watch;
 
@@ -59,7 +62,7 @@ pub use resolve::{
     store_schema,
 };
 pub use selection::{FileStatus, Selection, statuses};
-pub use store::{ObjectsSource, inbox_key, is_remote, listed_key};
+pub use store::{ObjectsSource, forget_place, is_remote};
 
 use crate::checkpoint::{Alteration, Ledger};
 use crate::clock::now_ms;
@@ -220,6 +223,7 @@ impl FilesSource {
             unknown: unknown_fields(files)?,
             given: Mutex::new(Vec::new()),
         };
+        source.give_up_missing().await?;
         if pass_over {
             let (ledger, id) = (source.ledger.clone(), source.id.clone());
             source.work(move |discovery| discovery.pass_over_existing(&ledger, &id)).await?;
@@ -228,11 +232,30 @@ impl FilesSource {
         Ok(source)
     }
 
+    /// Files that a statement wants to be read again and that are not there are files like any other when they come.
+    async fn give_up_missing(&self) -> Result<()> {
+        let wanted = self.ledger.wanted(&self.id);
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let (ledger, id) = (self.ledger.clone(), self.id.clone());
+        blocking(move || {
+            let mut missing = Vec::new();
+            for path in wanted.iter() {
+                if listing::stat(path)?.is_none() {
+                    missing.push(path.clone());
+                }
+            }
+            ledger.give_up(&id, &missing)
+        })
+        .await
+    }
+
     /// Finds out what is new, as cheaply as the watch allows, and completely.
     async fn look(&mut self) -> Result<()> {
         self.looks += 1;
         self.tend_watch().await;
-        self.aging.tend(self.times, &self.ledger, &self.id).await?;
+        self.aging.tend(self.times, &self.ledger, &self.id, &below(&self.base)).await?;
         if lock(&self.work).pending.is_cut() {
             // The listing that is made when those at hand have been read finds everything else.
             return Ok(());
@@ -459,6 +482,7 @@ impl Source for FilesSource {
             return Err(Error::internal(format!("{} was given another source's input", self.source_schema.title)));
         };
         let first_run = !input.files.is_empty() && *lock(&self.given) == input.files;
+        input.begin_run();
         let (place, unknown) = (store::Place::Local, self.unknown.clone());
         provider::bound(&self.source_schema, &self.spec, input, !first_run, counters, place, unknown)
     }
@@ -482,6 +506,7 @@ impl Source for FilesSource {
     }
 
     async fn tidy(&mut self) -> Result<()> {
+        self.aging.finish(self.times, &self.ledger, &self.id, &below(&self.base)).await?;
         self.tend_cleaning(true).await
     }
 
@@ -516,6 +541,14 @@ impl Source for FilesSource {
     }
 
     async fn drift(&mut self, input: &EpochInput) -> Result<Drift> {
+        if let Some(files) = changed(input, self.unknown.as_deref()) {
+            let chosen = files.files.clone();
+            let now = blocking(move || {
+                let now = |file: FileEntry| Ok(listing::stat(&file.path)?.unwrap_or(file));
+                chosen.into_iter().map(now).collect::<Result<Vec<_>>>()
+            });
+            return Ok(Drift::Changed(choose_again(&self.given, files, now.await?)));
+        }
         drift(&self.source_schema, &self.spec, &store::Place::Local, input, self.unknown.as_deref()).await
     }
 
@@ -528,6 +561,27 @@ impl Source for FilesSource {
         self.spec = files.clone();
         Ok(())
     }
+}
+
+/// The files of an input that could not be run because some are not what they were. What was met in them says nothing.
+fn changed<'i>(input: &'i EpochInput, unknown: Option<&UnknownFields>) -> Option<&'i FilesInput> {
+    let EpochInput::Files(files) = input else { return None };
+    if !files.has_changed() {
+        return None;
+    }
+    if let Some(unknown) = unknown {
+        unknown.take();
+    }
+    Some(files)
+}
+
+/// The same files as they are now. A first run stays one.
+fn choose_again(given: &Mutex<Vec<FileEntry>>, input: &FilesInput, now: Vec<FileEntry>) -> EpochInput {
+    let mut given = lock(given);
+    if *given == input.files {
+        given.clone_from(&now);
+    }
+    EpochInput::Files(input.with_versions(now))
 }
 
 /// What is to be learnt from the fields of `input` that `unknown` met.
@@ -619,6 +673,12 @@ async fn blocking<R: Send + 'static>(job: impl FnOnce() -> Result<R> + Send + 's
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the paths of all files below a directory begin with.
+fn below(base: &Path) -> String {
+    let base = base.to_string_lossy();
+    if base.ends_with('/') { base.into_owned() } else { format!("{base}/") }
 }
 
 /// The place a spec's path names.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::FileEntry;
 use super::listing;
 use super::rules::Times;
-use crate::checkpoint::{FileState, Ledger, LedgerEntry};
+use crate::checkpoint::{Ages, FileState, Ledger, LedgerEntry};
 use crate::clock::now_ms;
 use crate::error::Result;
 use crate::source::Backlog;
@@ -21,7 +21,7 @@ use crate::source::Backlog;
 const ASK: usize = 4096;
 
 /// Most waiting files that are kept, unless an epoch takes more.
-const KEPT: usize = 1 << 18;
+pub const KEPT: usize = 1 << 18;
 
 /// Waiting files, oldest first, files of one millisecond by path.
 pub struct Pending {
@@ -94,7 +94,7 @@ impl Pending {
 
     /// Adds those of `paths` (sorted) that are new. Files that are gone by now are left out.
     pub fn add(&mut self, paths: &[String]) -> Result<()> {
-        let newest_ms = self.ledger.newest_ms(&self.source);
+        let ages = self.ledger.ages(&self.source);
         for some in paths.chunks(ASK) {
             let unknown: Vec<&str> =
                 some.iter().map(String::as_str).filter(|path| !self.waiting.contains_key(*path)).collect();
@@ -102,13 +102,13 @@ impl Pending {
                 continue;
             }
             if self.overwrites {
-                self.add_newer(&unknown, newest_ms)?;
+                self.add_newer(&unknown, &ages)?;
                 continue;
             }
             let known = self.ledger.contains_sorted(&self.source, &unknown)?;
             for (path, _) in unknown.iter().zip(known).filter(|(_, known)| !known) {
                 if let Some(file) = listing::stat(path)? {
-                    self.put_found(file, newest_ms);
+                    self.put_found(file, &ages);
                 }
             }
         }
@@ -116,12 +116,12 @@ impl Pending {
     }
 
     /// Where overwriting is allowed: new files, and those that have changed since they were read.
-    fn add_newer(&mut self, paths: &[&str], newest_ms: Option<i64>) -> Result<()> {
+    fn add_newer(&mut self, paths: &[&str], ages: &Ages) -> Result<()> {
         let known = self.ledger.entries_sorted(&self.source, paths)?;
         for (path, known) in paths.iter().zip(known) {
             let Some(file) = listing::stat(path)? else { continue };
             if known.is_none_or(|known| overwritten(&known, &file)) {
-                self.put_found(file, newest_ms);
+                self.put_found(file, ages);
             }
         }
         Ok(())
@@ -129,11 +129,12 @@ impl Pending {
 
     /// Looks again at waiting files, because an event says that they changed.
     pub fn refresh(&mut self, paths: &[String]) -> Result<()> {
+        let ages = self.ledger.ages(&self.source);
         for path in paths {
             if let Some(before) = self.remove(path)
                 && let Some(file) = listing::stat(path)?
             {
-                self.put(file, before.discovered_ms, self.ledger.newest_ms(&self.source));
+                self.put(file, before.discovered_ms, &ages);
             }
         }
         Ok(())
@@ -164,11 +165,11 @@ impl Pending {
         Ok(chosen.into_iter().unzip())
     }
 
-    /// These files wait no longer. Where overwriting is allowed, one that has changed since it was chosen still does.
+    /// These files wait no longer. Where overwriting is allowed, one that is newer than what was read still does.
     pub fn forget(&mut self, files: &[FileEntry]) {
         for file in files {
-            let changed = |waiting: &Waiting| waiting.modified_ms != file.modified_ms;
-            if !self.overwrites || !self.waiting.get(file.path.as_str()).is_some_and(changed) {
+            let newer = |waiting: &Waiting| waiting.modified_ms > file.modified_ms;
+            if !self.overwrites || !self.waiting.get(file.path.as_str()).is_some_and(newer) {
                 self.remove(&file.path);
             }
         }
@@ -184,14 +185,14 @@ impl Pending {
         Backlog { files: self.order.len() as u64 + self.beyond.files, bytes: self.bytes + self.beyond.bytes }
     }
 
-    fn put_found(&mut self, file: FileEntry, newest_ms: Option<i64>) {
+    fn put_found(&mut self, file: FileEntry, ages: &Ages) {
         if self.until_ms.is_none_or(|until_ms| file.modified_ms <= until_ms) {
-            self.put(file, now_ms(), newest_ms);
+            self.put(file, now_ms(), ages);
         }
     }
 
-    fn put(&mut self, file: FileEntry, discovered_ms: i64, newest_ms: Option<i64>) {
-        if self.times.ignore(file.modified_ms, newest_ms).is_some() {
+    fn put(&mut self, file: FileEntry, discovered_ms: i64, ages: &Ages) {
+        if self.times.ignore(&file.path, file.modified_ms, ages).is_some() {
             return;
         }
         let key = (file.modified_ms, Arc::<str>::from(file.path));

@@ -22,6 +22,7 @@ use super::input::FilesInput;
 use super::resolve::{self, Context, ResolvedFiles, Typed};
 use super::store::{self, Place};
 use super::{FileEntry, blocking, infer, provider};
+use crate::checkpoint::Ages;
 use crate::error::{Error, Result};
 use crate::source::ReadCounters;
 
@@ -83,7 +84,7 @@ pub async fn preview(relation: &RelationKind, span: Span, state: &SessionState) 
 /// All files that count, oldest first.
 fn count(selection: &super::Selection) -> Result<Vec<FileEntry>> {
     let mut files = Vec::new();
-    selection.each(None, &mut |path, file, ignored| {
+    selection.each(&Ages::default(), &mut |path, file, ignored| {
         if ignored.is_none() {
             files.extend(match file {
                 Some(file) => Some(file),
@@ -106,7 +107,7 @@ fn describe(files: &[FileEntry], items: &mut Vec<PreviewItem>) {
 }
 
 fn ignored(selection: &super::Selection, items: &mut Vec<PreviewItem>) -> Result<()> {
-    for (reason, ignored) in selection.ignored(None)? {
+    for (reason, ignored) in selection.ignored(&Ages::default())? {
         items.push(item("ignored files", ignored.files, format!("{reason}; the first: {}", ignored.example)));
     }
     Ok(())

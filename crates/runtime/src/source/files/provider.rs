@@ -17,7 +17,7 @@ use super::evolve::UnknownFields;
 use super::exec::FilesExec;
 use super::input::FilesInput;
 use super::partition_columns::PathColumns;
-use super::read::{Job, PartsThere, Passes};
+use super::read::{Job, Parts, Passes};
 use super::store::Place;
 use super::{FileEntry, resolve};
 use crate::clock::now_ms;
@@ -147,7 +147,7 @@ impl FilesTable {
             run: self.run.unwrap_or_else(|| Run { epoch: 0, started_ms: now_ms() }),
             passes: self.passes.clone(),
             unknown: self.unknown.clone(),
-            parts: PartsThere::default(),
+            parts: Parts::default(),
         })
     }
 }

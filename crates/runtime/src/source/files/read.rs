@@ -23,6 +23,7 @@ use super::input::FilesInput;
 use super::metadata::{file_url, metadata_array};
 use super::partition_columns::PathColumns;
 use super::store::{Inputs, Place};
+use super::version::{Held, Version, changed, not_as_published};
 use crate::error::{Error, Result};
 use crate::source::ReadCounters;
 
@@ -64,19 +65,51 @@ pub struct Job {
     pub passes: Passes,
     /// Some where a field without a column ends the run.
     pub unknown: Option<Arc<UnknownFields>>,
-    /// Whether the files that are read in parts were there.
-    pub parts: PartsThere,
+    /// What the parts of files found.
+    pub parts: Parts,
 }
 
-/// Which files that are read in parts were there when a part of them was read, by their position.
-#[derive(Debug, Default)]
-pub struct PartsThere(Mutex<HashMap<usize, bool>>);
+impl Job {
+    /// Which versions of its files it takes.
+    fn held(&self) -> Held {
+        match &self.passes.notes {
+            Some(input) if input.all_required() => Held::Published,
+            Some(input) if input.is_tied() => Held::Chosen,
+            _ => Held::No,
+        }
+    }
+}
 
-impl PartsThere {
-    /// Notes that a file was there or not for this unit; false if another part of it found the opposite.
-    fn agree(&self, unit: &Unit, there: bool) -> bool {
+/// What the parts of files found, by the file's position: all parts of a file are to find the same.
+#[derive(Debug, Default)]
+pub struct Parts(Mutex<HashMap<usize, Found>>);
+
+/// What a part of a file found.
+#[derive(Debug, Clone, PartialEq)]
+enum Found {
+    /// The file was not there.
+    Gone,
+    /// It was, in this version where anything of it was read.
+    There(Option<Version>),
+}
+
+impl Parts {
+    /// Notes what one part found; why it does not go with what another part of the file found.
+    fn agree(&self, unit: &Unit, path: &str, found: &Found) -> Result<()> {
+        if unit.part.is_none() {
+            return Ok(());
+        }
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        unit.part.is_none() || *known.entry(unit.file).or_insert(there) == there
+        match (known.entry(unit.file).or_insert_with(|| found.clone()), found) {
+            (Found::Gone, Found::Gone) => Ok(()),
+            (Found::Gone, _) | (_, Found::Gone) => Err(vanished(path)),
+            (Found::There(Some(one)), Found::There(Some(other))) if one != other => Err(changed(path)),
+            (before @ Found::There(None), _) => {
+                before.clone_from(found);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -137,7 +170,7 @@ pub fn run(
     };
     let begins = |unit: &Unit| unit.part.map_or(0, |(from, _)| from.saturating_sub(1));
     let wanted = units.iter().filter_map(|unit| Some((job.files.get(unit.file)?, begins(unit))));
-    let mut reader = FileReader::new(Inputs::of(&job.place, wanted));
+    let mut reader = FileReader::new(Inputs::of(&job.place, wanted)).holding(job.held());
     for unit in units {
         if !rows.wanted() {
             break;
@@ -234,10 +267,17 @@ impl RowMaker<'_> {
                 reader.read(file, part, how, &mut |bytes, eof| self.decode(unit.file, bytes, eof))
             }
         };
+        let read = reader.end(file, read);
+        let found = match &read {
+            Ok(version) => Some(Found::There(version.clone())),
+            Err(ReadError::Missing) => Some(Found::Gone),
+            Err(_) => None,
+        };
+        // Rows of some parts and not of others would be neither the file nor its absence, nor those of one version.
+        if let Some(Err(error)) = found.map(|found| self.job.parts.agree(unit, &file.path, &found)) {
+            return Err(self.disturbed(&file.path, error));
+        }
         match read {
-            // Rows of some parts and not of others would be neither the file nor its absence: the epoch is run again.
-            Err(ReadError::Missing) if !self.job.parts.agree(unit, false) => return Err(vanished(&file.path)),
-            Ok(()) if !self.job.parts.agree(unit, true) => return Err(vanished(&file.path)),
             Err(ReadError::Missing) => match &self.job.rerun {
                 Some(input) if input.all_required() => return Err(vanished(&file.path)),
                 Some(input) => input.note_vanished(&file.path),
@@ -247,11 +287,24 @@ impl RowMaker<'_> {
             Err(ReadError::Corrupt(error)) if self.job.passes.corrupt(&file.path, &error) => {
                 self.job.counters.corrupt_files.fetch_add(1, Ordering::Relaxed);
             }
+            Err(ReadError::Changed(error)) => return Err(self.disturbed(&file.path, error)),
             Err(ReadError::Corrupt(error) | ReadError::Failed(error)) => return Err(error),
-            Ok(()) => {}
+            Ok(_) => {}
         }
         self.attribute(unit.file)?;
         self.look_for_new_fields(unit.file)
+    }
+
+    /// The error for a file that is not what it was, noted for an epoch, which reads its files again as they are then.
+    fn disturbed(&self, path: &str, error: Error) -> Error {
+        match &self.job.passes.notes {
+            Some(input) if input.all_required() => not_as_published(path),
+            Some(input) => {
+                input.note_changed();
+                error
+            }
+            None => error,
+        }
     }
 
     /// Ends the run at a field that no column has, or at a value that outgrows one, where that is wanted.
@@ -267,7 +320,7 @@ impl RowMaker<'_> {
     /// Decodes a file of a typed format, as long as somebody wants its rows.
     fn read_typed(&mut self, reader: &mut FileReader, unit: &Unit, file: &FileEntry) -> Result<(), ReadError> {
         let at = unit.file;
-        let content = reader.content(file)?;
+        let content = reader.content(file, unit.part.is_some())?;
         let Decoder::Files(decoder) = &mut self.decoder else { return Ok(()) };
         let url = file_url(&file.path);
         let modified_us = file.modified_ms.saturating_mul(1000);
@@ -371,4 +424,42 @@ fn vanished(path: &str) -> Error {
     Diagnostic::new("FILE_VANISHED", format!("file `{path}` was listed and is gone before it could be read"))
         .help("put it back; or start the stream again to go on without it")
         .into()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn version(path: &std::path::Path) -> Found {
+        Found::There(Some(Version::of_file(&std::fs::metadata(path).unwrap()).unwrap()))
+    }
+
+    #[test]
+    fn parts_of_a_file_are_of_one_version() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, other) = (dir.path().join("one"), dir.path().join("other"));
+        for path in [&one, &other] {
+            std::fs::write(path, "text").unwrap();
+            let modified = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+            std::fs::File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
+        }
+        let unit = |file, part| Unit { file, part };
+        let part = Some((0, 5));
+        let code = |parts: &Parts, unit: &Unit, found: &Found| match parts.agree(unit, "p", found) {
+            Ok(()) => "",
+            Err(error) => error.diagnostic().code,
+        };
+        let parts = Parts::default();
+        assert_eq!(code(&parts, &unit(0, part), &Found::There(None)), "", "nothing of it was read");
+        assert_eq!(code(&parts, &unit(0, part), &version(&one)), "");
+        assert_eq!(code(&parts, &unit(0, part), &version(&one)), "");
+        // Of the same size and time, and another file.
+        assert_eq!(code(&parts, &unit(0, part), &version(&other)), "FILE_CHANGED");
+        assert_eq!(code(&parts, &unit(0, part), &Found::Gone), "FILE_VANISHED");
+        assert_eq!(code(&parts, &unit(1, part), &Found::Gone), "");
+        assert_eq!(code(&parts, &unit(1, part), &version(&other)), "FILE_VANISHED");
+        assert_eq!(code(&parts, &unit(2, None), &Found::Gone), "");
+        assert_eq!(code(&parts, &unit(2, None), &version(&one)), "", "read whole, it is what it is");
+    }
 }

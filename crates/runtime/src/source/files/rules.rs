@@ -9,6 +9,7 @@ use std::sync::Arc;
 use alluvium_parser::Diagnostic;
 use alluvium_planner::options::DiscoveryOptions;
 
+use crate::checkpoint::Ages;
 use crate::error::Result;
 
 /// Why a file does not count.
@@ -26,6 +27,8 @@ pub enum Ignored {
     NotBefore,
     /// It is older than the newest file read by more than maxFileAge.
     TooOld,
+    /// It is not known, and as old as files that maxFileAge has made the stream forget.
+    Forgotten,
 }
 
 impl Ignored {
@@ -35,6 +38,11 @@ impl Ignored {
             Ignored::Hidden(_) => "hidden",
             _ => "filtered",
         }
+    }
+
+    /// Whether it is the file's age: a statement can have it read all the same.
+    pub fn is_age(&self) -> bool {
+        matches!(self, Ignored::TooOld | Ignored::Forgotten)
     }
 
     /// The reason for a count of files, without what is the file's own.
@@ -55,6 +63,7 @@ impl fmt::Display for Ignored {
             Ignored::NotAfter => f.write_str("not modified after modifiedAfter"),
             Ignored::NotBefore => f.write_str("not modified before modifiedBefore"),
             Ignored::TooOld => f.write_str("older than the newest file read by more than maxFileAge"),
+            Ignored::Forgotten => f.write_str("as old as files that maxFileAge has forgotten, so it counts as read"),
         }
     }
 }
@@ -131,8 +140,8 @@ impl Times {
         }
     }
 
-    /// Why a file modified then does not count; `newest_ms` is the time of the newest file read.
-    pub fn ignore(&self, modified_ms: i64, newest_ms: Option<i64>) -> Option<Ignored> {
+    /// Why a file that is not known does not count, modified then, where the source has such a past.
+    pub fn ignore(&self, path: &str, modified_ms: i64, ages: &Ages) -> Option<Ignored> {
         let modified_us = modified_ms.saturating_mul(1000);
         if self.after_us.is_some_and(|after| modified_us <= after) {
             return Some(Ignored::NotAfter);
@@ -140,7 +149,13 @@ impl Times {
         if self.before_us.is_some_and(|before| modified_us >= before) {
             return Some(Ignored::NotBefore);
         }
-        self.oldest_ms(newest_ms).is_some_and(|oldest| modified_ms < oldest).then_some(Ignored::TooOld)
+        if ages.is_wanted(path) {
+            return None;
+        }
+        if self.oldest_ms(ages.newest_ms).is_some_and(|oldest| modified_ms < oldest) {
+            return Some(Ignored::TooOld);
+        }
+        ages.is_forgotten(path, modified_ms).then_some(Ignored::Forgotten)
     }
 
     /// Files modified before this are neither read nor remembered.
@@ -172,10 +187,11 @@ mod tests {
     #[test]
     fn times_are_strict_and_age_counts_from_the_newest_file_read() {
         let times = Times { after_us: Some(1_000_000), before_us: Some(5_000_000), age_ms: Some(1000) };
-        let of = |ms| times.ignore(ms, None);
+        let of = |ms| times.ignore("a", ms, &Ages::default());
         assert_eq!((of(1000), of(1001), of(4999)), (Some(Ignored::NotAfter), None, None));
         assert_eq!(of(5000), Some(Ignored::NotBefore));
-        assert_eq!(times.ignore(2999, Some(4000)), Some(Ignored::TooOld));
-        assert_eq!(times.ignore(3000, Some(4000)), None);
+        let ages = Ages::since(4000);
+        assert_eq!(times.ignore("a", 2999, &ages), Some(Ignored::TooOld));
+        assert_eq!(times.ignore("a", 3000, &ages), None);
     }
 }

@@ -12,7 +12,7 @@ use super::root::local_path;
 use super::rules::{Ignored, Times};
 use super::store::{self, Remote, replaced, wait};
 use super::walk::walk;
-use crate::checkpoint::{Archived, FileState, Ledger, LedgerEntry};
+use crate::checkpoint::{Ages, Archived, FileState, Ledger, LedgerEntry};
 use crate::error::Result;
 
 /// Takes a path, size and time where they were needed, and why the file does not count; whether to go on.
@@ -125,9 +125,9 @@ impl Selection {
     }
 
     /// How many files are ignored, by reason; blocks.
-    pub fn ignored(&self, newest_ms: Option<i64>) -> Result<BTreeMap<String, IgnoredFiles>> {
+    pub fn ignored(&self, ages: &Ages) -> Result<BTreeMap<String, IgnoredFiles>> {
         let mut counts = BTreeMap::new();
-        self.each(newest_ms, &mut |path, _, ignored| {
+        self.each(ages, &mut |path, _, ignored| {
             if let Some(ignored) = ignored {
                 let count =
                     counts.entry(ignored.kind()).or_insert_with(|| IgnoredFiles { files: 0, example: path.to_owned() });
@@ -139,15 +139,22 @@ impl Selection {
     }
 
     /// Every file, its size and time where they were needed, and why it does not count.
-    pub(super) fn each(&self, newest_ms: Option<i64>, visit: &mut Visit<'_>) -> Result<()> {
+    pub(super) fn each(&self, ages: &Ages, visit: &mut Visit<'_>) -> Result<()> {
         self.walk(&mut |path, file, ignored| {
-            if ignored.is_some() || self.times == Times::default() {
+            if ignored.is_some() || self.times == Times::default() && !ages.forgets() {
                 return visit(path, file, ignored);
             }
             let file = file.map_or_else(|| self.stat(path), |file| Ok(Some(file)))?;
-            let ignored = file.as_ref().and_then(|file| self.times.ignore(file.modified_ms, newest_ms));
+            let ignored = file.as_ref().and_then(|file| self.times.ignore(path, file.modified_ms, ages));
             visit(path, file, ignored)
         })
+    }
+
+    /// Whether a file that is not known is there and does not count for its age alone. Blocks.
+    pub fn is_too_old(&self, path: &str, ages: &Ages) -> Result<bool> {
+        let file = self.stat(path)?;
+        let ignored = file.and_then(|file| self.times.ignore(path, file.modified_ms, ages));
+        Ok(ignored.is_some_and(|ignored| ignored.is_age()))
     }
 
     /// What is to be said of a file that was found and of which `known` is known, if anything.
@@ -157,7 +164,7 @@ impl Selection {
         file: Option<FileEntry>,
         known: Option<LedgerEntry>,
         ignored: Option<Ignored>,
-        newest_ms: Option<i64>,
+        ages: &Ages,
         reading: &HashSet<String>,
     ) -> Result<Option<FileStatus>> {
         let again = known.as_ref().is_some_and(|known| known.state.comes_again());
@@ -173,7 +180,7 @@ impl Selection {
             return Ok(Some(FileStatus::known(known.clone())));
         }
         let Some(file) = file else { return Ok(known.map(FileStatus::known)) };
-        let ignored = ignored.or_else(|| self.times.ignore(file.modified_ms, newest_ms));
+        let ignored = ignored.or_else(|| self.times.ignore(path, file.modified_ms, ages));
         let (state, reason) = match (&ignored, &known) {
             (Some(ignored), _) => (ignored.word(), ignored.to_string()),
             (None, _) if reading.contains(path) => ("waiting", "the running epoch reads it".to_owned()),
@@ -231,7 +238,7 @@ pub fn statuses(
     reading: &HashSet<String>,
     give: &mut Give<'_>,
 ) -> Result<()> {
-    let newest_ms = ledger.and_then(|ledger| ledger.newest_ms(source));
+    let ages = ledger.map(|ledger| ledger.ages(source)).unwrap_or_default();
     let mut known = Known {
         files: ledger.map(|ledger| boxed(ledger.iter(source))).unwrap_or_else(|| boxed(std::iter::empty())).peekable(),
         remarks: ledger
@@ -249,7 +256,7 @@ pub fn statuses(
                 }
             }
             let entry = known.next_if(|next| next == path)?;
-            if let Some(status) = selection.found(path, file, entry, ignored, newest_ms, reading)? {
+            if let Some(status) = selection.found(path, file, entry, ignored, &ages, reading)? {
                 goes_on = give(status)?;
             }
             Ok(goes_on)

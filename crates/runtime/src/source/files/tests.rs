@@ -16,10 +16,10 @@ use datafusion::catalog::TableProvider;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::{Context, FilesSource, ResolvedFiles, resolve, static_provider};
-use crate::checkpoint::{Checkpoint, EpochCommit, FileState, Intent, LedgerEntry};
+use crate::checkpoint::{Checkpoint, EpochCommit, FileState, Forgetting, Intent, LedgerEntry};
 use crate::error::{Error, Result};
 use crate::metrics::EpochRecord;
-use crate::source::{EpochInput, ReadCounters, Source};
+use crate::source::{Drift, EpochInput, ReadCounters, Source};
 
 fn text(value: &str) -> Text {
     Text { value: value.to_owned(), span: Span::UNKNOWN }
@@ -398,6 +398,65 @@ fn gzip(content: &[u8]) -> Vec<u8> {
     out
 }
 
+/// A run of `input` ends because a file is not what it was; the input as it is now.
+async fn chosen_again(source: &mut FilesSource, input: &EpochInput) -> EpochInput {
+    let (provider, _) = bound(source, input).await;
+    let error = rows(provider, "SELECT sum(a) FROM t").await.unwrap_err().diagnostic();
+    assert_eq!(error.code, "FILE_CHANGED");
+    match source.drift(input).await.unwrap() {
+        Drift::Changed(now) => now,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_is_read_is_what_is_remembered_and_new_content_is_read_once() {
+    let dir = tempfile::tempdir().unwrap();
+    put(dir.path(), "a.json", "{\"a\":1}", 1);
+    put(dir.path(), "b.json", "{\"a\":10}", 1);
+    let checkpoint = Checkpoint::in_memory().unwrap();
+    let spec = json(dir.path(), &[("allowOverwrites", "true")]).await;
+    let mut source = FilesSource::open("0", &spec, checkpoint.ledger(), true).await.unwrap();
+    let Some(chosen) = source.next(true).await.unwrap() else { panic!() };
+    put(dir.path(), "a.json", "{\"a\":200}", 5);
+    let input = chosen_again(&mut source, &chosen).await;
+    assert!(chosen.same_choice(&input) && chosen != input);
+    let (provider, _) = bound(&source, &input).await;
+    assert_eq!(number(provider, "SELECT sum(a) FROM t").await, 210);
+    // A file that goes in a first run is an error still.
+    std::fs::rename(dir.path().join("b.json"), dir.path().join("_b")).unwrap();
+    let (provider, _) = bound(&source, &input).await;
+    assert_eq!(rows(provider, "SELECT sum(a) FROM t").await.unwrap_err().diagnostic().code, "FILE_VANISHED");
+    std::fs::rename(dir.path().join("_b"), dir.path().join("b.json")).unwrap();
+    commit_input(&mut source, &checkpoint, 0, input).await;
+    let path = dir.path().join("a.json").to_str().unwrap().to_owned();
+    let known = checkpoint.ledger().entry("0", &path).unwrap().unwrap();
+    assert_eq!((known.size, known.modified_ms), (9, 1_700_000_005_000));
+    assert!(next(&mut source, true).await.is_empty(), "it was read");
+    put(dir.path(), "a.json", "{\"a\":3}", 6);
+    assert_eq!(next(&mut source, true).await, ["a.json"]);
+}
+
+#[tokio::test]
+async fn state_is_not_made_of_other_content_than_the_table_has() {
+    let dir = tempfile::tempdir().unwrap();
+    put(dir.path(), "a.json", "{\"a\":1}", 1);
+    let checkpoint = Checkpoint::in_memory().unwrap();
+    let spec = json(dir.path(), &[]).await;
+    let mut source = FilesSource::open("0", &spec, checkpoint.ledger(), true).await.unwrap();
+    let Some(input) = source.next(true).await.unwrap() else { panic!() };
+    let EpochInput::Files(files) = &input else { panic!() };
+    files.require_all();
+    put(dir.path(), "a.json", "{\"a\":200}", 5);
+    let (provider, _) = bound(&source, &input).await;
+    let error = rows(provider, "SELECT sum(a) FROM t").await.unwrap_err().diagnostic();
+    assert!(error.code == "FILE_CHANGED" && error.message.contains("not what it was"), "{error}");
+    assert!(matches!(source.drift(&input).await.unwrap(), Drift::None));
+    put(dir.path(), "a.json", "{\"a\":1}", 9);
+    let (provider, _) = bound(&source, &input).await;
+    assert_eq!(number(provider, "SELECT sum(a) FROM t").await, 1, "it was put back");
+}
+
 #[tokio::test]
 async fn a_torn_archive_stops_the_run_and_can_be_replaced_or_removed() {
     let dir = tempfile::tempdir().unwrap();
@@ -415,11 +474,16 @@ async fn a_torn_archive_stops_the_run_and_can_be_replaced_or_removed() {
     assert!(error.message.contains("torn.json.gz"), "{error}");
 
     std::fs::write(dir.path().join("torn.json.gz"), &whole).unwrap();
-    let rerun = FilesSource::open("0", &spec, checkpoint.ledger(), false).await.unwrap();
+    let mut rerun = FilesSource::open("0", &spec, checkpoint.ledger(), false).await.unwrap();
+    let input = chosen_again(&mut rerun, &input).await;
     let (provider, _) = bound(&rerun, &input).await;
     assert_eq!(number(provider, "SELECT sum(a) FROM t").await, 43);
 
     std::fs::remove_file(dir.path().join("torn.json.gz")).unwrap();
+    *super::lock(&source.given) = match &input {
+        EpochInput::Files(files) => files.files.clone(),
+        EpochInput::Table(_) => panic!("a table"),
+    };
     let (provider, _) = bound(&source, &input).await;
     let error = rows(provider, "SELECT sum(a) FROM t").await.unwrap_err().diagnostic();
     assert_eq!(error.code, "FILE_VANISHED");
@@ -644,7 +708,7 @@ async fn statements_about_files_reach_a_source_that_runs() {
     };
     assert!(checkpoint.skip_file(&[skipped]).is_ok());
     assert!(next(&mut source, true).await.is_empty());
-    assert!(matches!(checkpoint.forget_file(&["0".to_owned()], &path("a.json")), Ok(1)));
+    assert!(matches!(checkpoint.forget_file("0", &path("a.json"), false), Ok(Forgetting::Done(None))));
     tokio::time::timeout(Duration::from_secs(20), source.changed()).await.unwrap();
     assert_eq!(next(&mut source, true).await, ["a.json"]);
 }
@@ -676,6 +740,71 @@ async fn files_that_were_read_are_moved_once_and_changed_ones_are_left_alone() {
     assert_eq!(Path::new(&moved_to), to.join("x/a.json"));
     assert!(entry("b.json").reason.unwrap().contains("changed"));
     assert_eq!(checkpoint.ledger().first_to_clean("0").unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_age_that_becomes_greater_reads_nothing_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let day = |days: u64| days * 86_400;
+    for (name, days) in [("a.json", 0), ("b.json", 10), ("c.json", 40)] {
+        put(dir.path(), name, "{}", day(days));
+    }
+    let checkpoint = Checkpoint::in_memory().unwrap();
+    let aged = json(dir.path(), &[("maxFileAge", "14 days")]).await;
+    let mut source = FilesSource::open("0", &aged, checkpoint.ledger(), true).await.unwrap();
+    commit(&mut source, &checkpoint, 0).await;
+    source.tidy().await.unwrap();
+    assert_eq!(checkpoint.ledger().len("0"), 1, "two are forgotten");
+    // One that comes late, and one that comes late and is younger than what was forgotten.
+    put(dir.path(), "late.json", "{}", day(11));
+    put(dir.path(), "young.json", "{}", day(27));
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    for options in [vec![("maxFileAge", "400 days")], vec![]] {
+        let spec = json(dir.path(), &options).await;
+        let mut source = FilesSource::open("0", &spec, checkpoint.ledger(), false).await.unwrap();
+        assert_eq!(next(&mut source, true).await, ["young.json"], "{options:?}");
+        let selection = super::selection(&relation(dir.path(), "json", &options, true), Span::UNKNOWN).unwrap();
+        let mut reasons = Vec::new();
+        super::statuses("0", Some(&checkpoint.ledger()), Some(&selection), &Default::default(), &mut |status| {
+            reasons.push((status.path.rsplit('/').next().unwrap().to_owned(), status.state, status.reason));
+            Ok(true)
+        })
+        .unwrap();
+        let old = "as old as files that maxFileAge has forgotten, so it counts as read";
+        for name in ["a.json", "b.json", "late.json"] {
+            assert!(reasons.contains(&(name.to_owned(), "filtered", old.to_owned())), "{reasons:?}");
+        }
+    }
+    // What a statement wants is read, however old it is.
+    let mut source = FilesSource::open("0", &aged, checkpoint.ledger(), false).await.unwrap();
+    assert!(matches!(checkpoint.forget_file("0", &path("late.json"), true), Ok(Forgetting::Done(None))));
+    assert_eq!(next(&mut source, true).await, ["late.json", "young.json"]);
+    commit(&mut source, &checkpoint, 1).await;
+    source.tidy().await.unwrap();
+    assert!(next(&mut source, true).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_move_that_a_crash_cut_short_leaves_one_copy() {
+    let dir = tempfile::tempdir().unwrap();
+    let (from, to) = (dir.path().join("in"), dir.path().join("done"));
+    put(&from, "a.json", "{}", 0);
+    // The copy was made on the other device, and then the process ended.
+    put(&to, "a.json", "{}", 3);
+    let options = [
+        ("cleanSource", "MOVE"),
+        ("cleanSource.moveDestination", to.to_str().unwrap()),
+        ("cleanSource.retentionDuration", "0 seconds"),
+    ];
+    let checkpoint = Checkpoint::in_memory().unwrap();
+    let spec = json(&from, &options).await;
+    let mut source = FilesSource::open("0", &spec, checkpoint.ledger(), true).await.unwrap();
+    commit(&mut source, &checkpoint, 0).await;
+    source.tidy().await.unwrap();
+    assert_eq!(std::fs::read_dir(&to).unwrap().count(), 1);
+    assert!(!from.join("a.json").exists());
+    let entry = checkpoint.ledger().entry("0", from.join("a.json").to_str().unwrap()).unwrap().unwrap();
+    assert_eq!(entry.archived.unwrap().moved_to.as_deref(), to.join("a.json").to_str());
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ use super::super::rules::{Hidden, Times};
 use super::super::schema_log::{SchemaLog, SchemaVersion};
 use super::super::store::{self, Place};
 use super::super::{FileEntry, root_of};
+use crate::checkpoint::Ages;
 use crate::error::{Error, Result};
 
 /// The directory below which `key=value` directories are columns.
@@ -103,7 +104,7 @@ pub fn files_of(spec: &FilesSpec, place: &Place) -> Result<Vec<FileEntry>> {
         None => entries(&mut lister(spec)?)?,
     };
     let times = Times::of(&spec.options.discovery);
-    files.retain(|file| times.ignore(file.modified_ms, None).is_none());
+    files.retain(|file| times.ignore(&file.path, file.modified_ms, &Ages::default()).is_none());
     Ok(files)
 }
 

@@ -23,7 +23,7 @@ impl ObjectError {
     pub fn of(url: &str, error: &object_store::Error) -> ObjectError {
         match error {
             object_store::Error::NotFound { .. } if !says(&chain(error), "NoSuchBucket") => ObjectError::Missing,
-            object_store::Error::Precondition { .. } => ObjectError::Failed(changed(url)),
+            object_store::Error::Precondition { .. } => ObjectError::Failed(object_changed(url)),
             other => ObjectError::Failed(store_error("read", url, other)),
         }
     }
@@ -115,8 +115,8 @@ pub fn queue_error(doing: &str, url: &str, status: u16, body: &str) -> Error {
     }
 }
 
-/// An object that was replaced while it was being read in parts.
-fn changed(url: &str) -> Error {
+/// An object that was replaced while it was being read.
+pub fn object_changed(url: &str) -> Error {
     environment(
         "OBJECT_CHANGED",
         format!("object `{url}` was replaced while it was being read"),

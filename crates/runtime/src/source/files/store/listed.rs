@@ -39,11 +39,6 @@ pub fn listed_key(id: &str) -> String {
     format!("files/{id}/listed")
 }
 
-/// The key under which a source keeps what messages told it and no epoch has read.
-pub fn inbox_key(id: &str) -> String {
-    format!("files/{id}/inbox")
-}
-
 impl ListingState {
     /// Behind which key the next listing begins; None for a full one.
     pub fn begin_after(&self, options: &StoreOptions, overwrites: bool) -> Option<String> {

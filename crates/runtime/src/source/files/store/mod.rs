@@ -9,6 +9,7 @@ mod archive;
 mod connect;
 mod events;
 mod failure;
+mod former_inbox;
 mod inbox;
 mod listed;
 mod profile;
@@ -35,7 +36,8 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 pub use address::{Address, encoded_url, is_remote};
 pub use archive::Archive;
-pub use listed::{inbox_key, listed_key};
+pub use failure::object_changed;
+pub use former_inbox::forget_place;
 pub use reader::{Input, Inputs};
 pub use source::ObjectsSource;
 

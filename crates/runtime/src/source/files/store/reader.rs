@@ -23,6 +23,7 @@ use super::{Place, Remote};
 use crate::error::Error;
 use crate::source::files::FileEntry;
 use crate::source::files::content::ReadError;
+use crate::source::files::version::Version;
 
 /// Most objects asked for ahead of the one that is read.
 const AHEAD: usize = 16;
@@ -49,7 +50,7 @@ pub enum Inputs {
 /// An open file.
 pub enum Input {
     /// A local one.
-    File(File),
+    File(Arc<File>),
     /// An object.
     Object(ObjectReader),
 }
@@ -85,7 +86,7 @@ impl Inputs {
                 if from > 0 {
                     open.seek(SeekFrom::Start(from)).map_err(failed)?;
                 }
-                Ok(Input::File(open))
+                Ok(Input::File(Arc::new(open)))
             }
             Inputs::Remote(fetches) => fetches.open(file, from).map(Input::Object),
         }
@@ -93,6 +94,14 @@ impl Inputs {
 }
 
 impl Input {
+    /// Which version of the file this is; None where nothing of it is read.
+    pub fn version(&self) -> std::io::Result<Option<Version>> {
+        match self {
+            Input::File(file) => Version::of_file(&file.metadata()?).map(Some),
+            Input::Object(object) => Ok(object.version.clone()),
+        }
+    }
+
     /// Whether there is nothing to read at all.
     pub fn is_empty(&self) -> bool {
         match self {
@@ -105,7 +114,7 @@ impl Input {
 impl Read for Input {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         match self {
-            Input::File(file) => file.read(buffer),
+            Input::File(file) => file.as_ref().read(buffer),
             Input::Object(object) => object.read(buffer),
         }
     }
@@ -126,9 +135,17 @@ struct Wanted {
     size: u64,
 }
 
+/// What comes of an object.
+enum Piece {
+    /// Its version, first.
+    Opened(Version),
+    /// Bytes of it.
+    Bytes(Bytes),
+}
+
 /// One object on its way; dropped, it is given up.
 struct Fetch {
-    pieces: mpsc::Receiver<Result<Bytes, ObjectError>>,
+    pieces: mpsc::Receiver<Result<Piece, ObjectError>>,
     task: JoinHandle<()>,
 }
 
@@ -148,7 +165,7 @@ impl Fetches {
         }
         let fetch = fetch.unwrap_or_else(|| self.begin(&wanted));
         self.begin_ahead();
-        let mut reader = ObjectReader { fetch, current: Bytes::new(), ended: false };
+        let mut reader = ObjectReader { fetch, version: None, current: Bytes::new(), ended: false };
         match reader.advance() {
             Ok(()) => Ok(reader),
             Err(ObjectError::Missing) => Err(ReadError::Missing),
@@ -180,43 +197,72 @@ impl Fetches {
     }
 }
 
-/// Sends an object's bytes, until done or until nobody listens.
+/// Sends an object's version and bytes, until done or until nobody listens.
 async fn fetch(
     remote: &Remote,
     wanted: &Wanted,
-    out: &mpsc::Sender<Result<Bytes, ObjectError>>,
+    out: &mpsc::Sender<Result<Piece, ObjectError>>,
 ) -> Result<(), ObjectError> {
     let url = wanted.path.as_str();
     let key = remote.address.key(url).unwrap_or(url);
     let location = Path::parse(key).map_err(|e| ObjectError::Failed(store_error("read", url, &e.into())))?;
     let failed = |error: object_store::Error| ObjectError::of(url, &error);
     if wanted.from == 0 && wanted.size <= RANGE {
-        let mut stream = remote.store.get(&location).await.map_err(failed)?.into_stream();
+        let object = remote.store.get(&location).await.map_err(failed)?;
+        if out.send(Ok(Piece::Opened(Version::of_object(&object.meta)))).await.is_err() {
+            return Ok(());
+        }
+        let mut stream = object.into_stream();
         while let Some(piece) = stream.next().await {
-            if out.send(Ok(piece.map_err(failed)?)).await.is_err() {
+            if out.send(Ok(Piece::Bytes(piece.map_err(failed)?))).await.is_err() {
                 break;
             }
         }
         return Ok(());
     }
     let (mut at, mut end, mut tag) = (wanted.from, wanted.size, None);
+    let mut opened = false;
     while at < end {
         let options = GetOptions::new().with_range(Some(at..at.saturating_add(RANGE))).with_if_match(tag.take());
-        let result = remote.store.get_opts(&location, options).await.map_err(failed)?;
+        let result = match remote.store.get_opts(&location, options).await {
+            Ok(result) => result,
+            Err(error) if !opened => return ended_before(remote, key, at, out).await.unwrap_or(Err(failed(error))),
+            Err(error) => return Err(failed(error)),
+        };
+        if !std::mem::replace(&mut opened, true)
+            && out.send(Ok(Piece::Opened(Version::of_object(&result.meta)))).await.is_err()
+        {
+            break;
+        }
         end = result.meta.size;
         tag = result.meta.e_tag.clone();
         let piece = result.bytes().await.map_err(failed)?;
         at += piece.len() as u64;
-        if piece.is_empty() || out.send(Ok(piece)).await.is_err() {
+        if piece.is_empty() || out.send(Ok(Piece::Bytes(piece))).await.is_err() {
             break;
         }
     }
     Ok(())
 }
 
+/// Services refuse a range behind the end of an object. Where that is why a request failed, the object has become shorter
+/// since it was found: it has no bytes there. None: it failed for another reason.
+async fn ended_before(
+    remote: &Remote,
+    key: &str,
+    at: u64,
+    out: &mpsc::Sender<Result<Piece, ObjectError>>,
+) -> Option<Result<(), ObjectError>> {
+    let meta = remote.meta(key).await.ok().flatten().filter(|meta| meta.size <= at)?;
+    // Nobody listening is as good as told.
+    let _ = out.send(Ok(Piece::Opened(Version::of_object(&meta)))).await;
+    Some(Ok(()))
+}
+
 /// The bytes of one object.
 pub struct ObjectReader {
     fetch: Fetch,
+    version: Option<Version>,
     current: Bytes,
     ended: bool,
 }
@@ -226,7 +272,8 @@ impl ObjectReader {
     fn advance(&mut self) -> Result<(), ObjectError> {
         while self.current.is_empty() && !self.ended {
             match self.fetch.pieces.blocking_recv() {
-                Some(Ok(piece)) => self.current = piece,
+                Some(Ok(Piece::Opened(version))) => self.version = Some(version),
+                Some(Ok(Piece::Bytes(piece))) => self.current = piece,
                 Some(Err(error)) => return Err(error),
                 None => self.ended = true,
             }

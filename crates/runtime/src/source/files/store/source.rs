@@ -2,12 +2,17 @@
 //!
 //! Without notifications every look is a listing: of everything, or only of the names behind the last one seen
 //! ([`IncrementalListing`](alluvium_planner::store_options::IncrementalListing)). With them, one listing finds what was there before, and from then on the queue tells. What
-//! a message told is kept in the checkpoint before the message is deleted, under `files/<source>/inbox`; that the first
-//! listing was read to its end is kept under `files/<source>/listed`. A start after that does not list.
+//! a message told is kept in the checkpoint's ledger before the message is deleted; that the first listing was read to its
+//! end is kept under `files/<source>/listed`. A start after that does not list. Objects that a statement wants to be read
+//! again are asked about by name.
 //!
 //! Sizes and times are those of the listing or the event; objects are not asked about one by one. Where overwriting is
 //! allowed those that messages tell of are, since an event's time is not the time that a listing gives.
+//!
+//! Of very many waiting objects the oldest are in memory. When those have been read, the others are found again: by a
+//! listing of everything, or, where messages told of all of them, in the ledger.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -17,12 +22,13 @@ use datafusion::catalog::TableProvider;
 use futures::{StreamExt, TryStreamExt};
 
 use super::connect::queue_required;
+use super::former_inbox::take_over_inbox;
 use super::inbox::{Delivery, Inbox};
-use super::listed::{Listed, ListingState, inbox_key, listed_key};
+use super::listed::{Listed, ListingState, listed_key};
 use super::queue::Queue;
 use super::waiting::{FoundBy, Waiting};
 use super::{Archive, POLL, Place, Remote, replaced};
-use crate::checkpoint::{Alteration, Checkpoint};
+use crate::checkpoint::{Alteration, Checkpoint, Told};
 use crate::clock::now_ms;
 use crate::error::{Error, Result};
 use crate::source::files::aging::Aging;
@@ -31,7 +37,8 @@ use crate::source::files::cleaning::Cleaning;
 use crate::source::files::evolve::UnknownFields;
 use crate::source::files::rules::Times;
 use crate::source::files::{
-    FILES_MAX_DEFAULT, FileEntry, FilesInput, blocking, drift, input, lock, provider, unknown_fields,
+    FILES_MAX_DEFAULT, FileEntry, FilesInput, blocking, changed, choose_again, drift, input, lock, provider,
+    unknown_fields,
 };
 use crate::source::{Backlog, Drift, EpochInput, ReadCounters, Source};
 
@@ -50,6 +57,9 @@ const ROUND_TIME: Duration = Duration::from_secs(5);
 /// Objects asked about at a time.
 const LOOKS: usize = 16;
 
+/// So many of what messages told an earlier run are taken up at once.
+const TOLD: usize = 4096;
+
 /// New objects of a bucket, as a stream.
 pub struct ObjectsSource {
     id: String,
@@ -63,8 +73,6 @@ pub struct ObjectsSource {
     overwrites: bool,
     cleaning: Option<Cleaning>,
     aging: Aging,
-    /// Alterations heard of so far.
-    heard: u64,
     listing: ListingState,
     inbox: Option<Inbox>,
     frozen: bool,
@@ -106,7 +114,6 @@ impl ObjectsSource {
             overwrites: files.options.discovery.allow_overwrites,
             cleaning,
             aging: Aging::default(),
-            heard: 0,
             listing: ListingState::default(),
             inbox,
             frozen: false,
@@ -115,8 +122,12 @@ impl ObjectsSource {
             given: Mutex::new(Vec::new()),
         };
         if source.inbox.is_some() {
+            source.checkpoint.ledger().listen(id);
+            take_over_inbox(&source.checkpoint, id).map_err(|e| e.at_least(spec.span))?;
             source.remember_inbox().await?;
         }
+        let wanted = source.checkpoint.ledger().wanted(id);
+        source.look_for(wanted.iter().cloned().collect()).await?;
         if pass_over {
             source.pass_over_existing().await?;
         }
@@ -147,10 +158,17 @@ impl ObjectsSource {
 
     /// Finds out what is new.
     async fn look(&mut self) -> Result<()> {
-        self.aging.tend(self.times, &self.checkpoint.ledger(), &self.id).await?;
+        self.aging.tend(self.times, &self.checkpoint.ledger(), &self.id, &self.below()).await?;
+        if self.waiting.is_cut() {
+            // What is looked for when those at hand have been read finds everything else.
+            return Ok(());
+        }
         if self.inbox.is_some() {
             if self.listing_due()? {
                 self.list(None).await?;
+            }
+            if self.waiting.is_cut() {
+                return Ok(());
             }
             return self.receive(0, self.enough()).await.map(|_| ());
         }
@@ -159,7 +177,7 @@ impl ObjectsSource {
             return Ok(());
         }
         let after = self.listing.begin_after(&self.spec.options.store, self.overwrites);
-        self.list(after).await
+        self.list(after).await.map(|_| ())
     }
 
     /// With notifications: whether a listing is called for beside them.
@@ -176,42 +194,73 @@ impl ObjectsSource {
         Ok(other_queue || every.is_some_and(|every| age >= every))
     }
 
-    /// Lists, page by page; full when `after` is None.
-    async fn list(&mut self, after: Option<String>) -> Result<()> {
+    /// What the URLs of all objects at the place begin with.
+    fn below(&self) -> String {
+        let address = self.remote.address();
+        address.url(&address.base)
+    }
+
+    /// Finds everything again where fewer than `files_max` objects are at hand because not all that wait are kept.
+    async fn look_for_more(&mut self, files_max: u64) -> Result<()> {
+        if !self.waiting.lacks(files_max) {
+            return Ok(());
+        }
+        self.waiting.keep_at_least(files_max);
+        if self.inbox.is_some() && self.listing.owed_ms.is_none() {
+            self.waiting.begin_again();
+            return self.remember_inbox().await;
+        }
+        self.list(None).await.map(|_| ())
+    }
+
+    /// Lists, page by page; full when `after` is None. When the newest object that was found was modified.
+    async fn list(&mut self, after: Option<String>) -> Result<Option<i64>> {
         let (begun, begun_ms, full) = (Instant::now(), now_ms(), after.is_none());
         let remote = self.remote.clone();
         let (_, requests_before) = remote.listed();
         let mut listing = remote.list(after);
-        let mut last = None;
+        let (mut last, mut newest_ms) = (None, None);
+        if full {
+            self.waiting.begin_again();
+        }
         while let Some(page) = listing.next().await.map_err(|e| e.at_least(self.source_schema.span))? {
             last = last.max(page.last);
+            newest_ms = newest_ms.max(page.files.iter().map(|file| file.modified_ms).max());
             self.add(page.files, FoundBy::Listing).await?;
         }
         self.listing.ended(last, full.then(|| (begun, remote.listed().1 - requests_before)));
         if full {
             self.listing.owed_ms = Some(begun_ms);
-            return self.settle();
+            self.settle()?;
         }
+        Ok(newest_ms)
+    }
+
+    /// Adds those that are new; `files` are sorted by path, or few.
+    async fn add(&mut self, files: Vec<FileEntry>, found_by: FoundBy) -> Result<()> {
+        let at_ms = now_ms();
+        let new = self.unread(files, found_by).await?;
+        new.into_iter().for_each(|file| self.waiting.add(file, found_by, at_ms));
         Ok(())
     }
 
-    /// Adds those that are new; `files` are sorted by path, or few. Whether there were any.
-    async fn add(&mut self, mut files: Vec<FileEntry>, found_by: FoundBy) -> Result<bool> {
+    /// Those of `files` that do not wait and are to be read.
+    async fn unread(&self, mut files: Vec<FileEntry>, found_by: FoundBy) -> Result<Vec<FileEntry>> {
         let overwrites = self.overwrites;
         if overwrites && found_by == FoundBy::Message {
-            files = self.as_they_are(files).await?;
+            files = self.as_they_are(&files).await?.into_iter().flatten().collect();
         }
         files.retain(|file| match overwrites {
             true => !self.waiting.contains_as_is(file),
             false => !self.waiting.contains(&file.path),
         });
         if files.is_empty() {
-            return Ok(false);
+            return Ok(files);
         }
         let (ledger, id, times) = (self.checkpoint.ledger(), self.id.clone(), self.times);
-        let new = blocking(move || {
-            let newest_ms = ledger.newest_ms(&id);
-            files.retain(|file| times.ignore(file.modified_ms, newest_ms).is_none());
+        blocking(move || {
+            let ages = ledger.ages(&id);
+            files.retain(|file| times.ignore(&file.path, file.modified_ms, &ages).is_none());
             files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
             files.dedup_by(|a, b| a.path == b.path);
             let paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
@@ -227,47 +276,54 @@ impl ObjectsSource {
             files.retain(|_| !known.next().unwrap_or(false));
             Ok(files)
         })
-        .await?;
-        let (any, at_ms) = (!new.is_empty(), now_ms());
-        new.into_iter().for_each(|file| self.waiting.add(file, found_by, at_ms));
-        Ok(any)
+        .await
     }
 
-    /// Objects with the sizes and times that the store gives them; without those that are gone.
-    async fn as_they_are(&self, files: Vec<FileEntry>) -> Result<Vec<FileEntry>> {
-        let look = |file: FileEntry| {
-            let remote = self.remote.clone();
+    /// Objects with the sizes and times that the store gives them, in order; None for those that are gone.
+    async fn as_they_are(&self, files: &[FileEntry]) -> Result<Vec<Option<FileEntry>>> {
+        let look = |file: &FileEntry| {
+            let (remote, path) = (self.remote.clone(), file.path.clone());
             async move {
-                match remote.address().key(&file.path) {
+                match remote.address().key(&path) {
                     Some(key) => remote.look_at(key).await,
                     None => Ok(None),
                 }
             }
         };
-        let looks: Vec<_> = files.into_iter().map(look).collect();
-        let found: Vec<_> = futures::stream::iter(looks).buffered(LOOKS).try_collect().await?;
-        Ok(found.into_iter().flatten().collect())
+        let looks: Vec<_> = files.iter().map(look).collect();
+        futures::stream::iter(looks).buffered(LOOKS).try_collect().await
     }
 
-    /// Heeds statements about single files. Those to be read again are looked for unless nothing new is to be seen.
+    /// Looks for objects that a statement wants to be read again. Those that are not there are like any other when they
+    /// come.
+    async fn look_for(&mut self, paths: Vec<String>) -> Result<()> {
+        let meant = |path: &String| self.remote.address().key(path).is_some_and(|key| self.remote.takes(key));
+        let paths: Vec<String> = paths.into_iter().filter(meant).collect();
+        if paths.is_empty() {
+            return Ok(());
+        }
+        let asked: Vec<FileEntry> =
+            paths.iter().map(|path| FileEntry { path: path.clone(), size: 0, modified_ms: 0 }).collect();
+        let found = self.as_they_are(&asked).await.map_err(|e| e.at_least(self.source_schema.span))?;
+        let gone = paths.iter().zip(&found).filter(|(_, found)| found.is_none());
+        let gone: Vec<String> = gone.map(|(path, _)| path.clone()).collect();
+        self.add(found.into_iter().flatten().collect(), FoundBy::Listing).await?;
+        let (ledger, id) = (self.checkpoint.ledger(), self.id.clone());
+        blocking(move || ledger.give_up(&id, &gone)).await
+    }
+
+    /// Heeds statements about single files. Those to be read again are looked for unless nothing new is to be seen: then by
+    /// the next start, since the ledger keeps that they are wanted.
     async fn heed_alterations(&mut self) -> Result<()> {
-        let ledger = self.checkpoint.ledger();
-        let heard = ledger.alterations();
-        for alteration in ledger.take_alterations(&self.id) {
+        let mut wanted = Vec::new();
+        for alteration in self.checkpoint.ledger().take_alterations(&self.id) {
             match alteration {
                 Alteration::Skipped(path) => self.waiting.drop_file(&path),
                 Alteration::Forgotten(_) if self.frozen => {}
-                Alteration::Forgotten(path) => {
-                    let key = self.remote.address().key(&path).filter(|key| self.remote.takes(key));
-                    if let Some(key) = key {
-                        let file = self.remote.look_at(key).await?;
-                        self.add(file.into_iter().collect(), FoundBy::Listing).await?;
-                    }
-                }
+                Alteration::Forgotten(path) => wanted.push(path),
             }
         }
-        self.heard = heard;
-        Ok(())
+        self.look_for(wanted).await
     }
 
     /// Takes messages until the queue is empty or enough waits; true when it is empty. What they told is durable before
@@ -283,10 +339,7 @@ impl ObjectsSource {
                     None => emptied = true,
                 }
             }
-            let files = std::mem::take(&mut round.files);
-            if self.add(files, FoundBy::Message).await? {
-                self.keep_inbox().await?;
-            }
+            self.take_told(std::mem::take(&mut round.files)).await?;
             if let Some(inbox) = &mut self.inbox {
                 inbox.done(round).await.map_err(|e| e.at_least(self.source_schema.span))?;
             }
@@ -297,28 +350,46 @@ impl ObjectsSource {
         Ok(false)
     }
 
-    /// Makes what messages told and no epoch has read durable.
-    async fn keep_inbox(&self) -> Result<()> {
-        let (checkpoint, key, files) = (self.checkpoint.clone(), inbox_key(&self.id), self.waiting.of_messages());
-        blocking(move || {
-            let text = serde_json::to_string(&files).map_err(|e| Error::internal(e.to_string()))?;
-            checkpoint.put_meta(&key, &text)
-        })
-        .await
+    /// Makes durable what messages told of objects that are to be read, and adds them.
+    async fn take_told(&mut self, files: Vec<FileEntry>) -> Result<()> {
+        let at_ms = now_ms();
+        let new = self.unread(files, FoundBy::Message).await?;
+        let (ledger, id) = (self.checkpoint.ledger(), self.id.clone());
+        let told: Vec<Told> = new.iter().map(|file| Told { file: file.clone(), at_ms }).collect();
+        if !told.is_empty() {
+            blocking(move || ledger.keep_told(&id, &told)).await?;
+        }
+        new.into_iter().for_each(|file| self.waiting.add(file, FoundBy::Message, at_ms));
+        Ok(())
     }
 
-    /// Takes up what messages told an earlier run, as far as no epoch has read it.
+    /// Takes up what messages told and no epoch has read, some thousands at a time.
     async fn remember_inbox(&mut self) -> Result<()> {
-        let Some(text) = self.checkpoint.meta(&inbox_key(&self.id))? else { return Ok(()) };
-        let files: Vec<FileEntry> = serde_json::from_str(&text).map_err(|e| self.damaged(&e))?;
-        self.add(files, FoundBy::Message).await.map(|_| ())
+        let mut after: Option<String> = None;
+        loop {
+            let (ledger, id, from) = (self.checkpoint.ledger(), self.id.clone(), after.clone());
+            let told = blocking(move || ledger.told(&id, from.as_deref(), TOLD)).await?;
+            let Some(last) = told.last() else { return Ok(()) };
+            after = Some(last.file.path.clone());
+            let files = told.iter().map(|told| told.file.clone()).collect();
+            let new = self.unread(files, FoundBy::Message).await?;
+            let at: HashMap<&str, i64> = told.iter().map(|told| (told.file.path.as_str(), told.at_ms)).collect();
+            let unread: HashSet<&str> = new.iter().map(|file| file.path.as_str()).collect();
+            let read = |path: &&str| !unread.contains(path) && !self.waiting.contains(path);
+            let read: Vec<String> = at.keys().copied().filter(read).map(str::to_owned).collect();
+            for file in &new {
+                let at_ms = at.get(file.path.as_str()).copied().unwrap_or_else(now_ms);
+                self.waiting.add(file.clone(), FoundBy::Message, at_ms);
+            }
+            let (ledger, id) = (self.checkpoint.ledger(), self.id.clone());
+            blocking(move || ledger.drop_told(&id, &read)).await?;
+        }
     }
 
     /// Notes a full listing as done once everything it found is committed.
     fn settle(&mut self) -> Result<()> {
         let (Some(inbox), Some(at_ms)) = (&self.inbox, self.listing.owed_ms) else { return Ok(()) };
-        // A file that was forgotten meanwhile is to be found by a listing.
-        if self.waiting.has_listed() || self.checkpoint.ledger().alterations() != self.heard {
+        if self.waiting.has_listed() || self.waiting.is_cut() {
             return Ok(());
         }
         let listed = Listed { queue: inbox.url().to_owned(), at_ms };
@@ -381,6 +452,7 @@ impl Source for ObjectsSource {
             true => (self.files_max(), self.spec.options.max_bytes_per_trigger),
             false => (u64::MAX, None),
         };
+        self.look_for_more(files_max).await?;
         let (files, discovered_ms) = self.waiting.oldest(files_max, bytes_max);
         let input = FilesInput::new(files).with_discovered(discovered_ms);
         *lock(&self.given) = input.files.clone();
@@ -388,19 +460,18 @@ impl Source for ObjectsSource {
     }
 
     async fn freeze(&mut self) -> Result<()> {
-        if self.inbox.is_some() {
-            if self.listing_due()? {
-                self.list(None).await?;
-            }
-            self.draining = true;
-        } else {
-            self.list(None).await?;
+        self.draining = self.inbox.is_some();
+        if self.inbox.is_none() || self.listing_due()? {
+            // By the store's clock: what comes later is for another run, however often this one has to list.
+            let newest_ms = self.list(None).await?;
+            self.waiting.until(newest_ms);
         }
         self.frozen = true;
         Ok(())
     }
 
     fn unfreeze(&mut self) {
+        self.waiting.until(None);
         self.frozen = false;
     }
 
@@ -409,6 +480,7 @@ impl Source for ObjectsSource {
             return Err(Error::internal(format!("{} was given another source's input", self.source_schema.title)));
         };
         let first_run = !input.files.is_empty() && *lock(&self.given) == input.files;
+        input.begin_run();
         let (place, unknown) = (self.place.clone(), self.unknown.clone());
         provider::bound(&self.source_schema, &self.spec, input, !first_run, counters, place, unknown)
     }
@@ -428,6 +500,7 @@ impl Source for ObjectsSource {
     }
 
     async fn tidy(&mut self) -> Result<()> {
+        self.aging.finish(self.times, &self.checkpoint.ledger(), &self.id, &self.below()).await?;
         self.tend_cleaning(true).await
     }
 
@@ -450,6 +523,11 @@ impl Source for ObjectsSource {
     }
 
     async fn drift(&mut self, input: &EpochInput) -> Result<Drift> {
+        if let Some(files) = changed(input, self.unknown.as_deref()) {
+            let now = self.as_they_are(&files.files).await?.into_iter().zip(&files.files);
+            let now = now.map(|(now, chosen)| now.unwrap_or_else(|| chosen.clone())).collect();
+            return Ok(Drift::Changed(choose_again(&self.given, files, now)));
+        }
         drift(&self.source_schema, &self.spec, &self.place, input, self.unknown.as_deref()).await
     }
 
