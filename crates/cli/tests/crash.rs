@@ -79,6 +79,31 @@ impl Input {
         lines
     }
 
+    /// What the join of each row with the one half a minute later gives when everything is read, as the engine prints it. Of
+    /// these only those with an even amount match; a row without a match comes when the watermark has passed the time of
+    /// the other.
+    fn pairs(&self) -> Vec<String> {
+        let line = |id: u64| {
+            let other = id + 30;
+            match (amount(other) % 2 == 0, other < self.rows(), other + 2 <= self.rows()) {
+                (true, true, _) => Some(format!("{{\"id\":{id},\"other\":{other}}}")),
+                (false, _, true) => Some(format!("{{\"id\":{id},\"other\":null}}")),
+                _ => None,
+            }
+        };
+        let mut lines: Vec<String> = (0..self.rows()).filter_map(line).collect();
+        lines.sort();
+        lines
+    }
+
+    /// Compares the table of the join with the input.
+    #[track_caller]
+    fn check_pairs(&self, engine: &Engine, when: &str) {
+        assert_eq!(engine.lines("SELECT id, other FROM pairs"), self.pairs(), "pairs {when}");
+        let log = Log::read(&engine.table("pairs"));
+        assert_eq!(log.rows, self.pairs().len() as u64, "rows of the files in the log of pairs {when}");
+    }
+
     /// Compares the table of windows with the input.
     #[track_caller]
     fn check_minutes(&self, engine: &Engine, when: &str) {
@@ -145,6 +170,20 @@ fn minutes(engine: &Engine) -> String {
     )
 }
 
+fn pairs(engine: &Engine) -> String {
+    let files = format!(
+        "cloud_files('{}', 'json', map('schema', 'id BIGINT, ts TIMESTAMP, amount BIGINT', \
+         'cloudFiles.maxFilesPerTrigger', '1')) WATERMARK ts DELAY OF INTERVAL 1 SECOND",
+        engine.landing().display()
+    );
+    format!(
+        "CREATE OR REFRESH STREAMING TABLE pairs LOCATION '{}' AS SELECT l.id, r.id AS other FROM {files} AS l \
+         LEFT JOIN {files} AS r ON l.id + 30 = r.id AND r.amount % 2 = 0 \
+         AND r.ts BETWEEN l.ts AND l.ts + INTERVAL 30 SECONDS;\n",
+        engine.table("pairs").display(),
+    )
+}
+
 /// Runs a statement that must be stopped by the fail point.
 #[track_caller]
 fn crash_at(engine: &Engine, sql: &str, point: &str) {
@@ -187,6 +226,24 @@ fn windows_come_out_once_whatever_step_is_the_last() {
             input.land(&engine);
             engine.ask(&minutes);
             input.check_minutes(&engine, &format!("one file after a crash at {point}"));
+        }
+    }
+}
+
+/// Epoch 1 brings the first pairs and the first rows without a match; epoch 4 has no file, only the watermark.
+#[test]
+fn pairs_come_out_once_whatever_step_is_the_last() {
+    for step in STEPS {
+        for epoch in [1, 4] {
+            let (engine, mut input) = (Engine::new(), Input::new(40));
+            (0..4).for_each(|_| input.land(&engine));
+            let (pairs, point) = (pairs(&engine), format!("{step}:{epoch}"));
+            crash_at(&engine, &pairs, &point);
+            engine.ask(&pairs);
+            input.check_pairs(&engine, &format!("after a crash at {point}"));
+            input.land(&engine);
+            engine.ask(&pairs);
+            input.check_pairs(&engine, &format!("one file after a crash at {point}"));
         }
     }
 }
@@ -260,11 +317,12 @@ fn kills_at_random_moments_lose_nothing_and_double_nothing() {
     println!("{kills} kills; to replay: ALLUVIUM_CRASH_SEED={seed} ALLUVIUM_CRASH_KILLS={kills}");
     let mut dice = Dice { seed, thrown: 0 };
     let (engine, mut input) = (Engine::new(), Input::new(200));
-    let script = bronze(&engine, 1) + &gold(&engine, 1) + &minutes(&engine);
+    let script = bronze(&engine, 1) + &gold(&engine, 1) + &minutes(&engine) + &pairs(&engine);
     // Both streams at once, in the background, for every other round.
     let background = "START STREAM bronze TRIGGER PROCESSING TIME '5 milliseconds';\n\
                       START STREAM gold TRIGGER PROCESSING TIME '5 milliseconds';\n\
-                      START STREAM minutes TRIGGER PROCESSING TIME '5 milliseconds';\n";
+                      START STREAM minutes TRIGGER PROCESSING TIME '5 milliseconds';\n\
+                      START STREAM pairs TRIGGER PROCESSING TIME '5 milliseconds';\n";
 
     let (mut killed, mut rounds, mut moved) = (0, 0, 0);
     while killed < kills {
@@ -274,7 +332,7 @@ fn kills_at_random_moments_lose_nothing_and_double_nothing() {
         let before = versions(&engine);
         let moment = Moment::choose(&mut dice, before);
         // Streams can be started in the background once the script has made them.
-        let made = before.1.is_some() && engine.table("minutes").join("_delta_log").exists();
+        let made = before.1.is_some() && engine.table("pairs").join("_delta_log").exists();
         let in_background = dice.below(2) == 1 && made;
         let mut child = engine.start(if in_background { background } else { &script });
         let ended = moment.kill(&engine, &mut child);
@@ -294,6 +352,7 @@ fn kills_at_random_moments_lose_nothing_and_double_nothing() {
     engine.ask(&script);
     input.check(&engine, &format!("after {kills} kills, seed {seed}"));
     input.check_minutes(&engine, &format!("after {kills} kills, seed {seed}"));
+    input.check_pairs(&engine, &format!("after {kills} kills, seed {seed}"));
 
     let undisturbed = Engine::new();
     let mut same = Input::new(200);

@@ -95,7 +95,7 @@ pub(crate) fn deduplicated(plan: LogicalPlan, query: &Query) -> Result<LogicalPl
         };
         let node = match stream {
             true => {
-                let node = StreamDeduplicateNode { operator: 0, input, on, time: None, forget };
+                let node = StreamDeduplicateNode { operator: 0, input, on, time: None, forget, lag_us: 0 };
                 LogicalPlan::Extension(Extension { node: Arc::new(node) })
             }
             false => {

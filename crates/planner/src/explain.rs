@@ -7,21 +7,25 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use alluvium_parser::OutputMode;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, JoinType};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use crate::bind::stream_of;
 use crate::errors::without_stand_ins;
-use crate::node::{StreamAggregateNode, StreamDeduplicateNode, WatermarkNode};
+use crate::node::{StreamAggregateNode, StreamDeduplicateNode, StreamJoinNode, WatermarkNode};
 use crate::options::StartingVersion;
-use crate::plan::{StreamingPlan, WatermarkInfo};
+use crate::plan::{INNER_JOIN, StreamingPlan, WatermarkInfo};
 use crate::relation::{SourceKind, SourceSpec};
-use crate::streaming::sql_text;
+use crate::streaming::{length_us, sql_text};
 
 impl fmt::Display for StreamingPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "Streaming query")?;
         writeln!(f, "  output mode: {} ({})", word(self.mode), meaning(self.mode))?;
-        let complete = self.operators.iter().filter(|operator| operator.kind == "aggregate").count() == 1;
+        let outer = |kind: &str| kind.ends_with(" join") && kind != INNER_JOIN;
+        let complete = self.operators.iter().filter(|operator| operator.kind == "aggregate").count() == 1
+            && !self.operators.iter().any(|operator| outer(operator.kind));
         let legal = match (self.mode, complete) {
             (OutputMode::Append, true) => "APPEND, COMPLETE",
             (OutputMode::Append, false) => "APPEND",
@@ -64,7 +68,7 @@ impl fmt::Display for WatermarkInfo {
 }
 
 /// A length of time in the largest unit that divides it.
-struct Length(Duration);
+pub(crate) struct Length(pub Duration);
 
 impl fmt::Display for Length {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -72,6 +76,9 @@ impl fmt::Display for Length {
         let units = [(86_400_000_000, "day"), (3_600_000_000, "hour"), (60_000_000, "minute"), (1_000_000, "second")];
         let unit = units.into_iter().find(|(unit, _)| micros.is_multiple_of(*unit) && micros > 0);
         let (unit, name) = unit.unwrap_or((1000, "millisecond"));
+        if !micros.is_multiple_of(1000) {
+            return write!(f, "{micros} microseconds");
+        }
         let count = micros / unit;
         write!(f, "{count} {name}{}", if count == 1 { "" } else { "s" })
     }
@@ -153,6 +160,29 @@ fn named(expr: &Expr) -> String {
     }
 }
 
+fn joined(what: &str, kind: JoinType, on: &[(Expr, Expr)], filter: Option<&Expr>) -> String {
+    let mut on: Vec<String> = on.iter().map(|(left, right)| format!("{left} = {right}")).collect();
+    on.extend(filter.map(|filter| with_intervals(filter).to_string()));
+    let on = if on.is_empty() { String::new() } else { format!(" ON {}", on.join(" AND ")) };
+    without_stand_ins(&format!("{what} {kind}{on}"))
+}
+
+/// An expression whose lengths of time read as one writes them.
+fn with_intervals(expr: &Expr) -> Expr {
+    let written = expr.clone().unalias().transform_up(|expr| match &expr {
+        Expr::Literal(value, _) => Ok(match length_us(value) {
+            Some(length_us) => {
+                let sign = if length_us < 0 { "-" } else { "" };
+                let length = Length(Duration::from_micros(length_us.unsigned_abs()));
+                Transformed::yes(Expr::Column(Column::new_unqualified(format!("{sign}INTERVAL {length}"))))
+            }
+            None => Transformed::no(expr),
+        }),
+        _ => Ok(Transformed::no(expr)),
+    });
+    written.map_or_else(|_| expr.clone(), |written| written.data)
+}
+
 fn line(plan: &LogicalPlan) -> String {
     match plan {
         LogicalPlan::Projection(projection) => format!("Project {}", list(&projection.expr)),
@@ -172,13 +202,7 @@ fn line(plan: &LogicalPlan) -> String {
             }
             text
         }
-        LogicalPlan::Join(join) => {
-            let mut on: Vec<String> = join.on.iter().map(|(left, right)| format!("{left} = {right}")).collect();
-            on.extend(join.filter.iter().map(ToString::to_string));
-            let kind = join.join_type.to_string();
-            let on = if on.is_empty() { String::new() } else { format!(" ON {}", on.join(" AND ")) };
-            without_stand_ins(&format!("Join {kind}{on}"))
-        }
+        LogicalPlan::Join(join) => joined("Join", join.join_type, &join.on, join.filter.as_ref()),
         LogicalPlan::Aggregate(aggregate) => {
             format!("Aggregate keys [{}], values [{}]", list(&aggregate.group_expr), list(&aggregate.aggr_expr))
         }
@@ -194,6 +218,10 @@ fn line(plan: &LogicalPlan) -> String {
             }
             if let Some(node) = node.downcast_ref::<StreamDeduplicateNode>() {
                 return format!("Stateful deduplicate {} keys [{}]", node.operator, list(&node.on));
+            }
+            if let Some(node) = node.downcast_ref::<StreamJoinNode>() {
+                let what = format!("Stateful join {}", node.operator);
+                return joined(&what, node.join_type, &node.on, node.filter.as_ref());
             }
             if let Some(node) = node.downcast_ref::<WatermarkNode>() {
                 return format!("Watermark {}", sql_text(&node.column));

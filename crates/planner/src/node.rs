@@ -4,6 +4,7 @@
 //! can split an operator whose state is stored. The runtime gives them their physical form.
 
 mod deduplicate;
+mod join;
 mod watermark;
 
 use std::cmp::Ordering;
@@ -15,6 +16,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
 use alluvium_parser::OutputMode;
 
 pub use deduplicate::{Forget, StreamDeduplicateNode};
+pub use join::{JoinSide, StreamJoinNode};
 pub use watermark::WatermarkNode;
 
 /// `GROUP BY` over a stream: partial state per key is kept across epochs and merged with each epoch's input.
@@ -37,6 +39,8 @@ pub struct StreamAggregateNode {
     /// Position in `group_expr` of a key that the watermark bounds: an event time, or a window of it. A key is final
     /// when the watermark is at or behind it (the window's end).
     pub time: Option<usize>,
+    /// How far rows may stay behind the watermark by that key, in microseconds: an operator below gives them out later.
+    pub lag_us: i64,
 }
 
 impl PartialOrd for StreamAggregateNode {
@@ -89,6 +93,7 @@ impl UserDefinedLogicalNodeCore for StreamAggregateNode {
             schema: self.schema.clone(),
             mode: self.mode,
             time: self.time,
+            lag_us: self.lag_us,
         })
     }
 

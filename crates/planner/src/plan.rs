@@ -44,10 +44,13 @@ pub struct WatermarkInfo {
     pub delay_us: i64,
 }
 
+/// The kind of an inner join of two streams.
+pub const INNER_JOIN: &str = "inner join";
+
 /// A stateful operator, for EXPLAIN and DESCRIBE STREAM.
 #[derive(Debug, Clone)]
 pub struct OperatorInfo {
-    /// `aggregate`, `distinct`, `deduplicate`.
+    /// `aggregate`, `distinct`, `deduplicate`, `inner join`, `left join` and so on.
     pub kind: &'static str,
     /// Its keys as SQL.
     pub keys: Vec<String>,

@@ -1,11 +1,12 @@
 //! From a bound query to a streaming plan, or to the sentence that says why it cannot be one.
 //!
-//! The rules are in `rules.rs`, one function each. Here they are put in order, aggregates over streams become
+//! The rules are in `rules.rs`, one function each. Here they are put in order, aggregates over streams and joins of two become
 //! nodes with state, and the rest is optimized once, for every epoch to come.
 
 mod event_time;
 mod rules;
 mod stateful;
+mod stream_join;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ pub use crate::bind::first_stream;
 pub use crate::functions::clock::with_epoch_timestamp;
 pub(crate) use event_time::is_watermark;
 pub(crate) use stateful::sql_text;
+pub(crate) use stream_join::length_us;
 
 use crate::bind::stream_of;
 use crate::errors::diagnose;
@@ -43,12 +45,17 @@ pub fn plan_stream(
     let places = places(&bound, query, state);
     let refused = |error| diagnose(&error, query);
     let analyzed = state.analyzer().execute_and_check(bound, state.config_options(), |_, _| {}).map_err(refused)?;
+    let analyzed = stream_join::with_conditions_moved(analyzed).map_err(refused)?;
     rules::check(&analyzed, mode, &places, query)?;
     let sources = sources(&analyzed).map_err(refused)?;
     let schema = Arc::new(analyzed.schema().as_arrow().clone());
     let stateful::Stateful { plan, operators, watermarks } = stateful::with_state(analyzed, mode.0).map_err(refused)?;
-    let fingerprint = fingerprint(&plan, &sources).map_err(refused)?;
+    let mut fingerprint = fingerprint(&plan, &sources).map_err(refused)?;
     let plan = state.optimizer().optimize(plan, state, |_, _| {}).map_err(refused)?;
+    for stored in stateful::stored_columns(&plan).map_err(refused)? {
+        fingerprint.push_str("; ");
+        fingerprint.push_str(&stored);
+    }
     Ok(StreamingPlan { plan, sources, mode: mode.0, operators, watermarks, schema, fingerprint })
 }
 

@@ -16,3 +16,11 @@ pub struct EpochWatermark {
     /// What is at or before this is final: the watermark of this epoch.
     pub until_us: Option<i64>,
 }
+
+impl EpochWatermark {
+    /// What an operator goes by whose rows may stay behind the watermark by this many microseconds.
+    pub fn behind(self, lag_us: i64) -> EpochWatermark {
+        let behind = |time: i64| time.saturating_sub(lag_us);
+        EpochWatermark { late_us: self.late_us.map(behind), until_us: self.until_us.map(behind) }
+    }
+}

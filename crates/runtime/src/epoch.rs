@@ -37,7 +37,7 @@ use crate::metrics::EpochRecord;
 use crate::operator::StreamExtensionPlanner;
 use crate::sink::{Sink, Written};
 use crate::source::{EpochInput, ReadCounters, Source};
-use crate::state::{StagedState, StateTable};
+use crate::state::{StagedJoin, StagedState, StateTable};
 use crate::table;
 
 pub use evolution::{Replan, Replanned, widens};
@@ -74,6 +74,7 @@ pub struct Pipeline {
 struct Ran {
     counters: Arc<ReadCounters>,
     staged: Vec<StagedState>,
+    joins: Vec<StagedJoin>,
     written: Written,
     /// Greatest event times of the input, by the watermark's number.
     event_times: BTreeMap<u32, i64>,
@@ -158,7 +159,7 @@ impl Pipeline {
                 }
             }
         }
-        let Ran { counters, staged, written, event_times, late } = self.run_until_it_fits(&mut intent, run).await?;
+        let Ran { counters, staged, joins, written, event_times, late } = self.run_until_it_fits(&mut intent, run).await?;
         let watermarks = self.watermarks.behind(intent.watermark, &event_times);
         let ran = begun.elapsed();
         failpoint::reached("before_commit", epoch);
@@ -199,6 +200,7 @@ impl Pipeline {
             ledger,
             positions,
             state: staged,
+            joins,
         })?;
         failpoint::reached("after_commit", epoch);
         for (id, input) in &intent.inputs {
@@ -236,7 +238,7 @@ impl Pipeline {
     async fn run_once(&mut self, intent: &Intent, run: Run) -> Result<Ran> {
         let epoch = intent.epoch;
         let counters = Arc::new(ReadCounters::default());
-        let mut staged = Vec::new();
+        let (mut staged, mut joins) = (Vec::new(), Vec::new());
         let mut written = Written::default();
         let mut ran_through = None;
         if run != Run::StateOnly {
@@ -245,7 +247,7 @@ impl Pipeline {
             written = self.sink.write(epoch, partitions).await?;
             match (written.existed, run) {
                 (false, _) => {
-                    staged = extension.staged()?;
+                    (staged, joins) = (extension.staged()?, extension.staged_joins()?);
                     ran_through = Some(extension);
                 }
                 // Only now was the epoch begun, so another process has written it, perhaps from other input.
@@ -258,14 +260,14 @@ impl Pipeline {
             if !self.states.is_empty() {
                 let (partitions, extension) = self.execute(intent, &counters).await?;
                 drain(partitions).await?;
-                staged = extension.staged()?;
+                (staged, joins) = (extension.staged()?, extension.staged_joins()?);
                 ran_through = Some(extension);
             }
             // Writes nothing: it tells what the epoch wrote before.
             written = self.sink.write(epoch, Vec::new()).await?;
         }
         let event_times = ran_through.as_ref().map(|run| run.event_times()).unwrap_or_default();
-        Ok(Ran { counters, staged, written, event_times, late: ran_through.map_or(0, |run| run.late()) })
+        Ok(Ran { counters, staged, joins, written, event_times, late: ran_through.map_or(0, |run| run.late()) })
     }
 
     /// Starts the epoch's query: its streams of rows, and where its operators stage their state.

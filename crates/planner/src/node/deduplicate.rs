@@ -19,6 +19,8 @@ pub struct StreamDeduplicateNode {
     pub time: Option<Expr>,
     /// When a key is forgotten.
     pub forget: Forget,
+    /// How far rows may stay behind the watermark by that column, in microseconds.
+    pub lag_us: i64,
 }
 
 /// When a key of a [`StreamDeduplicateNode`] is forgotten.

@@ -1,23 +1,45 @@
 //! Which columns of a plan the watermark bounds.
 //!
 //! A column does that WATERMARK names, a window of one, its end and its last instant; a projection, join, union or
-//! grouping hands it on, any other expression loses it. A later WATERMARK takes the place of an earlier one.
+//! grouping hands it on, any other expression loses it. A later WATERMARK takes the place of an earlier one. A join of two
+//! streams gives rows out later than it read them: behind it a column stays behind the watermark by a lag, or loses event
+//! time where the join holds rows for ever (`stream_join.rs`).
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::Column;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::scalar::ScalarValue;
 
+use super::stream_join::{StreamJoin, is_of_streams, joined_times};
 use crate::functions::time_window::{is_window, is_window_time};
-use crate::node::{StreamAggregateNode, StreamDeduplicateNode, WatermarkNode};
+use crate::node::{StreamAggregateNode, StreamDeduplicateNode, StreamJoinNode, WatermarkNode};
 
-/// What a column tells of event time.
+/// What a column tells of event time. Once the watermark is W, no row comes any more that is at or before W less the lag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum EventTime {
+pub(super) struct EventTime {
+    /// What its values are.
+    pub kind: Kind,
+    /// How far rows may stay behind the watermark, in microseconds.
+    pub lag_us: i64,
+}
+
+/// What the values of a column of event time are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
     /// An instant: rows at or before the watermark are late.
     Instant,
     /// A window: it is over when the watermark reaches its end.
     Window,
+}
+
+impl EventTime {
+    /// An instant that the watermark bounds as it is.
+    const NOW: EventTime = EventTime { kind: Kind::Instant, lag_us: 0 };
+
+    /// What rows tell that tell this or `other`.
+    fn or(self, other: EventTime) -> Option<EventTime> {
+        (self.kind == other.kind).then_some(EventTime { lag_us: self.lag_us.max(other.lag_us), ..self })
+    }
 }
 
 /// For each column of `plan`'s result what it tells of event time.
@@ -29,7 +51,7 @@ pub(super) fn event_times(plan: &LogicalPlan) -> Vec<Option<EventTime>> {
                 let columns = node.input.schema().columns();
                 return columns
                     .iter()
-                    .map(|column| (node.column == Expr::Column(column.clone())).then_some(EventTime::Instant))
+                    .map(|column| (node.column == Expr::Column(column.clone())).then_some(EventTime::NOW))
                     .collect();
             }
             if let Some(node) = node.downcast_ref::<StreamAggregateNode>() {
@@ -37,6 +59,9 @@ pub(super) fn event_times(plan: &LogicalPlan) -> Vec<Option<EventTime>> {
             }
             if let Some(node) = node.downcast_ref::<StreamDeduplicateNode>() {
                 return event_times(&node.input);
+            }
+            if let Some(node) = node.downcast_ref::<StreamJoinNode>() {
+                return joined_times(&node.left, &node.right, &node.sides, node.join_type);
             }
             vec![None; plan.schema().fields().len()]
         }
@@ -65,13 +90,15 @@ pub(super) fn event_times(plan: &LogicalPlan) -> Vec<Option<EventTime>> {
             let Some(mut all) = branches.next() else { return Vec::new() };
             for branch in branches {
                 for (known, other) in all.iter_mut().zip(branch) {
-                    if *known != other {
-                        *known = None;
-                    }
+                    *known = known.zip(other).and_then(|(known, other)| known.or(other));
                 }
             }
             all
         }
+        LogicalPlan::Join(join) if is_of_streams(join) => match StreamJoin::of(join) {
+            Ok(known) => joined_times(&join.left, &join.right, &known.sides, join.join_type),
+            Err(_) => vec![None; plan.schema().fields().len()],
+        },
         LogicalPlan::Join(join) => {
             let (left, right) = (Known::of(&join.left), Known::of(&join.right));
             let columns = plan.schema().columns();
@@ -85,6 +112,11 @@ pub(super) fn event_times(plan: &LogicalPlan) -> Vec<Option<EventTime>> {
 pub(super) fn bounded_key(keys: &[Expr], input: &LogicalPlan) -> Option<usize> {
     let below = Known::of(input);
     keys.iter().position(|key| below.event_time(key).is_some())
+}
+
+/// How far rows may stay behind the watermark by `key`, in microseconds.
+pub(super) fn lag_us(key: &Expr, input: &LogicalPlan) -> i64 {
+    Known::of(input).event_time(key).map_or(0, |time| time.lag_us)
 }
 
 /// The first column of `plan`'s result that the watermark bounds.
@@ -114,13 +146,14 @@ fn grouped(keys: &[Expr], columns: usize, input: &LogicalPlan) -> Vec<Option<Eve
 }
 
 /// Columns below, with what they tell.
-struct Known {
+pub(super) struct Known {
     columns: Vec<Column>,
     times: Vec<Option<EventTime>>,
 }
 
 impl Known {
-    fn of(plan: &LogicalPlan) -> Known {
+    /// The columns of `plan`'s result.
+    pub fn of(plan: &LogicalPlan) -> Known {
         Known { columns: plan.schema().columns(), times: event_times(plan) }
     }
 
@@ -130,7 +163,8 @@ impl Known {
         self.times.get(at).copied()
     }
 
-    fn event_time(&self, expr: &Expr) -> Option<EventTime> {
+    /// What an expression over these columns tells.
+    pub fn event_time(&self, expr: &Expr) -> Option<EventTime> {
         match expr {
             Expr::Alias(alias) => self.event_time(&alias.expr),
             Expr::Column(column) => {
@@ -142,16 +176,17 @@ impl Known {
                 self.column(column).or_else(unqualified).flatten()
             }
             Expr::Cast(cast) if matches!(cast.field.data_type(), DataType::Timestamp(_, _)) => {
-                self.event_time(&cast.expr).filter(|time| *time == EventTime::Instant)
+                self.event_time(&cast.expr).filter(|time| time.kind == Kind::Instant)
             }
             Expr::ScalarFunction(call) => {
                 let time = self.event_time(call.args.first()?)?;
                 if is_window(expr) {
-                    return Some(EventTime::Window);
+                    return Some(EventTime { kind: Kind::Window, ..time });
                 }
                 let end = call.func.name() == "get_field"
                     && matches!(call.args.get(1), Some(Expr::Literal(ScalarValue::Utf8(Some(name)), _)) if name == "end");
-                ((is_window_time(expr) || end) && time == EventTime::Window).then_some(EventTime::Instant)
+                let instant = (is_window_time(expr) || end) && time.kind == Kind::Window;
+                instant.then_some(EventTime { kind: Kind::Instant, ..time })
             }
             _ => None,
         }

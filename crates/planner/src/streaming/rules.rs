@@ -11,6 +11,7 @@ use datafusion::logical_expr::{Distinct, Expr, Join, LogicalPlan};
 use sqlparser::ast::SetOperator;
 
 use super::event_time::{bounded_column, bounded_key, has_watermark};
+use super::stream_join::{StreamJoin, waiting_sides};
 use crate::bind::{first_stream, stream_of};
 use crate::node::{Forget, StreamDeduplicateNode};
 use crate::places::{Clause, Places};
@@ -379,7 +380,13 @@ impl Check<'_> {
             (Flow::Static, Flow::Static) => Ok(Flow::Static),
             (Flow::Result, Flow::Static) => Ok(Flow::Result),
             (Flow::Static, Flow::Result) => Ok(Flow::Result),
-            (Flow::Stream | Flow::Result, Flow::Stream | Flow::Result) => Err(self.stream_stream_join()),
+            (Flow::Stream, Flow::Stream) => self.stream_stream_join(join),
+            (Flow::Stream | Flow::Result, Flow::Stream | Flow::Result) => Err(self
+                .of_two_streams(
+                    "STREAM_STREAM_JOIN",
+                    "the result of an aggregate in OUTPUT MODE COMPLETE is replaced each epoch, and a join of two streams keeps what it has read",
+                )
+                .help("write the aggregate to a streaming table and join the table without STREAM: its current rows are read each epoch")),
             (Flow::Stream, Flow::Static) => match join.join_type {
                 JoinType::Inner | JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => {
                     Ok(Flow::Stream)
@@ -399,9 +406,92 @@ impl Check<'_> {
         }
     }
 
-    fn stream_stream_join(&self) -> Diagnostic {
+    /// Rows of two streams are matched by keys; those that wait for a match must be done with waiting at some time.
+    fn stream_stream_join(&self, join: &Join) -> Result<Flow, Diagnostic> {
+        let word = join_word(join.join_type);
+        match (self.mode, join.join_type) {
+            (OutputMode::Append, _) | (OutputMode::Complete, JoinType::Inner) => {}
+            (OutputMode::Update, _) => {
+                return Err(self
+                    .of_two_streams(
+                        "STREAM_STREAM_JOIN",
+                        "a join of two streams gives each row once, and OUTPUT MODE UPDATE replaces rows",
+                    )
+                    .help("leave the mode out (APPEND)"));
+            }
+            (OutputMode::Complete, _) => {
+                return Err(self
+                    .of_two_streams(
+                        "STREAM_STREAM_JOIN",
+                        &format!(
+                            "{word} JOIN of two streams gives rows as the watermark passes, and OUTPUT MODE COMPLETE leaves none out as late"
+                        ),
+                    )
+                    .help("leave the mode out (APPEND), and group by a window that the watermark closes")
+                    .help("or write the join to a streaming table and aggregate that"));
+            }
+        }
+        let failed = |error| crate::errors::diagnose(&error, self.query);
+        let known = StreamJoin::of(join).map_err(failed)?;
+        if known.on.is_empty() {
+            return Err(self
+                .of_two_streams(
+                    "STREAM_STREAM_JOIN_KEYS",
+                    "rows of two streams find each other by a key, and no condition says that a value of one equals a value of the other",
+                )
+                .help("add a condition such as l.id = r.id to ON"));
+        }
+        for side in waiting_sides(join.join_type) {
+            // Both need one: the other side is what a row waits for, and its own says which rows of it come too late.
+            let without_watermark = [1 - *side, *side].into_iter().find(|at| known.sides[*at].late.is_none());
+            match (without_watermark, known.unbounded(*side)) {
+                (None, None) => {}
+                (without_watermark, _) => return Err(self.never_done(join, &known, *side, without_watermark)),
+            }
+        }
+        Ok(Flow::Stream)
+    }
+
+    /// An outer, semi or anti join whose rows of `side` would wait for ever.
+    fn never_done(&self, join: &Join, known: &StreamJoin, side: usize, without_watermark: Option<usize>) -> Diagnostic {
+        let word = join_word(join.join_type);
+        let sides = ["left", "right"];
+        let waits = match join.join_type {
+            JoinType::LeftSemi | JoinType::RightSemi => "keeps a row until it matches or can match no more",
+            JoinType::LeftAnti | JoinType::RightAnti => "gives a row when it can match no more",
+            _ => "gives a row without a match when none can come any more",
+        };
+        if let Some(at) = without_watermark {
+            return self
+                .of_two_streams(
+                    "STREAM_STREAM_JOIN_BOUND",
+                    &format!("{word} JOIN of two streams {waits}, and its {} side has no watermark", sides[at]),
+                )
+                .help(format!(
+                    "write WATERMARK ts DELAY OF INTERVAL 10 MINUTES behind the stream on the {} side",
+                    sides[at]
+                ))
+                .help("and bound the times of both sides in ON: r.ts BETWEEN l.ts - INTERVAL 1 HOUR AND l.ts + INTERVAL 1 HOUR");
+        }
+        let name = |side: usize| match &known.sides[side].late {
+            Some(time) => crate::errors::without_stand_ins(&time.to_string()),
+            None => "ts".to_string(),
+        };
+        let (this, other) = (name(side), name(1 - side));
+        self.of_two_streams(
+            "STREAM_STREAM_JOIN_BOUND",
+            &format!(
+                "{word} JOIN of two streams {waits}, and no condition says how much later than {this} a matching {other} may be"
+            ),
+        )
+        .help(format!("add to ON: {other} <= {this} + INTERVAL 1 HOUR, with a length of days or less"))
+        .help("or make event times, or windows of them, equal on both sides")
+    }
+
+    /// A refusal at the first join of two streams.
+    fn of_two_streams(&self, code: &'static str, message: &str) -> Diagnostic {
         let place = self.places.joins.iter().find(|join| join.sides.iter().all(Option::is_some));
-        let refusal = Diagnostic::new("STREAM_STREAM_JOIN", "a join of two streams is not carried out yet");
+        let refusal = Diagnostic::new(code, message.to_string());
         match place {
             Some(place) => {
                 let names: Vec<String> = place.sides.iter().flatten().map(|name| format!("`{name}`")).collect();
@@ -409,7 +499,6 @@ impl Check<'_> {
             }
             None => refusal.at(self.somewhere()),
         }
-        .help("write one of them to a streaming table and join the table without STREAM: its current rows are read each epoch")
     }
 
     fn join_side(&self, join_type: JoinType, side: &str) -> Diagnostic {

@@ -9,15 +9,16 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, Result};
 use datafusion::logical_expr::{
-    Aggregate, Distinct, Expr, ExprSchemable, Extension, LogicalPlan, UserDefinedLogicalNode,
+    Aggregate, Distinct, Expr, ExprSchemable, Extension, Join, LogicalPlan, UserDefinedLogicalNode,
 };
 
-use super::event_time::{bounded_column, bounded_key};
+use super::event_time::{bounded_column, bounded_key, lag_us};
+use super::stream_join::{self, StreamJoin, is_of_streams};
 use crate::bind::first_stream;
 use crate::ddl::sql_type;
 use crate::errors::without_stand_ins;
 use crate::functions::arithmetic::plain_arithmetic;
-use crate::node::{Forget, StreamAggregateNode, StreamDeduplicateNode, WatermarkNode};
+use crate::node::{Forget, StreamAggregateNode, StreamDeduplicateNode, StreamJoinNode, WatermarkNode};
 use crate::plan::{OperatorInfo, WatermarkInfo};
 use crate::windows::WINDOW_COLUMN;
 
@@ -46,13 +47,14 @@ pub(super) struct Stateful {
     pub watermarks: Vec<WatermarkInfo>,
 }
 
-/// Puts stateful nodes in the place of aggregates over streams, and numbers them and the watermarks.
+/// Puts stateful nodes in the place of aggregates over streams and joins of two, and numbers them and the watermarks.
 pub(super) fn with_state(plan: LogicalPlan, mode: OutputMode) -> Result<Stateful> {
     let (mut operators, mut watermarks) = (Vec::new(), Vec::new());
     let plan = plan.transform_up(|node| match node {
         LogicalPlan::Aggregate(aggregate) if first_stream(&aggregate.input).is_some() => {
             let Aggregate { input, group_expr, aggr_expr, schema, .. } = aggregate;
             let time = bounded_key(&group_expr, &input);
+            let lag_us = time.map_or(0, |key| lag_us(&group_expr[key], &input));
             let node = StreamAggregateNode {
                 operator: operators.len() as u32,
                 input: Arc::unwrap_or_clone(input),
@@ -61,6 +63,7 @@ pub(super) fn with_state(plan: LogicalPlan, mode: OutputMode) -> Result<Stateful
                 schema,
                 mode,
                 time,
+                lag_us,
             };
             operators.push(info(&node));
             Ok(Transformed::yes(extension(node)))
@@ -81,6 +84,21 @@ pub(super) fn with_state(plan: LogicalPlan, mode: OutputMode) -> Result<Stateful
                 }
             };
             Ok(Transformed::yes(node))
+        }
+        LogicalPlan::Join(join) if is_of_streams(&join) => {
+            let StreamJoin { on, filter, mut sides } = StreamJoin::of(&join)?;
+            if mode != OutputMode::Append {
+                // The aggregate above has all rows in its result, late ones too, so no row is ever left out or forgotten.
+                for side in &mut sides {
+                    (side.hold_us, side.late) = (None, None);
+                }
+            }
+            let Join { left, right, join_type, schema, .. } = join;
+            let (left, right) = (Arc::unwrap_or_clone(left), Arc::unwrap_or_clone(right));
+            let operator = operators.len() as u32;
+            let node = StreamJoinNode { operator, left, right, join_type, on, filter, sides, schema };
+            operators.push(stream_join::info(&node, mode));
+            Ok(Transformed::yes(extension(node)))
         }
         LogicalPlan::Extension(ref known) => {
             if let Some(node) = known.node.as_any().downcast_ref::<WatermarkNode>() {
@@ -119,15 +137,17 @@ fn deduplicate(operator: u32, input: LogicalPlan, on: Vec<Expr>, within: Option<
         Forget::Passed(key) => on.get(key).cloned(),
         _ => bounded_column(&input).map(Expr::Column),
     };
-    StreamDeduplicateNode { operator, input, on, time, forget }
+    let lag_us = time.as_ref().map_or(0, |time| lag_us(time, &input));
+    StreamDeduplicateNode { operator, input, on, time, forget, lag_us }
 }
 
 /// Different rows, as groups without aggregates.
 fn distinct(operator: u32, input: LogicalPlan, mode: OutputMode) -> Result<StreamAggregateNode> {
     let group_expr: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
     let time = bounded_key(&group_expr, &input);
+    let lag_us = time.map_or(0, |key| lag_us(&group_expr[key], &input));
     let schema = input.schema().clone();
-    Ok(StreamAggregateNode { operator, input, group_expr, aggr_expr: Vec::new(), schema, mode, time })
+    Ok(StreamAggregateNode { operator, input, group_expr, aggr_expr: Vec::new(), schema, mode, time, lag_us })
 }
 
 /// Fingerprints of the stateful nodes, by operator number.
@@ -142,6 +162,24 @@ pub(super) fn fingerprints(plan: &LogicalPlan) -> Result<Vec<String>> {
             if let Some(node) = node.downcast_ref::<StreamDeduplicateNode>() {
                 found.push((node.operator, fingerprint_of_deduplicate(node)));
             }
+            if let Some(node) = node.downcast_ref::<StreamJoinNode>() {
+                found.push((node.operator, stream_join::fingerprint(node)));
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    found.sort();
+    Ok(found.into_iter().map(|(_, text)| text).collect())
+}
+
+/// What the joins of an optimized plan store of a row, by operator number: columns that nothing needs are not kept.
+pub(super) fn stored_columns(plan: &LogicalPlan) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    plan.apply(|node| {
+        if let LogicalPlan::Extension(extension) = node
+            && let Some(node) = extension.node.as_any().downcast_ref::<StreamJoinNode>()
+        {
+            found.push((node.operator, stream_join::stored_columns(node)));
         }
         Ok(TreeNodeRecursion::Continue)
     })?;

@@ -127,8 +127,17 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("SELECT * FROM b LEFT ANTI JOIN STREAM s ON k = bk", "STREAMING_JOIN_SIDE", E_MODE),
     ("SELECT * FROM b LEFT SEMI JOIN STREAM s ON k = bk", "STREAMING_JOIN_SIDE", E_MODE),
     ("SELECT * FROM STREAM s CROSS JOIN b", "ok", E_MODE),
-    ("SELECT * FROM STREAM s JOIN STREAM s2 ON id = id2", "STREAM_STREAM_JOIN", E_MODE),
-    ("SELECT * FROM STREAM s CROSS JOIN STREAM s2", "STREAM_STREAM_JOIN", E_MODE),
+    ("SELECT * FROM STREAM s JOIN STREAM s2 ON id = id2", "ok", E_MODE),
+    ("SELECT * FROM STREAM s, STREAM s2 WHERE id = id2 AND v > 1", "ok", E_MODE),
+    ("SELECT * FROM STREAM s CROSS JOIN STREAM s2", "STREAM_STREAM_JOIN_KEYS", E_MODE),
+    ("SELECT * FROM STREAM s JOIN STREAM s2 ON id < id2", "STREAM_STREAM_JOIN_KEYS", E_MODE),
+    ("SELECT k, count(*) FROM STREAM s JOIN STREAM s2 ON id = id2 GROUP BY k", E_APPEND, "ok"),
+    ("SELECT k, count(*) FROM STREAM s LEFT JOIN STREAM s2 ON id = id2 GROUP BY k", E_APPEND, "STREAM_STREAM_JOIN"),
+    (
+        "SELECT * FROM (SELECT k, count(*) FROM STREAM s GROUP BY k) a JOIN STREAM s2 ON k = k2",
+        E_APPEND,
+        "STREAM_STREAM_JOIN",
+    ),
     ("SELECT k FROM STREAM s UNION ALL SELECT k2 FROM STREAM s2", "ok", E_MODE),
     ("SELECT k FROM STREAM s UNION ALL SELECT bk FROM b", "STREAMING_UNION", E_MODE),
     ("SELECT k FROM STREAM s EXCEPT SELECT bk FROM b", "STREAMING_SET_OPERATION", "STREAMING_SET_OPERATION"),
@@ -155,11 +164,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("SELECT k, count(*) FROM STREAM s GROUP BY k HAVING count(*) > 1", E_APPEND, "ok"),
     ("SELECT k, count(*) c FROM STREAM s GROUP BY k LIMIT 2", E_APPEND, "ok"),
     ("SELECT k, count(*) c FROM STREAM s GROUP BY k ORDER BY c DESC LIMIT 2 OFFSET 1", E_APPEND, "ok"),
-    (
-        "WITH a AS (SELECT * FROM STREAM s) SELECT a.id, x.id AS other FROM a JOIN a x ON a.id = x.id",
-        "STREAM_STREAM_JOIN",
-        E_MODE,
-    ),
+    ("WITH a AS (SELECT * FROM STREAM s) SELECT a.id, x.id AS other FROM a JOIN a x ON a.id = x.id", "ok", E_MODE),
     ("SELECT k, sum(v) * 2 AS twice, count_if(v > 1) FROM STREAM s GROUP BY k", E_APPEND, "ok"),
     ("SELECT k, count(*) FROM STREAM s JOIN b ON k = bk WHERE bv > 1 GROUP BY k", E_APPEND, "ok"),
     ("SELECT a.k, b.bv FROM (SELECT k, count(*) c FROM STREAM s GROUP BY k) a JOIN b ON a.k = b.bk", E_APPEND, "ok"),
@@ -341,4 +346,126 @@ Plan, each epoch
     assert!(text.contains("Stream STREAM s [k, v]"), "{text}");
     assert!(text.contains("Static b [bk], read anew each epoch"), "{text}");
     assert!(!text.contains("__relation_"), "{text}");
+}
+
+/// Two streams with watermarks of a minute.
+const TWO: [&str; 2] = [
+    "STREAM s WATERMARK ts DELAY OF INTERVAL 1 MINUTE AS l",
+    "STREAM s2 WATERMARK ts2 DELAY OF INTERVAL 1 MINUTE AS r",
+];
+
+/// A join of the two with these conditions, what its rows are kept for as EXPLAIN tells it, or the code of the refusal.
+fn joined(kind: &str, on: &str, [left, right]: [&str; 2]) -> Result<String, (&'static str, String)> {
+    let columns = if kind.contains("SEMI") || kind.contains("ANTI") { "l.id" } else { "l.id, r.id2" };
+    let sql = format!("SELECT {columns} FROM {left} {kind} JOIN {right} ON {on}");
+    let plan = plan(&sql, OutputMode::Append).map_err(|refusal| (refusal.code, refusal.message.clone()))?;
+    Ok(plan.operators[0].bounded_by.clone())
+}
+
+#[test]
+fn what_bounds_a_join_of_streams() {
+    let past = |left: &str, right: &str| {
+        Ok(format!("left side: the watermark: {left} is past; right side: the watermark: {right} is past"))
+    };
+    let inner = |on: &str| joined("INNER", &format!("l.id = r.id2 AND {on}"), TWO);
+    let hour = past("l.ts + 1 hour", "r.ts2 + 2 hours");
+    assert_eq!(inner("r.ts2 <= l.ts + INTERVAL 1 HOUR AND r.ts2 >= l.ts - INTERVAL 2 HOURS"), hour);
+    assert_eq!(inner("l.ts + INTERVAL 60 MINUTES >= r.ts2 AND l.ts <= r.ts2 + INTERVAL 2 HOURS"), hour);
+    assert_eq!(inner("r.ts2 BETWEEN l.ts - INTERVAL 2 HOURS AND l.ts + INTERVAL 1 HOUR"), hour);
+    assert_eq!(inner("l.ts BETWEEN r.ts2 - INTERVAL 1 HOUR AND r.ts2 + INTERVAL 2 HOURS"), hour);
+    assert_eq!(inner("r.ts2 < l.ts + INTERVAL 1 HOUR AND l.ts < r.ts2 + INTERVAL 2 HOURS"), hour);
+    assert_eq!(inner("r.ts2 - INTERVAL 1 HOUR <= l.ts AND l.ts - INTERVAL 2 HOURS <= r.ts2"), hour);
+    assert_eq!(
+        inner(
+            "r.ts2 <= l.ts + INTERVAL 1 HOUR AND r.ts2 <= l.ts + INTERVAL 1 DAY AND r.ts2 >= l.ts - INTERVAL 2 HOURS"
+        ),
+        hour
+    );
+    assert_eq!(inner("l.ts = r.ts2"), past("l.ts", "r.ts2"));
+    assert_eq!(inner("r.ts2 BETWEEN l.ts AND l.ts + INTERVAL 1 DAY"), past("l.ts + 1 day", "r.ts2"));
+    assert_eq!(
+        inner("r.ts2 BETWEEN l.ts - INTERVAL 2 HOURS AND l.ts - INTERVAL 1 HOUR"),
+        past("l.ts - 1 hour", "r.ts2 + 2 hours")
+    );
+    let windows = inner("window(l.ts, '5 minutes') = window(r.ts2, '5 minutes')").unwrap();
+    assert!(windows.starts_with("left side: the watermark: window(l.ts"), "{windows}");
+    let where_bounds = "SELECT l.id FROM STREAM s WATERMARK ts DELAY OF INTERVAL 1 MINUTE AS l, \
+        STREAM s2 WATERMARK ts2 DELAY OF INTERVAL 1 MINUTE AS r \
+        WHERE l.id = r.id2 AND r.ts2 BETWEEN l.ts - INTERVAL 2 HOURS AND l.ts + INTERVAL 1 HOUR AND v2 > 1";
+    assert_eq!(plan(where_bounds, OutputMode::Append).unwrap().operators[0].bounded_by, hour.unwrap());
+
+    let left_only = "left side: the watermark: l.ts + 1 hour is past; right side: nothing: no condition says until when a row of the left side matches";
+    assert_eq!(inner("r.ts2 <= l.ts + INTERVAL 1 HOUR"), Ok(left_only.to_string()));
+    let nothing = "left side: nothing: no condition says until when a row of the right side matches; \
+        right side: nothing: no condition says until when a row of the left side matches";
+    assert_eq!(inner("l.v = r.v2"), Ok(nothing.to_string()));
+    assert_eq!(inner("r.ts2 <= l.ts + INTERVAL 1 MONTH AND r.ts2 >= l.ts - INTERVAL 1 YEAR"), Ok(nothing.to_string()));
+    assert_eq!(inner("r.ts2 NOT BETWEEN l.ts AND l.ts + INTERVAL 1 DAY"), Ok(nothing.to_string()));
+    let one_watermark = joined("INNER", "l.id = r.id2 AND l.ts = r.ts2", ["STREAM s AS l", TWO[1]]);
+    assert_eq!(
+        one_watermark,
+        Ok("left side: the watermark: l.ts is past; right side: nothing: the left side has no WATERMARK".to_string())
+    );
+}
+
+#[test]
+fn joins_that_wait_need_watermarks_and_bounds() {
+    let both = "l.id = r.id2 AND r.ts2 BETWEEN l.ts - INTERVAL 2 HOURS AND l.ts + INTERVAL 1 HOUR";
+    let code = |kind: &str, on: &str, sides| joined(kind, on, sides).map_err(|(code, _)| code).err();
+    for kind in ["LEFT", "RIGHT", "FULL", "LEFT SEMI", "LEFT ANTI"] {
+        assert_eq!(code(kind, both, TWO), None, "{kind}");
+        assert_eq!(code(kind, "l.id = r.id2 AND l.ts = r.ts2", TWO), None, "{kind}");
+        let bound = Some("STREAM_STREAM_JOIN_BOUND");
+        assert_eq!(code(kind, "l.id = r.id2", TWO), bound, "{kind}");
+        assert_eq!(code(kind, both, ["STREAM s AS l", TWO[1]]), bound, "{kind}");
+        assert_eq!(code(kind, both, [TWO[0], "STREAM s2 AS r"]), bound, "{kind}");
+        assert_eq!(code(kind, "l.ts = r.ts2 + INTERVAL 1 HOUR", TWO), None, "an equality of times is a key: {kind}");
+    }
+    let upper = "l.id = r.id2 AND r.ts2 <= l.ts + INTERVAL 1 HOUR";
+    assert_eq!(code("LEFT", upper, TWO), None, "rows of the right side are kept for ever");
+    for kind in ["RIGHT", "FULL"] {
+        let (_, message) = joined(kind, upper, TWO).unwrap_err();
+        assert!(message.contains("how much later than r.ts2 a matching l.ts may be"), "{message}");
+    }
+    let (_, message) = joined("LEFT", both, [TWO[0], "STREAM s2 AS r"]).unwrap_err();
+    assert!(message.contains("its right side has no watermark"), "{message}");
+}
+
+/// What a join gives out stays behind the watermark by as long as it may hold a row.
+#[test]
+fn event_time_behind_a_join_of_streams() {
+    let windows = |by: &str, on: &str| {
+        let [left, right] = TWO;
+        let sql = format!(
+            "SELECT window.end, count(*) FROM {left} JOIN {right} ON l.id = r.id2 AND {on} GROUP BY window({by}, '1 hour')"
+        );
+        match plan(&sql, OutputMode::Append) {
+            Ok(plan) => {
+                let mut lag_us = None;
+                plan.plan
+                    .apply_with_subqueries(|node| {
+                        if let LogicalPlan::Extension(extension) = node
+                            && let Some(node) =
+                                extension.node.as_any().downcast_ref::<crate::node::StreamAggregateNode>()
+                        {
+                            lag_us = node.time.map(|_| node.lag_us);
+                        }
+                        Ok(TreeNodeRecursion::Continue)
+                    })
+                    .unwrap();
+                lag_us.map(|lag_us| lag_us / 60_000_000).ok_or("no time")
+            }
+            Err(refusal) => Err(refusal.code),
+        }
+    };
+    let both = "r.ts2 BETWEEN l.ts - INTERVAL 2 HOURS AND l.ts + INTERVAL 1 HOUR";
+    assert_eq!(windows("l.ts", both), Ok(60));
+    assert_eq!(windows("r.ts2", both), Ok(120));
+    assert_eq!(windows("l.ts", "l.ts = r.ts2"), Ok(0));
+    assert_eq!(windows("r.ts2", "r.ts2 >= l.ts + INTERVAL 1 HOUR AND r.ts2 <= l.ts + INTERVAL 2 HOURS"), Ok(0));
+    assert_eq!(windows("l.ts", "window(l.ts, '5 minutes') = window(r.ts2, '5 minutes')"), Ok(5));
+    assert_eq!(windows("l.ts", "r.ts2 <= l.ts + INTERVAL 1 HOUR"), Ok(60));
+    // Rows of the right side are kept for ever here: one of any age may come out.
+    assert_eq!(windows("r.ts2", "r.ts2 <= l.ts + INTERVAL 1 HOUR"), Err(E_APPEND));
+    assert_eq!(windows("l.ts", "l.v = r.v2"), Err(E_APPEND));
 }

@@ -29,7 +29,9 @@ use crate::clock::EpochWatermark;
 use crate::error::{Error, Result};
 use crate::metrics::EpochRecord;
 use crate::source::EpochInput;
-use crate::state::{Batch, Column, MemoryStore, RocksStore, StagedState, StateSize, StateStore, StateTable};
+use crate::state::{
+    Batch, Column, JoinTable, MemoryStore, RocksStore, StagedJoin, StagedState, StateSize, StateStore, StateTable,
+};
 
 /// A checkpoint that is looked at while it is held is opened again so often at most,
 const READ_TRIES: u32 = 20;
@@ -68,6 +70,8 @@ pub struct EpochCommit {
     pub positions: Vec<(String, serde_json::Value)>,
     /// What its operators staged.
     pub state: Vec<StagedState>,
+    /// What its joins of streams staged.
+    pub joins: Vec<StagedJoin>,
 }
 
 /// An open checkpoint. Clones share it; it closes, and its lock is released, with the last clone and the last
@@ -224,6 +228,12 @@ impl Checkpoint {
         for staged in &commit.state {
             receipts.push(staged.write_into(&mut batch)?);
         }
+        for staged in commit.joins {
+            if staged.epoch() != epoch {
+                return Err(Error::internal(format!("epoch {epoch} commits a join of epoch {}", staged.epoch())));
+            }
+            batch.append(staged.into_writes());
+        }
         let changing = self.shared.ledger.changing();
         let counted = self.shared.ledger.write_into(&commit.ledger, &mut batch)?;
         for (source, position) in &commit.positions {
@@ -357,11 +367,16 @@ impl Checkpoint {
     pub fn state_sizes(&self) -> Result<Vec<StateSize>> {
         let opened = self.inner().tables.clone();
         let operators = StateTable::stored_operators(self.shared.store.as_ref())?;
-        let size = |operator: u32| match opened.get(&operator) {
-            Some(table) => table.size(),
-            None => StateTable::stored_size(self.shared.store.as_ref(), operator),
-        };
-        operators.into_iter().map(size).collect()
+        let store = self.shared.store.as_ref();
+        let mut sizes = Vec::new();
+        for (operator, is_join) in operators {
+            match opened.get(&operator) {
+                _ if is_join => sizes.extend(JoinTable::stored_sizes(store, operator)?),
+                Some(table) => sizes.push(table.size()?),
+                None => sizes.push(StateTable::stored_size(store, operator)?),
+            }
+        }
+        Ok(sizes)
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

@@ -8,8 +8,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use alluvium_parser::{OutputMode, Place, Span, StatementKind, parse_statement};
-use alluvium_planner::bind::{Resolved, bind, wanted};
+use alluvium_parser::{OutputMode, Place, RelationKind, Span, StatementKind, parse_statement};
+use alluvium_planner::bind::{Resolved, Wanted, bind, wanted};
 use alluvium_planner::functions::session_state;
 use alluvium_planner::options::TableStreamOptions;
 use alluvium_planner::relation::{SourceKind, TableSpec};
@@ -26,7 +26,12 @@ use crate::clock::EpochWatermark;
 use crate::state::MemoryStore;
 use crate::state::tests::{Random, TestDir};
 
+mod joins;
+
 const SECOND: i64 = 1_000_000;
+
+/// The key that stands for NULL.
+const NULL_KEY: u8 = u8::MAX;
 
 /// A row of the input: event time in seconds, key, number.
 #[derive(Debug, Clone, Copy)]
@@ -46,9 +51,16 @@ fn columns() -> SchemaRef {
 
 fn batch(rows: &[Row]) -> RecordBatch {
     let ts: TimestampMicrosecondArray = rows.iter().map(|row| row.ts.map(|ts| ts * SECOND)).collect();
-    let k: StringArray = rows.iter().map(|row| Some(format!("k{}", row.k))).collect();
+    let k: StringArray = rows.iter().map(|row| (row.k != NULL_KEY).then(|| format!("k{}", row.k))).collect();
     let v: Int64Array = rows.iter().map(|row| Some(row.v)).collect();
     RecordBatch::try_new(columns(), vec![Arc::new(ts.with_timezone("UTC")), Arc::new(k), Arc::new(v)]).unwrap()
+}
+
+/// Rows as a table of two partitions.
+fn table(rows: &[Row]) -> Arc<dyn TableProvider> {
+    let parts = rows.chunks(7).map(batch).collect::<Vec<_>>();
+    let half = parts.len() / 2;
+    Arc::new(MemTable::try_new(columns(), vec![parts[..half].to_vec(), parts[half..].to_vec()]).unwrap())
 }
 
 /// A stream's plan and what is remembered of it.
@@ -75,18 +87,31 @@ impl Stream {
         let session = session_state(&Settings { target_partitions: partitions, ..Settings::default() });
         let statement = parse_statement(sql, Place { line: 1, column: 1 }).unwrap();
         let StatementKind::Query { query, .. } = statement.kind else { panic!("{sql}") };
-        let spec = SourceSpec {
-            kind: SourceKind::Table(Arc::new(TableSpec {
-                name: "s".into(),
-                location: "/s".into(),
-                options: TableStreamOptions::parse(&[]).unwrap(),
-            })),
-            title: "STREAM s".into(),
-            span: Span::UNKNOWN,
-            schema: columns(),
-        };
-        let provider: Arc<dyn TableProvider> = Arc::new(StreamRelation { spec: Arc::new(spec) });
-        let resolved = wanted(&query).into_iter().map(|_| Resolved { provider: provider.clone(), has_metadata: false });
+        // Streams of one name are one source.
+        let mut providers: BTreeMap<String, Arc<dyn TableProvider>> = BTreeMap::new();
+        let resolved = wanted(&query).into_iter().map(|want| {
+            let name = match want {
+                Wanted::Special { relation, .. } => match &relation.kind {
+                    RelationKind::Stream { name, .. } => name.parts.join("."),
+                    other => panic!("{other:?}"),
+                },
+                Wanted::Named { parts, .. } => panic!("{parts:?} is no stream"),
+            };
+            let provider = providers.entry(name.clone()).or_insert_with(|| {
+                let spec = SourceSpec {
+                    kind: SourceKind::Table(Arc::new(TableSpec {
+                        name: name.clone(),
+                        location: format!("/{name}"),
+                        options: TableStreamOptions::parse(&[]).unwrap(),
+                    })),
+                    title: format!("STREAM {name}"),
+                    span: Span::UNKNOWN,
+                    schema: columns(),
+                };
+                Arc::new(StreamRelation { spec: Arc::new(spec) })
+            });
+            Resolved { provider: provider.clone(), has_metadata: false }
+        });
         let bound = bind(&query, &resolved.collect::<Vec<_>>(), &session).unwrap();
         let plan = plan_stream(bound, &query, (mode, Span::UNKNOWN), &session).unwrap_or_else(|e| panic!("{sql}: {e}"));
         Stream {
@@ -114,12 +139,9 @@ impl Stream {
     }
 
     /// Runs an epoch without committing it.
-    async fn run(&self, rows: &[Row], watermark: EpochWatermark) -> (Vec<RecordBatch>, Arc<StreamExtensionPlanner>) {
-        let parts = rows.chunks(7).map(batch).collect::<Vec<_>>();
-        let half = parts.len() / 2;
-        let parts = vec![parts[..half].to_vec(), parts[half..].to_vec()];
-        let table: Arc<dyn TableProvider> = Arc::new(MemTable::try_new(columns(), parts).unwrap());
-        let bound: Vec<_> = self.plan.sources.iter().map(|spec| (spec.clone(), table.clone())).collect();
+    async fn run(&self, rows: &[&[Row]], watermark: EpochWatermark) -> (Vec<RecordBatch>, Arc<StreamExtensionPlanner>) {
+        assert_eq!(self.plan.sources.len(), rows.len());
+        let bound: Vec<_> = self.plan.sources.iter().cloned().zip(rows.iter().map(|rows| table(rows))).collect();
         let plan = rebind(self.plan.plan.clone(), &bound, &HashMap::new()).unwrap();
         let extension = Arc::new(StreamExtensionPlanner::new(self.states.clone(), self.epoch, watermark));
         let planner = DefaultPhysicalPlanner::with_extension_planners(vec![extension.clone()]);
@@ -129,6 +151,11 @@ impl Stream {
 
     /// One epoch; `twice`: after a run of it that failed.
     async fn epoch(&mut self, rows: &[Row], twice: bool) -> Done {
+        self.epoch_of(&[rows], twice).await
+    }
+
+    /// One epoch with these rows of each source.
+    async fn epoch_of(&mut self, rows: &[&[Row]], twice: bool) -> Done {
         let watermark = self.watermarks.next(&self.plan);
         if twice {
             self.run(rows, watermark).await;
@@ -151,9 +178,9 @@ impl Stream {
             event_times_us: watermarks.event_times().to_vec(),
             ..EpochRecord::default()
         };
-        let state = extension.staged().unwrap();
+        let (state, joins) = (extension.staged().unwrap(), extension.staged_joins().unwrap());
         let (ledger, positions) = (Vec::new(), Vec::new());
-        checkpoint.commit(EpochCommit { record, inputs: Vec::new(), ledger, positions, state }).unwrap();
+        checkpoint.commit(EpochCommit { record, inputs: Vec::new(), ledger, positions, state, joins }).unwrap();
         self.watermarks = watermarks;
         self.epoch += 1;
         let kept = checkpoint.state_sizes().unwrap().iter().map(|size| size.rows).sum();

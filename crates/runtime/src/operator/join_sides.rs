@@ -14,7 +14,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec};
 
-use super::{StreamAggregateExec, StreamDeduplicateExec, WatermarkExec};
+use super::{StreamAggregateExec, StreamDeduplicateExec, StreamJoinExec, WatermarkExec};
 
 /// DataFusion's rule that chooses the sides.
 const JOIN_SELECTION: &str = "join_selection";
@@ -74,6 +74,7 @@ fn swapped(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan
 fn holds_state(plan: &Arc<dyn ExecutionPlan>) -> bool {
     let here = plan.downcast_ref::<StreamAggregateExec>().is_some()
         || plan.downcast_ref::<StreamDeduplicateExec>().is_some()
+        || plan.downcast_ref::<StreamJoinExec>().is_some()
         || plan.downcast_ref::<WatermarkExec>().is_some();
     here || plan.children().into_iter().any(holds_state)
 }

@@ -6,6 +6,7 @@
 
 mod aggregate;
 mod deduplicate;
+mod join;
 mod join_sides;
 mod late;
 mod merge;
@@ -16,6 +17,7 @@ mod watermark;
 
 pub use aggregate::StreamAggregateExec;
 pub use deduplicate::StreamDeduplicateExec;
+pub use join::StreamJoinExec;
 pub use join_sides::with_join_sides;
 pub use late::LateExec;
 pub use plan::StreamExtensionPlanner;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use alluvium_parser::OutputMode;
-use alluvium_planner::node::{Forget, StreamAggregateNode, StreamDeduplicateNode, WatermarkNode};
+use alluvium_planner::node::{Forget, StreamAggregateNode, StreamDeduplicateNode, StreamJoinNode, WatermarkNode};
 use async_trait::async_trait;
 use datafusion::common::{DFSchema, Result as DfResult, internal_err, not_impl_err};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
@@ -17,11 +17,12 @@ use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, Physic
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
 use super::deduplicate::Remembered;
+use super::join::{Conditions, JoinCell, SideTimes};
 use super::watermark::Greatest;
-use super::{LateExec, StreamAggregateExec, StreamDeduplicateExec, WatermarkExec};
+use super::{LateExec, StreamAggregateExec, StreamDeduplicateExec, StreamJoinExec, WatermarkExec};
 use crate::clock::EpochWatermark;
 use crate::error::{Error, Result};
-use crate::state::{StagedState, StateTable};
+use crate::state::{StagedJoin, StagedState, StateTable};
 
 /// What an operator staged, filled when its input is read to the end.
 pub(super) type StagedCell = Arc<Mutex<Option<StagedState>>>;
@@ -32,6 +33,7 @@ pub struct StreamExtensionPlanner {
     epoch: u64,
     watermark: EpochWatermark,
     staged: Mutex<BTreeMap<u32, StagedCell>>,
+    joined: Mutex<BTreeMap<u32, JoinCell>>,
     /// Greatest event times by the watermark's number.
     greatest: Mutex<BTreeMap<u32, Greatest>>,
     late: Arc<AtomicU64>,
@@ -45,6 +47,7 @@ impl StreamExtensionPlanner {
             epoch,
             watermark,
             staged: Mutex::default(),
+            joined: Mutex::default(),
             greatest: Mutex::default(),
             late: Arc::default(),
         }
@@ -71,6 +74,16 @@ impl StreamExtensionPlanner {
         staged.collect()
     }
 
+    /// What the joins of streams staged, by operator number. Call it once, after the plan ran to its end.
+    pub fn staged_joins(&self) -> Result<Vec<StagedJoin>> {
+        let cells = self.joined.lock().unwrap_or_else(PoisonError::into_inner);
+        let staged = cells.iter().map(|(operator, cell)| {
+            let staged = cell.lock().unwrap_or_else(PoisonError::into_inner).take();
+            staged.ok_or_else(|| Error::internal(format!("operator {operator} did not finish epoch {}", self.epoch)))
+        });
+        staged.collect()
+    }
+
     fn state(&self, operator: u32) -> DfResult<Arc<StateTable>> {
         match self.states.iter().find(|state| state.operator() == operator) {
             Some(state) => Ok(state.clone()),
@@ -91,6 +104,10 @@ impl ExtensionPlanner for StreamExtensionPlanner {
         planning_ctx: &PhysicalPlanningContext,
     ) -> DfResult<Option<Arc<dyn ExecutionPlan>>> {
         let node = node.as_any();
+        if let (Some(node), [left, right]) = (node.downcast_ref::<StreamJoinNode>(), physical_inputs) {
+            let inputs = [left.clone(), right.clone()];
+            return self.join(planner, node, inputs, session, planning_ctx).map(|join| Some(Arc::new(join) as _));
+        }
         let ([logical], [input]) = (logical_inputs, physical_inputs) else { return Ok(None) };
         let expr = |expr: &Expr| planner.create_physical_expr(expr, logical.schema(), session, planning_ctx);
         if let Some(node) = node.downcast_ref::<WatermarkNode>() {
@@ -100,7 +117,8 @@ impl ExtensionPlanner for StreamExtensionPlanner {
         }
         if let Some(node) = node.downcast_ref::<StreamDeduplicateNode>() {
             let time = node.time.as_ref().map(&expr).transpose()?;
-            let input = self.timely(input, time.as_ref());
+            let watermark = self.watermark.behind(node.lag_us);
+            let input = self.timely(input, time.as_ref(), watermark);
             let remembered = match (node.forget, time) {
                 (Forget::Never, _) => Remembered::ForEver,
                 (Forget::Passed(key), _) => Remembered::UntilPassed(key),
@@ -114,14 +132,14 @@ impl ExtensionPlanner for StreamExtensionPlanner {
             let key = |key: &Expr| Ok((expr(key)?, name(key)));
             let on = node.on.iter().map(key).collect::<DfResult<Vec<_>>>()?;
             let (state, cell) = (self.state(node.operator)?, self.cell(node.operator));
-            let exec =
-                StreamDeduplicateExec::try_new(input, on, remembered, state, (self.epoch, self.watermark), cell)?;
+            let exec = StreamDeduplicateExec::try_new(input, on, remembered, state, (self.epoch, watermark), cell)?;
             return Ok(Some(Arc::new(exec)));
         }
         let Some(node) = node.downcast_ref::<StreamAggregateNode>() else { return Ok(None) };
+        let watermark = self.watermark.behind(node.lag_us);
         let input = match (node.mode, node.time.and_then(|key| node.group_expr.get(key))) {
             (OutputMode::Complete, _) | (_, None) => input.clone(),
-            (_, Some(key)) => self.timely(input, Some(&expr(key)?)),
+            (_, Some(key)) => self.timely(input, Some(&expr(key)?), watermark),
         };
         let partial = partial(planner, node, logical.schema(), input, session, planning_ctx)?;
         let exec = StreamAggregateExec::try_new(
@@ -129,7 +147,7 @@ impl ExtensionPlanner for StreamExtensionPlanner {
             self.state(node.operator)?,
             node.schema.inner().clone(),
             (node.mode, node.time),
-            (self.epoch, self.watermark),
+            (self.epoch, watermark),
             self.cell(node.operator),
         )?;
         Ok(Some(Arc::new(exec)))
@@ -137,9 +155,54 @@ impl ExtensionPlanner for StreamExtensionPlanner {
 }
 
 impl StreamExtensionPlanner {
+    /// A join of two streams on its state.
+    fn join(
+        &self,
+        planner: &dyn PhysicalPlanner,
+        node: &StreamJoinNode,
+        inputs: [Arc<dyn ExecutionPlan>; 2],
+        session: &dyn datafusion::catalog::Session,
+        planning_ctx: &PhysicalPlanningContext,
+    ) -> DfResult<StreamJoinExec> {
+        let both = node.left.schema().join(node.right.schema())?;
+        let schemas = [node.left.schema().as_ref(), node.right.schema().as_ref()];
+        let physical = |expr: &Expr, schema| planner.create_physical_expr(expr, schema, session, planning_ctx);
+        let of_side = |side: usize, expr: &Expr| physical(expr, schemas[side]);
+        let side_times = |side: usize| -> DfResult<SideTimes> {
+            let known = &node.sides[side];
+            let time = known.time.as_ref().map(|time| of_side(side, time)).transpose()?;
+            Ok(SideTimes { time, ahead_us: known.ahead_us, hold_us: known.hold_us })
+        };
+        let timely = |side: usize| -> DfResult<Arc<dyn ExecutionPlan>> {
+            let known = &node.sides[side];
+            let late = known.late.as_ref().map(|late| of_side(side, late)).transpose()?;
+            Ok(self.timely(&inputs[side], late.as_ref(), self.watermark.behind(known.lag_us)))
+        };
+        let conditions = Conditions {
+            join_type: node.join_type,
+            on: [
+                node.on.iter().map(|(left, _)| of_side(0, left)).collect::<DfResult<_>>()?,
+                node.on.iter().map(|(_, right)| of_side(1, right)).collect::<DfResult<_>>()?,
+            ],
+            filter: node.filter.as_ref().map(|filter| physical(filter, &both)).transpose()?,
+            both: both.inner().clone(),
+            times: [side_times(0)?, side_times(1)?],
+        };
+        let cell = JoinCell::default();
+        self.joined.lock().unwrap_or_else(PoisonError::into_inner).insert(node.operator, cell.clone());
+        let state = self.state(node.operator)?;
+        let (schema, at) = (node.schema.inner().clone(), (self.epoch, self.watermark.until_us));
+        StreamJoinExec::try_new([timely(0)?, timely(1)?], conditions, schema, &state, at, cell)
+    }
+
     /// `input` without rows that come too late.
-    fn timely(&self, input: &Arc<dyn ExecutionPlan>, time: Option<&Arc<dyn PhysicalExpr>>) -> Arc<dyn ExecutionPlan> {
-        match (time, self.watermark.late_us) {
+    fn timely(
+        &self,
+        input: &Arc<dyn ExecutionPlan>,
+        time: Option<&Arc<dyn PhysicalExpr>>,
+        watermark: EpochWatermark,
+    ) -> Arc<dyn ExecutionPlan> {
+        match (time, watermark.late_us) {
             (Some(time), Some(late_us)) => {
                 Arc::new(LateExec::new(input.clone(), time.clone(), late_us, self.late.clone()))
             }

@@ -69,6 +69,7 @@ async fn through_state(
                 schema: aggregate.schema,
                 mode,
                 time: None,
+                lag_us: 0,
             };
             Ok(Transformed::yes(LogicalPlan::Extension(Extension { node: Arc::new(node) })))
         }
@@ -194,6 +195,7 @@ fn commit(checkpoint: &Checkpoint, epoch: u64, state: Vec<StagedState>) {
             ledger: Vec::new(),
             positions: Vec::new(),
             state,
+            joins: Vec::new(),
         })
         .unwrap();
 }

@@ -109,7 +109,7 @@ pub fn check_fingerprint(plan: &StreamingPlan, checkpoint: &Checkpoint, name: &s
     let stored = checkpoint.meta(FINGERPRINT)?;
     match stored {
         Some(stored) if stored == plan.fingerprint => Ok(()),
-        Some(stored) if !plan.operators.is_empty() || stored.contains("aggregate") => Err(Diagnostic::new(
+        Some(stored) if !plan.operators.is_empty() || has_state(&stored) => Err(Diagnostic::new(
             "STATE_INCOMPATIBLE",
             format!(
                 "the stored state of stream `{name}` was made by another query: it has [{stored}], this one needs [{}]",
@@ -120,6 +120,11 @@ pub fn check_fingerprint(plan: &StreamingPlan, checkpoint: &Checkpoint, name: &s
         .into()),
         _ => checkpoint.put_meta(FINGERPRINT, &plan.fingerprint),
     }
+}
+
+/// Whether a fingerprint has more than sources.
+fn has_state(fingerprint: &str) -> bool {
+    fingerprint.split("; ").any(|part| !part.starts_with("files ") && !part.starts_with("table "))
 }
 
 /// Columns that came with versions of the schema which no epoch has been committed with yet: put there by hand, or stored

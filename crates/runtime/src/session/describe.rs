@@ -216,8 +216,9 @@ impl Session {
             }
             rows.extend(self.describe_files(&stream, checkpoint)?);
             for size in checkpoint.state_sizes()? {
+                let part = size.part.map_or(String::new(), |part| format!(" {part} side"));
                 rows.push((
-                    format!("operator {}", size.operator),
+                    format!("operator {}{part}", size.operator),
                     format!("{}, {} bytes of state", counted(size.rows), size.bytes),
                 ));
             }

@@ -284,7 +284,7 @@ pub(super) fn instant_of(operator: u32, rows: &RecordBatch) -> Result<i64> {
 }
 
 /// A batch, also of no columns.
-pub(super) fn batch_of(schema: SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+pub fn batch_of(schema: SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
 }

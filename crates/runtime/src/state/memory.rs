@@ -75,6 +75,24 @@ impl StateStore for MemoryStore {
         Ok(page)
     }
 
+    fn scan_ranges(
+        &self,
+        column: Column,
+        ranges: &[(Vec<u8>, Vec<u8>)],
+        found: &mut dyn FnMut(usize, &[u8], &[u8]) -> Result<bool>,
+    ) -> Result<()> {
+        let entries = self.column(column);
+        for (at, (from, until)) in ranges.iter().enumerate().filter(|(_, (from, until))| from < until) {
+            let range = (Bound::Included(from.as_slice()), Bound::Excluded(until.as_slice()));
+            for (key, value) in entries.range::<[u8], _>(range) {
+                if !found(at, key, value)? {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn write(&self, batch: Batch, _durable: bool) -> Result<()> {
         for (column, from, until) in batch.ranges {
             self.column(column).retain(|key, _| *key < from || *key >= until);

@@ -10,6 +10,7 @@ mod evict;
 mod fold;
 mod hash;
 mod hot;
+mod joined;
 mod memory;
 mod rocks;
 mod scan;
@@ -17,10 +18,11 @@ mod table;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use codec::canonical_keys;
+pub use codec::{batch_of, canonical_keys};
 pub use event_time::times_of;
 pub use evict::{Eviction, Expired};
 pub use hot::Touched;
+pub use joined::{Ended, Found, JoinChanges, JoinTable, Ranges, RowId, StagedJoin};
 pub use memory::MemoryStore;
 pub use rocks::RocksStore;
 pub use scan::StateScan;
@@ -89,6 +91,13 @@ impl Batch {
             self.bytes += from.len() + until.len();
             self.ranges.push((column, from, until));
         }
+    }
+
+    /// Takes the writes of another batch in, behind its own.
+    pub fn append(&mut self, other: Batch) {
+        self.writes.extend(other.writes);
+        self.ranges.extend(other.ranges);
+        self.bytes += other.bytes;
     }
 
     /// Bytes of keys and values.
@@ -171,6 +180,15 @@ pub trait StateStore: Send + Sync {
 
     /// Up to `rows` entries with `from <= key < until`, descending from `until`.
     fn page_back(&self, column: Column, from: &[u8], until: &[u8], rows: usize) -> Result<Page>;
+
+    /// Calls `found` with the entries in `ranges`, which ascend and do not overlap: the position of the range, key and
+    /// value, ascending, until it says no.
+    fn scan_ranges(
+        &self,
+        column: Column,
+        ranges: &[(Vec<u8>, Vec<u8>)],
+        found: &mut dyn FnMut(usize, &[u8], &[u8]) -> Result<bool>,
+    ) -> Result<()>;
 
     /// Applies a batch; with `durable`, it and everything before it survives a power cut.
     fn write(&self, batch: Batch, durable: bool) -> Result<()>;

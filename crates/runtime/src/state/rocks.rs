@@ -155,6 +155,26 @@ impl StateStore for RocksStore {
         Ok(page)
     }
 
+    fn scan_ranges(
+        &self,
+        column: Column,
+        ranges: &[(Vec<u8>, Vec<u8>)],
+        found: &mut dyn FnMut(usize, &[u8], &[u8]) -> Result<bool>,
+    ) -> Result<()> {
+        let (Some((first, _)), Some((_, last))) = (ranges.first(), ranges.last()) else { return Ok(()) };
+        let mut entries = self.iterator(column, first, last)?;
+        for (at, (from, until)) in ranges.iter().enumerate().filter(|(_, (from, until))| from < until) {
+            entries.seek(from);
+            while let Some((key, value)) = entries.item().filter(|(key, _)| *key < until.as_slice()) {
+                if !found(at, key, value)? {
+                    return Ok(());
+                }
+                entries.next();
+            }
+        }
+        entries.status().map_err(|e| self.failure("read", &e))
+    }
+
     fn write(&self, batch: Batch, durable: bool) -> Result<()> {
         if self.only_read {
             return Err(Error::internal(format!("`{}` was opened to be read, and is written", self.path.display())));

@@ -76,7 +76,9 @@ impl Bound {
 pub struct StateSize {
     /// The operator.
     pub operator: u32,
-    /// Keys.
+    /// Which part of its state: the side of a join; None: all of it.
+    pub part: Option<&'static str>,
+    /// Keys, or rows of the side.
     pub rows: u64,
     /// Bytes of rows in memory and on disk, roughly.
     pub bytes: u64,
@@ -287,11 +289,11 @@ impl StateTable {
             None => (0, 0, 0),
         };
         let bytes = if inner.cold { on_disk.max(row_bytes) } else { row_bytes };
-        Ok(StateSize { operator: self.operator, rows: inner.rows, bytes, hot_rows, hot_bytes })
+        Ok(StateSize { operator: self.operator, part: None, rows: inner.rows, bytes, hot_rows, hot_bytes })
     }
 
-    /// Operators that have state in `store`.
-    pub fn stored_operators(store: &dyn StateStore) -> Result<Vec<u32>> {
+    /// Operators that have state in `store`; whether each is a join.
+    pub fn stored_operators(store: &dyn StateStore) -> Result<Vec<(u32, bool)>> {
         let mut from = META_PREFIX.as_bytes().to_vec();
         let until = super::prefix_end(&from);
         let mut operators = Vec::new();
@@ -300,7 +302,9 @@ impl StateTable {
             let Some(next) = page.next_key() else { break };
             for (key, _) in page.iter() {
                 let key = String::from_utf8_lossy(&key[META_PREFIX.len()..]).into_owned();
-                operators.extend(key.strip_suffix("/schema").and_then(|operator| operator.parse::<u32>().ok()));
+                let operator = key.strip_suffix("/left/schema").map(|operator| (operator, true));
+                let operator = operator.or_else(|| Some((key.strip_suffix("/schema")?, false)));
+                operators.extend(operator.and_then(|(operator, join)| Some((operator.parse::<u32>().ok()?, join))));
             }
             from = next;
         }
@@ -334,17 +338,7 @@ impl StateTable {
         if [STATE_FORMAT, STATE_FORMAT_TIMED].iter().any(|known| format.as_deref() == Some(known.as_bytes())) {
             return Ok(());
         }
-        let found = String::from_utf8_lossy(format.as_deref().unwrap_or(b"(none)")).into_owned();
-        Err(Error::Environment(Box::new(
-            Diagnostic::new(
-                "STATE_FORMAT",
-                format!(
-                    "the state of operator {} has format {found}; this version reads {STATE_FORMAT} and {STATE_FORMAT_TIMED}",
-                    self.operator
-                ),
-            )
-            .help("run the version that wrote it, or drop the table and create it again to start over"),
-        )))
+        Err(unknown_format(self.operator, format.as_deref().unwrap_or(b"(none)")))
     }
 
     /// Replays the log into an empty hot table.
@@ -458,13 +452,24 @@ impl Inner {
 
 const META_PREFIX: &str = "state/";
 
-fn meta_key(operator: u32, what: &str) -> Vec<u8> {
+pub(super) fn meta_key(operator: u32, what: &str) -> Vec<u8> {
     format!("{META_PREFIX}{operator}/{what}").into_bytes()
 }
 
-fn parse_count(operator: u32, count: Vec<u8>) -> Result<u64> {
+pub(super) fn parse_count(operator: u32, count: Vec<u8>) -> Result<u64> {
     let count = String::from_utf8(count).ok().and_then(|text| text.parse().ok());
     count.ok_or_else(|| codec::corrupt(operator, "its number of rows"))
+}
+
+pub(super) fn unknown_format(operator: u32, found: &[u8]) -> Error {
+    let found = String::from_utf8_lossy(found);
+    Error::Environment(Box::new(
+        Diagnostic::new(
+            "STATE_FORMAT",
+            format!("the state of operator {operator} has format {found}, which this version does not read here"),
+        )
+        .help("run the version that wrote it, or drop the table and create it again to start over"),
+    ))
 }
 
 fn unbound() -> Error {
@@ -584,7 +589,7 @@ fn alive(bound: &Bound, floor: Option<i64>, stored: Stored) -> Result<Stored> {
     Ok(Stored { positions, columns })
 }
 
-const KEYS: &str = "alluvium.keys";
+pub(super) const KEYS: &str = "alluvium.keys";
 const TIME: &str = "alluvium.time";
 
 /// The schema as pinned: nullability and metadata of the query do not matter to what is kept.
@@ -606,7 +611,7 @@ fn key_count(operator: u32, schema: &Schema) -> Result<usize> {
     keys.filter(|keys| *keys <= schema.fields().len()).ok_or_else(|| codec::corrupt(operator, "its schema"))
 }
 
-fn differs(operator: u32, stored: &Schema, wanted: &Schema) -> Error {
+pub(super) fn differs(operator: u32, stored: &Schema, wanted: &Schema) -> Error {
     let list = |schema: &Schema| -> Vec<String> {
         let keys = key_count(operator, schema).unwrap_or(0);
         let name = |(at, field): (usize, &Arc<Field>)| {

@@ -141,6 +141,14 @@ impl StateStore for Failing {
     fn page_back(&self, column: Column, from: &[u8], until: &[u8], rows: usize) -> Result<Page> {
         self.inner.page_back(column, from, until, rows)
     }
+    fn scan_ranges(
+        &self,
+        column: Column,
+        ranges: &[(Vec<u8>, Vec<u8>)],
+        found: &mut dyn FnMut(usize, &[u8], &[u8]) -> Result<bool>,
+    ) -> Result<()> {
+        self.inner.scan_ranges(column, ranges, found)
+    }
     fn write(&self, batch: Batch, durable: bool) -> Result<()> {
         if self.writes_left.fetch_sub(1, Ordering::SeqCst) <= 0 {
             return Err(Error::environment("IO", "the power is out"));
@@ -307,7 +315,7 @@ fn against_the_model(store: Arc<dyn StateStore>, kind: Keys, budget: usize, log_
     }
     assert_eq!(scan(&table, None, keys), model);
     assert_eq!(scan(&open(), None, keys), model, "after a restart");
-    assert_eq!(StateTable::stored_operators(store.as_ref()).unwrap(), [3]);
+    assert_eq!(StateTable::stored_operators(store.as_ref()).unwrap(), [(3, false)]);
 }
 
 #[test]

@@ -41,7 +41,9 @@ fn read(checkpoint: &Checkpoint, epoch: u64, names: &[&str], modified_ms: i64, n
     let EpochInput::Files(input) = &inputs[0].1 else { panic!() };
     let ledger = input.ledger_entries("0", epoch, 0, now_ms);
     let record = EpochRecord { epoch, ..EpochRecord::default() };
-    checkpoint.commit(EpochCommit { record, inputs, ledger, positions: Vec::new(), state: Vec::new() }).unwrap();
+    checkpoint
+        .commit(EpochCommit { record, inputs, ledger, positions: Vec::new(), state: Vec::new(), joins: Vec::new() })
+        .unwrap();
 }
 
 fn paths(entries: impl Iterator<Item = Result<LedgerEntry>>) -> Vec<String> {
