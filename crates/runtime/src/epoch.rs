@@ -159,7 +159,8 @@ impl Pipeline {
                 }
             }
         }
-        let Ran { counters, staged, joins, written, event_times, late } = self.run_until_it_fits(&mut intent, run).await?;
+        let Ran { counters, staged, joins, written, event_times, late } =
+            self.run_until_it_fits(&mut intent, run).await?;
         let watermarks = self.watermarks.behind(intent.watermark, &event_times);
         let ran = begun.elapsed();
         failpoint::reached("before_commit", epoch);
