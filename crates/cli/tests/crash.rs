@@ -244,6 +244,12 @@ fn pairs_come_out_once_whatever_step_is_the_last() {
             input.land(&engine);
             engine.ask(&pairs);
             input.check_pairs(&engine, &format!("one file after a crash at {point}"));
+            // The watermark is a second behind the last row, and a left row is kept for half a minute more.
+            let described = engine.ask("DESCRIBE STREAM pairs");
+            let left =
+                described.iter().find(|row| row["property"] == "operator 0 left side").map(|row| row["value"].clone());
+            let left = left.unwrap_or_default();
+            assert!(left.as_str().is_some_and(|left| left.starts_with("31 rows, ")), "{described:?}");
         }
     }
 }

@@ -13,7 +13,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use crate::bind::stream_of;
 use crate::errors::without_stand_ins;
-use crate::node::{StreamAggregateNode, StreamDeduplicateNode, StreamJoinNode, WatermarkNode};
+use crate::node::{StreamAggregateNode, StreamDeduplicateNode, StreamJoinNode, StreamLimitNode, WatermarkNode};
 use crate::options::StartingVersion;
 use crate::plan::{INNER_JOIN, StreamingPlan, WatermarkInfo};
 use crate::relation::{SourceKind, SourceSpec};
@@ -222,6 +222,9 @@ fn line(plan: &LogicalPlan) -> String {
             if let Some(node) = node.downcast_ref::<StreamJoinNode>() {
                 let what = format!("Stateful join {}", node.operator);
                 return joined(&what, node.join_type, &node.on, node.filter.as_ref());
+            }
+            if let Some(node) = node.downcast_ref::<StreamLimitNode>() {
+                return format!("Stateful limit {}: {} rows", node.operator, node.rows);
             }
             if let Some(node) = node.downcast_ref::<WatermarkNode>() {
                 return format!("Watermark {}", sql_text(&node.column));

@@ -5,6 +5,7 @@
 
 mod deduplicate;
 mod join;
+mod limit;
 mod watermark;
 
 use std::cmp::Ordering;
@@ -17,6 +18,7 @@ use alluvium_parser::OutputMode;
 
 pub use deduplicate::{Forget, StreamDeduplicateNode};
 pub use join::{JoinSide, StreamJoinNode};
+pub use limit::StreamLimitNode;
 pub use watermark::WatermarkNode;
 
 /// `GROUP BY` over a stream: partial state per key is kept across epochs and merged with each epoch's input.

@@ -24,6 +24,8 @@ pub struct StreamingPlan {
     pub watermarks: Vec<WatermarkInfo>,
     /// Columns of the result.
     pub schema: SchemaRef,
+    /// Rows that come out over the life of the query, where a LIMIT on top says so.
+    pub limit: Option<RowLimit>,
     /// Changes when the state of an operator would no longer fit: keys, aggregates and their types, sources.
     pub fingerprint: String,
 }
@@ -33,6 +35,15 @@ impl StreamingPlan {
     pub fn acts_on_watermark(&self) -> bool {
         !self.watermarks.is_empty() && !self.operators.is_empty() && self.mode != OutputMode::Complete
     }
+}
+
+/// A LIMIT that everything a query gives passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowLimit {
+    /// Its operator number.
+    pub operator: u32,
+    /// Rows that come out.
+    pub rows: u64,
 }
 
 /// A watermark of a query.
@@ -50,7 +61,7 @@ pub const INNER_JOIN: &str = "inner join";
 /// A stateful operator, for EXPLAIN and DESCRIBE STREAM.
 #[derive(Debug, Clone)]
 pub struct OperatorInfo {
-    /// `aggregate`, `distinct`, `deduplicate`, `inner join`, `left join` and so on.
+    /// `aggregate`, `distinct`, `deduplicate`, `inner join`, `left join` and so on, `limit`.
     pub kind: &'static str,
     /// Its keys as SQL.
     pub keys: Vec<String>,

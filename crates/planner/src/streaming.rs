@@ -50,13 +50,14 @@ pub fn plan_stream(
     let sources = sources(&analyzed).map_err(refused)?;
     let schema = Arc::new(analyzed.schema().as_arrow().clone());
     let stateful::Stateful { plan, operators, watermarks } = stateful::with_state(analyzed, mode.0).map_err(refused)?;
+    let limit = stateful::limit_on_top(&plan);
     let mut fingerprint = fingerprint(&plan, &sources).map_err(refused)?;
     let plan = state.optimizer().optimize(plan, state, |_, _| {}).map_err(refused)?;
     for stored in stateful::stored_columns(&plan).map_err(refused)? {
         fingerprint.push_str("; ");
         fingerprint.push_str(&stored);
     }
-    Ok(StreamingPlan { plan, sources, mode: mode.0, operators, watermarks, schema, fingerprint })
+    Ok(StreamingPlan { plan, sources, mode: mode.0, operators, watermarks, schema, limit, fingerprint })
 }
 
 /// Refuses a static query that reads a stream. `what` names the statement: `INSERT`, `CREATE TABLE … AS`.

@@ -34,7 +34,7 @@ use crate::clock::now_ms;
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::metrics::EpochRecord;
-use crate::operator::StreamExtensionPlanner;
+use crate::operator::{StreamExtensionPlanner, rows_let_through};
 use crate::sink::{Sink, Written};
 use crate::source::{EpochInput, ReadCounters, Source};
 use crate::state::{StagedJoin, StagedState, StateTable};
@@ -102,8 +102,13 @@ enum Run {
 
 impl Pipeline {
     /// Chooses input within the limits and runs one epoch over it; without input, one that the watermark makes due.
-    /// None: there was nothing new.
+    /// None: there was nothing new, or a LIMIT has let all its rows through.
     pub async fn step(&mut self, limited: bool) -> Result<Option<EpochRecord>> {
+        if let Some((rows, limit)) = self.let_through()?
+            && rows >= limit
+        {
+            return Ok(None);
+        }
         let begun = Instant::now();
         let intent = loop {
             let alterations = self.checkpoint.ledger().alterations();
@@ -129,6 +134,15 @@ impl Pipeline {
         };
         failpoint::reached("after_intent", intent.epoch);
         self.run(intent, Run::First, begun).await.map(Some)
+    }
+
+    /// How many rows came out, of how many that a LIMIT on top lets through.
+    pub fn let_through(&self) -> Result<Option<(u64, u64)>> {
+        let Some(limit) = self.plan.limit else { return Ok(None) };
+        match self.states.iter().find(|state| state.operator() == limit.operator) {
+            Some(state) => Ok(Some((rows_let_through(state)?, limit.rows))),
+            None => Ok(None),
+        }
     }
 
     /// Finishes the epoch of a pending intent. `sink_has_it`: only state, ledger and positions are missing, made from

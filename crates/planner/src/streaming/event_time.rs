@@ -12,7 +12,7 @@ use datafusion::scalar::ScalarValue;
 
 use super::stream_join::{StreamJoin, is_of_streams, joined_times};
 use crate::functions::time_window::{is_window, is_window_time};
-use crate::node::{StreamAggregateNode, StreamDeduplicateNode, StreamJoinNode, WatermarkNode};
+use crate::node::{StreamAggregateNode, StreamDeduplicateNode, StreamJoinNode, StreamLimitNode, WatermarkNode};
 
 /// What a column tells of event time. Once the watermark is W, no row comes any more that is at or before W less the lag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +58,9 @@ pub(super) fn event_times(plan: &LogicalPlan) -> Vec<Option<EventTime>> {
                 return grouped(&node.group_expr, node.schema.fields().len(), &node.input);
             }
             if let Some(node) = node.downcast_ref::<StreamDeduplicateNode>() {
+                return event_times(&node.input);
+            }
+            if let Some(node) = node.downcast_ref::<StreamLimitNode>() {
                 return event_times(&node.input);
             }
             if let Some(node) = node.downcast_ref::<StreamJoinNode>() {

@@ -11,7 +11,7 @@ use datafusion::logical_expr::{Distinct, Expr, Join, LogicalPlan};
 use sqlparser::ast::SetOperator;
 
 use super::event_time::{bounded_column, bounded_key, has_watermark};
-use super::stream_join::{StreamJoin, waiting_sides};
+use super::stream_join::{StreamJoin, is_of_streams, waiting_sides};
 use crate::bind::{first_stream, stream_of};
 use crate::node::{Forget, StreamDeduplicateNode};
 use crate::places::{Clause, Places};
@@ -49,6 +49,7 @@ pub(super) fn check(
     check.mode_fits(plan)?;
     check.set_operations()?;
     let flow = check.flow(plan)?;
+    check.limits_on_top(plan)?;
     check.complete_throughout(flow)
 }
 
@@ -256,14 +257,15 @@ impl Check<'_> {
     fn limit(&self, flow: Flow, offset: bool, limit: bool) -> Result<Flow, Diagnostic> {
         match flow {
             Flow::Static | Flow::Result => Ok(flow),
+            Flow::Stream if limit && !offset && self.mode == OutputMode::Append => Ok(flow),
             Flow::Stream if limit && !offset => Err(self
                 .refuse(
                     "STREAMING_LIMIT",
-                    "LIMIT over a stream is not carried out yet",
+                    "LIMIT over a stream lets its first rows through, which go into the table once: in OUTPUT MODE APPEND",
                     first_open(&self.places.limits),
                     "limiting",
                 )
-                .help("aggregate first and use OUTPUT MODE COMPLETE, or limit when you query the target table")),
+                .help("leave the mode out (APPEND), or limit when you query the target table")),
             Flow::Stream => Err(self
                 .refuse(
                     "STREAMING_OFFSET",
@@ -272,6 +274,41 @@ impl Check<'_> {
                     "skipping rows of",
                 )
                 .help("leave it out, or use it when you query the target table")),
+        }
+    }
+
+    /// Which rows of an epoch a LIMIT lets through is decided anew when the epoch is run again, and state must not depend on
+    /// that.
+    fn limits_on_top(&self, plan: &LogicalPlan) -> Result<(), Diagnostic> {
+        let of_stream = |plan: &LogicalPlan| {
+            matches!(plan, LogicalPlan::Limit(_)) && self.mode == OutputMode::Append && first_stream(plan).is_some()
+        };
+        let keeps_state = |plan: &LogicalPlan| match plan {
+            LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_) | LogicalPlan::Limit(_) => true,
+            LogicalPlan::Join(join) => is_of_streams(join),
+            LogicalPlan::Extension(extension) => {
+                extension.node.as_any().downcast_ref::<StreamDeduplicateNode>().is_some()
+            }
+            _ => false,
+        };
+        let mut below = false;
+        let _ = plan.apply(|node| {
+            if keeps_state(node) && first_stream(node).is_some() {
+                let inputs = node.inputs();
+                below |= inputs.into_iter().any(|input| input.exists(|node| Ok(of_stream(node))).unwrap_or(false));
+            }
+            Ok(TreeNodeRecursion::Continue)
+        });
+        match below {
+            false => Ok(()),
+            true => Err(self
+                .refuse(
+                    "STREAMING_LIMIT",
+                    "LIMIT below a join of two streams, an aggregate, DISTINCT or another LIMIT would choose other rows when an epoch is run again",
+                    first_open(&self.places.limits),
+                    "limiting",
+                )
+                .help("put LIMIT at the end of the query, or write the limited rows to a streaming table and read that")),
         }
     }
 

@@ -9,7 +9,7 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, Result};
 use datafusion::logical_expr::{
-    Aggregate, Distinct, Expr, ExprSchemable, Extension, Join, LogicalPlan, UserDefinedLogicalNode,
+    Aggregate, Distinct, Expr, ExprSchemable, Extension, FetchType, Join, LogicalPlan, UserDefinedLogicalNode,
 };
 
 use super::event_time::{bounded_column, bounded_key, lag_us};
@@ -18,8 +18,8 @@ use crate::bind::first_stream;
 use crate::ddl::sql_type;
 use crate::errors::without_stand_ins;
 use crate::functions::arithmetic::plain_arithmetic;
-use crate::node::{Forget, StreamAggregateNode, StreamDeduplicateNode, StreamJoinNode, WatermarkNode};
-use crate::plan::{OperatorInfo, WatermarkInfo};
+use crate::node::{Forget, StreamAggregateNode, StreamDeduplicateNode, StreamJoinNode, StreamLimitNode, WatermarkNode};
+use crate::plan::{OperatorInfo, RowLimit, WatermarkInfo};
 use crate::windows::WINDOW_COLUMN;
 
 /// Aggregates whose state holds every value of a key.
@@ -100,6 +100,13 @@ pub(super) fn with_state(plan: LogicalPlan, mode: OutputMode) -> Result<Stateful
             operators.push(stream_join::info(&node, mode));
             Ok(Transformed::yes(extension(node)))
         }
+        LogicalPlan::Limit(ref limit) if mode == OutputMode::Append && first_stream(&limit.input).is_some() => {
+            let FetchType::Literal(Some(rows)) = limit.get_fetch_type()? else { return Ok(Transformed::no(node)) };
+            let input = limit.input.as_ref().clone();
+            let node = StreamLimitNode { operator: operators.len() as u32, input, rows: rows as u64 };
+            operators.push(info_of_limit(&node));
+            Ok(Transformed::yes(extension(node)))
+        }
         LogicalPlan::Extension(ref known) => {
             if let Some(node) = known.node.as_any().downcast_ref::<WatermarkNode>() {
                 let number = watermarks.len() as u32;
@@ -165,11 +172,29 @@ pub(super) fn fingerprints(plan: &LogicalPlan) -> Result<Vec<String>> {
             if let Some(node) = node.downcast_ref::<StreamJoinNode>() {
                 found.push((node.operator, stream_join::fingerprint(node)));
             }
+            if let Some(node) = node.downcast_ref::<StreamLimitNode>() {
+                // Another number goes on from what was let through.
+                found.push((node.operator, "limit".to_string()));
+            }
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
     found.sort();
     Ok(found.into_iter().map(|(_, text)| text).collect())
+}
+
+/// The LIMIT that everything passes, with nothing above it that gives more or fewer rows than it lets through.
+pub(super) fn limit_on_top(plan: &LogicalPlan) -> Option<RowLimit> {
+    match plan {
+        LogicalPlan::Projection(projection) => limit_on_top(&projection.input),
+        LogicalPlan::SubqueryAlias(alias) => limit_on_top(&alias.input),
+        LogicalPlan::Filter(filter) => limit_on_top(&filter.input),
+        LogicalPlan::Extension(extension) => {
+            let node = extension.node.as_any().downcast_ref::<StreamLimitNode>()?;
+            Some(RowLimit { operator: node.operator, rows: node.rows })
+        }
+        _ => None,
+    }
 }
 
 /// What the joins of an optimized plan store of a row, by operator number: columns that nothing needs are not kept.
@@ -200,6 +225,16 @@ fn info(node: &StreamAggregateNode) -> OperatorInfo {
             _ => "number of distinct keys".to_string(),
         },
         unbounded: node.aggr_expr.iter().filter(|expr| grows(expr)).map(sql_text).collect(),
+    }
+}
+
+fn info_of_limit(node: &StreamLimitNode) -> OperatorInfo {
+    OperatorInfo {
+        kind: "limit",
+        keys: Vec::new(),
+        values: vec![format!("how many of {} rows came out", node.rows)],
+        bounded_by: "one number".to_string(),
+        unbounded: Vec::new(),
     }
 }
 

@@ -36,7 +36,13 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("SELECT * FROM STREAM s ORDER BY id", "STREAMING_SORT", E_MODE),
     ("SELECT k, count(*) c FROM STREAM s GROUP BY k", E_APPEND, "ok"),
     ("SELECT k, count(*) c FROM STREAM s GROUP BY k ORDER BY c", E_APPEND, "ok"),
-    ("SELECT * FROM STREAM s LIMIT 5", "STREAMING_LIMIT", E_MODE),
+    ("SELECT * FROM STREAM s LIMIT 5", "ok", E_MODE),
+    ("SELECT k FROM (SELECT * FROM STREAM s LIMIT 5) WHERE v > 1", "ok", E_MODE),
+    ("SELECT * FROM STREAM s JOIN STREAM s2 ON id = id2 LIMIT 5", "ok", E_MODE),
+    ("SELECT * FROM STREAM s LIMIT 5 OFFSET 2", "STREAMING_OFFSET", E_MODE),
+    ("SELECT k, count(*) FROM (SELECT * FROM STREAM s LIMIT 5) GROUP BY k", E_APPEND, "STREAMING_LIMIT"),
+    ("SELECT * FROM (SELECT * FROM STREAM s LIMIT 5) JOIN STREAM s2 ON id = id2", "STREAMING_LIMIT", E_MODE),
+    ("SELECT * FROM (SELECT * FROM STREAM s LIMIT 5) DEDUPLICATE BY (k)", "STREAMING_LIMIT", E_MODE),
     ("SELECT * FROM STREAM s OFFSET 2", "STREAMING_OFFSET", E_MODE),
     ("SELECT DISTINCT k FROM STREAM s", "STREAMING_DISTINCT", "ok"),
     ("SELECT DISTINCT ts, k FROM STREAM s WATERMARK ts DELAY OF INTERVAL 1 MINUTE", "ok", "ok"),
@@ -240,7 +246,7 @@ fn refusals_point_at_the_clause() {
     };
     use OutputMode::{Append, Complete};
     assert_eq!(place("SELECT *\nFROM sv\nORDER BY id", Append), (3, 1, 12));
-    assert_eq!(place("SELECT *\nFROM STREAM s LIMIT 5", Append), (2, 15, 22));
+    assert_eq!(place("SELECT *\nFROM STREAM s LIMIT 5 OFFSET 1", Append), (2, 23, 31));
     assert_eq!(place("SELECT k, count(*) FROM STREAM s\nGROUP BY k", Append), (2, 1, 11));
     assert_eq!(place("SELECT *\nFROM b LEFT JOIN STREAM s ON k = bk", Append), (2, 8, 26));
     assert_eq!(place("SELECT\n count(DISTINCT v) FROM STREAM s", Complete), (2, 2, 19));

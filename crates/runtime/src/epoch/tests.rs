@@ -27,6 +27,7 @@ use crate::state::MemoryStore;
 use crate::state::tests::{Random, TestDir};
 
 mod joins;
+mod limits;
 
 const SECOND: i64 = 1_000_000;
 

@@ -14,7 +14,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec};
 
-use super::{StreamAggregateExec, StreamDeduplicateExec, StreamJoinExec, WatermarkExec};
+use super::{StreamAggregateExec, StreamDeduplicateExec, StreamJoinExec, StreamLimitExec, WatermarkExec};
 
 /// DataFusion's rule that chooses the sides.
 const JOIN_SELECTION: &str = "join_selection";
@@ -75,6 +75,7 @@ fn holds_state(plan: &Arc<dyn ExecutionPlan>) -> bool {
     let here = plan.downcast_ref::<StreamAggregateExec>().is_some()
         || plan.downcast_ref::<StreamDeduplicateExec>().is_some()
         || plan.downcast_ref::<StreamJoinExec>().is_some()
+        || plan.downcast_ref::<StreamLimitExec>().is_some()
         || plan.downcast_ref::<WatermarkExec>().is_some();
     here || plan.children().into_iter().any(holds_state)
 }

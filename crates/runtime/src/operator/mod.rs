@@ -9,6 +9,7 @@ mod deduplicate;
 mod join;
 mod join_sides;
 mod late;
+mod limit;
 mod merge;
 mod plan;
 #[cfg(test)]
@@ -20,5 +21,6 @@ pub use deduplicate::StreamDeduplicateExec;
 pub use join::StreamJoinExec;
 pub use join_sides::with_join_sides;
 pub use late::LateExec;
+pub use limit::{StreamLimitExec, rows_let_through};
 pub use plan::StreamExtensionPlanner;
 pub use watermark::WatermarkExec;

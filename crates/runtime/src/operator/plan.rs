@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use alluvium_parser::OutputMode;
-use alluvium_planner::node::{Forget, StreamAggregateNode, StreamDeduplicateNode, StreamJoinNode, WatermarkNode};
+use alluvium_planner::node::{
+    Forget, StreamAggregateNode, StreamDeduplicateNode, StreamJoinNode, StreamLimitNode, WatermarkNode,
+};
 use async_trait::async_trait;
 use datafusion::common::{DFSchema, Result as DfResult, internal_err, not_impl_err};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
@@ -19,7 +21,7 @@ use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use super::deduplicate::Remembered;
 use super::join::{Conditions, JoinCell, SideTimes};
 use super::watermark::Greatest;
-use super::{LateExec, StreamAggregateExec, StreamDeduplicateExec, StreamJoinExec, WatermarkExec};
+use super::{LateExec, StreamAggregateExec, StreamDeduplicateExec, StreamJoinExec, StreamLimitExec, WatermarkExec};
 use crate::clock::EpochWatermark;
 use crate::error::{Error, Result};
 use crate::state::{StagedJoin, StagedState, StateTable};
@@ -114,6 +116,10 @@ impl ExtensionPlanner for StreamExtensionPlanner {
             let mut greatest = self.greatest.lock().unwrap_or_else(PoisonError::into_inner);
             let greatest = greatest.entry(node.number).or_default().clone();
             return Ok(Some(Arc::new(WatermarkExec::new(input.clone(), expr(&node.column)?, greatest))));
+        }
+        if let Some(node) = node.downcast_ref::<StreamLimitNode>() {
+            let (state, cell) = (self.state(node.operator)?, self.cell(node.operator));
+            return Ok(Some(Arc::new(StreamLimitExec::try_new(input.clone(), node.rows, state, self.epoch, cell)?)));
         }
         if let Some(node) = node.downcast_ref::<StreamDeduplicateNode>() {
             let time = node.time.as_ref().map(&expr).transpose()?;

@@ -337,9 +337,15 @@ impl Shared {
 }
 
 fn facts(pipeline: &Pipeline) -> Vec<(String, String)> {
+    let limit = pipeline.let_through().ok().flatten().map(|(rows, limit)| match rows >= limit {
+        true => format!("complete: all {limit} rows have come out, and nothing more is read"),
+        false => format!("{rows} of {limit} rows have come out"),
+    });
+    let limit = limit.map(|text| ("limit".to_string(), text));
     let facts = pipeline.sources.iter().map(|(id, source)| (id, source.facts()));
     facts
         .flat_map(|(id, facts)| facts.into_iter().map(move |(name, text)| (format!("source {id} {name}"), text)))
+        .chain(limit)
         .collect()
 }
 

@@ -32,7 +32,8 @@ struct Shape {
 
 impl Shape {
     fn any(random: &mut Random) -> Shape {
-        let kind = ["INNER", "LEFT", "RIGHT", "FULL", "LEFT SEMI", "LEFT ANTI", "RIGHT SEMI"][random.below(7)];
+        let kind =
+            ["INNER", "LEFT", "RIGHT", "FULL", "LEFT SEMI", "LEFT ANTI", "RIGHT SEMI", "RIGHT ANTI"][random.below(8)];
         let some = |random: &mut Random| [0, 1, 5, 30][random.below(4)];
         let times = match random.below(8) {
             0 => Times::Same,
@@ -53,7 +54,7 @@ impl Shape {
     fn waiting(self) -> [bool; 2] {
         match self.kind {
             "LEFT" | "LEFT ANTI" => [true, false],
-            "RIGHT" => [false, true],
+            "RIGHT" | "RIGHT ANTI" => [false, true],
             "FULL" => [true, true],
             _ => [false, false],
         }
@@ -72,7 +73,7 @@ impl Shape {
         };
         let columns = match self.kind {
             "LEFT SEMI" | "LEFT ANTI" => "unix_timestamp(l.ts), l.k, l.v",
-            "RIGHT SEMI" => "unix_timestamp(r.ts), r.k, r.v",
+            "RIGHT SEMI" | "RIGHT ANTI" => "unix_timestamp(r.ts), r.k, r.v",
             _ => "unix_timestamp(l.ts), l.k, l.v, unix_timestamp(r.ts), r.k, r.v",
         };
         let times = match self.times {
@@ -173,7 +174,7 @@ impl Model {
                 let alone = match (shape.kind, side) {
                     ("LEFT", 0) | ("FULL", 0) => Some(format!("{}|NULL|NULL|NULL", line(row))),
                     ("RIGHT", 1) | ("FULL", 1) => Some(format!("NULL|NULL|NULL|{}", line(row))),
-                    ("LEFT ANTI", 0) => Some(line(row)),
+                    ("LEFT ANTI", 0) | ("RIGHT ANTI", 1) => Some(line(row)),
                     _ => None,
                 };
                 let first = (shape.kind, side) == ("LEFT SEMI", 0) || (shape.kind, side) == ("RIGHT SEMI", 1);
@@ -183,7 +184,8 @@ impl Model {
                 if !*matched && is_over(side, row) {
                     out.extend(alone);
                 }
-                let done = (first || shape.kind == "LEFT ANTI" && side == 0) && *matched;
+                let anti = [("LEFT ANTI", 0), ("RIGHT ANTI", 1)].contains(&(shape.kind, side));
+                let done = (first || anti) && *matched;
                 let unmatchable = row.k == NULL_KEY || row.ts.is_none() && !matches!(shape.times, Times::Any);
                 let of_use = shape.waiting()[side] || !unmatchable;
                 kept += u64::from(!is_over(side, row) && !done && of_use);
