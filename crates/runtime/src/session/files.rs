@@ -410,7 +410,7 @@ impl Session {
 fn reading(checkpoint: &Checkpoint) -> Result<HashSet<String>> {
     let inputs = checkpoint.pending_intent()?.map(|intent| intent.inputs).unwrap_or_default();
     let files = inputs.into_iter().flat_map(|(_, input)| match input {
-        EpochInput::Files(files) => files.files,
+        EpochInput::Files(files) => files.files.to_vec(),
         EpochInput::Table(_) => Vec::new(),
     });
     Ok(files.map(|file| file.path).collect())

@@ -25,8 +25,8 @@ pub struct FileEntry {
 /// Files of one epoch, in reading order.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FilesInput {
-    /// Read, in this order.
-    pub files: Vec<FileEntry>,
+    /// Read, in this order. Shared by all who hold the input: there may be many.
+    pub files: Arc<[FileEntry]>,
     /// Not read but remembered as if they had been: there before the first start of a stream that leaves those out.
     /// Intents of former versions have them; now they are remembered at the first start itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -84,7 +84,7 @@ pub fn existing(source: &str, files: &[FileEntry]) -> Vec<LedgerEntry> {
 impl FilesInput {
     /// These files, in this order.
     pub fn new(files: Vec<FileEntry>) -> FilesInput {
-        FilesInput { files, ..FilesInput::default() }
+        FilesInput { files: files.into(), ..FilesInput::default() }
     }
 
     /// Whether there is nothing to read and nothing to remember.
@@ -136,13 +136,14 @@ impl FilesInput {
 
     /// The same files, chosen at the same time, as they are now.
     pub fn with_versions(&self, files: Vec<FileEntry>) -> FilesInput {
-        FilesInput { files, ..self.clone() }
+        FilesInput { files: files.into(), ..self.clone() }
     }
 
     /// Whether these are the same files, in whatever versions.
     pub fn same_files(&self, other: &FilesInput) -> bool {
-        let paths = |input: &FilesInput| input.files.iter().map(|file| file.path.clone()).collect::<Vec<_>>();
-        (&self.skipped, &self.discovered_ms) == (&other.skipped, &other.discovered_ms) && paths(self) == paths(other)
+        let (ours, theirs) = (self.files.iter(), other.files.iter());
+        (&self.skipped, &self.discovered_ms) == (&other.skipped, &other.discovered_ms)
+            && ours.map(|file| &file.path).eq(theirs.map(|file| &file.path))
     }
 
     /// A run begins that reads the files in the versions named here: what an earlier run found out counts no more.

@@ -124,7 +124,7 @@ pub struct FilesSource {
     /// Some where fields without a column end a run.
     unknown: Option<Arc<UnknownFields>>,
     /// Files of the last `next`: running them is a first run, anything else is a re-run.
-    given: Mutex<Vec<FileEntry>>,
+    given: Mutex<Arc<[FileEntry]>>,
 }
 
 /// What blocking calls work on.
@@ -221,7 +221,7 @@ impl FilesSource {
             relist: false,
             second_looks: Vec::new(),
             unknown: unknown_fields(files)?,
-            given: Mutex::new(Vec::new()),
+            given: Mutex::default(),
         };
         source.give_up_missing().await?;
         if pass_over {
@@ -493,7 +493,7 @@ impl Source for FilesSource {
         if let Some(unknown) = &self.unknown {
             unknown.pass(false);
         }
-        lock(&self.given).clear();
+        *lock(&self.given) = Arc::default();
         self.work(move |discovery| {
             discovery.pending.forget(&input.files);
             Ok(())
@@ -544,8 +544,8 @@ impl Source for FilesSource {
         if let Some(files) = changed(input, self.unknown.as_deref()) {
             let chosen = files.files.clone();
             let now = blocking(move || {
-                let now = |file: FileEntry| Ok(listing::stat(&file.path)?.unwrap_or(file));
-                chosen.into_iter().map(now).collect::<Result<Vec<_>>>()
+                let now = |file: &FileEntry| Ok(listing::stat(&file.path)?.unwrap_or_else(|| file.clone()));
+                chosen.iter().map(now).collect::<Result<Vec<_>>>()
             });
             return Ok(Drift::Changed(choose_again(&self.given, files, now.await?)));
         }
@@ -576,12 +576,13 @@ fn changed<'i>(input: &'i EpochInput, unknown: Option<&UnknownFields>) -> Option
 }
 
 /// The same files as they are now. A first run stays one.
-fn choose_again(given: &Mutex<Vec<FileEntry>>, input: &FilesInput, now: Vec<FileEntry>) -> EpochInput {
+fn choose_again(given: &Mutex<Arc<[FileEntry]>>, input: &FilesInput, now: Vec<FileEntry>) -> EpochInput {
+    let now = input.with_versions(now);
     let mut given = lock(given);
     if *given == input.files {
-        given.clone_from(&now);
+        *given = now.files.clone();
     }
-    EpochInput::Files(input.with_versions(now))
+    EpochInput::Files(now)
 }
 
 /// What is to be learnt from the fields of `input` that `unknown` met.

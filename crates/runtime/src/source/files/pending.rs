@@ -20,8 +20,9 @@ use crate::source::Backlog;
 /// So many paths are asked of the ledger at once.
 const ASK: usize = 4096;
 
-/// Most waiting files that are kept, unless an epoch takes more.
-pub const KEPT: usize = 1 << 18;
+/// Most waiting files that are kept, unless an epoch takes more: with one more, which goes again, as many as fill a hash
+/// table of a quarter of a million places. Beyond, it would grow to twice its size, and need both while it does.
+pub const KEPT: usize = (1 << 18) / 8 * 7 - 1;
 
 /// Waiting files, oldest first, files of one millisecond by path.
 pub struct Pending {

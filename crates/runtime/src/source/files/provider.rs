@@ -67,7 +67,7 @@ pub fn bound(
         data_schema: spec.data_schema.clone(),
         options: resolve::format_options(spec).map_err(|e| e.at_least(source.span))?,
         place,
-        files: Files::Fixed(input.files.clone().into()),
+        files: Files::Fixed(input.files.clone()),
         partition_columns: spec.partition_columns.clone(),
         base: base_of(spec)?,
         counters,

@@ -42,7 +42,7 @@ async fn spec(path: &Path, format: &str, options: &[(&str, &str)]) -> Result<Sou
     }
 }
 
-async fn json(path: &Path, options: &[(&str, &str)]) -> SourceSpec {
+pub(super) async fn json(path: &Path, options: &[(&str, &str)]) -> SourceSpec {
     let options: Vec<_> = options.iter().copied().chain([("schema", "a BIGINT, b STRING")]).collect();
     spec(path, "json", &options).await.unwrap()
 }

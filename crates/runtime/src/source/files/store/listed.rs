@@ -54,6 +54,11 @@ impl ListingState {
         self.last.clone().filter(|_| incremental && !overdue && self.full_at.is_some())
     }
 
+    /// The next listing is one of everything.
+    pub fn begin_again(&mut self) {
+        self.full_at = None;
+    }
+
     /// A listing has ended whose greatest key was `last`; `full`: when it began and how many requests it took, where it was
     /// one of everything.
     pub fn ended(&mut self, last: Option<String>, full: Option<(Instant, u64)>) {

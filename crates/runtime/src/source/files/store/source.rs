@@ -81,7 +81,7 @@ pub struct ObjectsSource {
     /// Some where fields without a column end a run.
     unknown: Option<Arc<UnknownFields>>,
     /// Files of the last `next`: running them is a first run, anything else is a re-run.
-    given: Mutex<Vec<FileEntry>>,
+    given: Mutex<Arc<[FileEntry]>>,
 }
 
 impl ObjectsSource {
@@ -119,7 +119,7 @@ impl ObjectsSource {
             frozen: false,
             draining: false,
             unknown: unknown_fields(files)?,
-            given: Mutex::new(Vec::new()),
+            given: Mutex::default(),
         };
         if source.inbox.is_some() {
             source.checkpoint.ledger().listen(id);
@@ -472,6 +472,8 @@ impl Source for ObjectsSource {
 
     fn unfreeze(&mut self) {
         self.waiting.until(None);
+        // What came meanwhile may stand before the last name that was seen.
+        self.listing.begin_again();
         self.frozen = false;
     }
 
@@ -487,7 +489,7 @@ impl Source for ObjectsSource {
 
     async fn committed(&mut self, input: &EpochInput) -> Result<()> {
         let EpochInput::Files(input) = input else { return Ok(()) };
-        lock(&self.given).clear();
+        *lock(&self.given) = Arc::default();
         if let Some(unknown) = &self.unknown {
             unknown.pass(false);
         }
@@ -524,7 +526,7 @@ impl Source for ObjectsSource {
 
     async fn drift(&mut self, input: &EpochInput) -> Result<Drift> {
         if let Some(files) = changed(input, self.unknown.as_deref()) {
-            let now = self.as_they_are(&files.files).await?.into_iter().zip(&files.files);
+            let now = self.as_they_are(&files.files).await?.into_iter().zip(files.files.iter());
             let now = now.map(|(now, chosen)| now.unwrap_or_else(|| chosen.clone())).collect();
             return Ok(Drift::Changed(choose_again(&self.given, files, now)));
         }
@@ -555,5 +557,121 @@ impl Source for ObjectsSource {
             ));
         }
         facts
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests {
+    use object_store::ObjectStoreExt;
+    use object_store::path::Path;
+
+    use super::*;
+    use crate::checkpoint::{EpochCommit, Intent};
+    use crate::metrics::EpochRecord;
+    use crate::source::files::{store, tests};
+
+    /// A source of the objects of a store in memory that keeps few of those that wait.
+    async fn source(remote: Arc<Remote>, checkpoint: Checkpoint, kept_max: usize) -> ObjectsSource {
+        let local = tempfile::tempdir().unwrap();
+        let source_schema = tests::json(local.path(), &[("maxFilesPerTrigger", "4")]).await;
+        let SourceKind::Files(spec) = &source_schema.kind else { panic!() };
+        ObjectsSource {
+            id: "0".into(),
+            spec: spec.clone(),
+            source_schema: source_schema.clone(),
+            place: Place::Remote(remote.clone()),
+            remote,
+            checkpoint,
+            waiting: Waiting::keeping(kept_max),
+            times: Times::default(),
+            overwrites: false,
+            cleaning: None,
+            aging: Aging::default(),
+            listing: ListingState::default(),
+            inbox: None,
+            frozen: false,
+            draining: false,
+            unknown: None,
+            given: Mutex::default(),
+        }
+    }
+
+    async fn commit(source: &mut ObjectsSource, epoch: u64, input: EpochInput) -> Vec<String> {
+        let EpochInput::Files(files) = &input else { panic!() };
+        let inputs = vec![("0".to_owned(), input.clone())];
+        let intent = Intent {
+            epoch,
+            timestamp_ms: 0,
+            inputs: inputs.clone(),
+            fingerprint: String::new(),
+            statics: Default::default(),
+            watermark: Default::default(),
+        };
+        source.checkpoint.write_intent(&intent).unwrap();
+        let ledger = files.ledger_entries("0", epoch, 0, 0);
+        let record = EpochRecord { epoch, ..EpochRecord::default() };
+        let commit = EpochCommit { record, inputs, ledger, positions: Vec::new(), state: Vec::new() };
+        source.checkpoint.commit(commit).unwrap();
+        source.committed(&input).await.unwrap();
+        files.files.iter().map(|file| file.path.clone()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_run_to_the_end_lists_again_where_not_all_that_waits_is_kept() {
+        let keys: Vec<String> = (0..20).map(|at| format!("in/{:02}.json", at * 7 % 20)).collect();
+        let objects: Vec<_> = keys.iter().map(|key| (key.as_str(), b"{}".to_vec())).collect();
+        let remote = store::tests::remote("s3://b/in", None, &objects).await;
+        let mut source = source(remote.clone(), Checkpoint::in_memory().unwrap(), 6).await;
+        source.freeze().await.unwrap();
+        assert_eq!(source.backlog().files, 20);
+        // One that comes later, by the store's clock, is for another run.
+        let begun_ms = now_ms();
+        while now_ms() <= begun_ms {
+            std::thread::yield_now();
+        }
+        remote.store.put(&Path::from("in/new.json"), b"{}".to_vec().into()).await.unwrap();
+        let (mut read, mut epoch) = (Vec::new(), 0);
+        while let Some(input) = source.next(true).await.unwrap() {
+            assert!(input.size().files <= 4);
+            read.extend(commit(&mut source, epoch, input).await);
+            epoch += 1;
+        }
+        assert!(remote.listed().0 > 2, "it had to list again");
+        read.sort();
+        assert_eq!(read, (0..20).map(|at| format!("s3://b/in/{at:02}.json")).collect::<Vec<_>>());
+        source.unfreeze();
+        let input = source.next(true).await.unwrap().unwrap();
+        assert_eq!(commit(&mut source, epoch, input).await, ["s3://b/in/new.json"]);
+    }
+
+    #[tokio::test]
+    async fn what_messages_told_is_found_in_the_ledger_where_not_all_of_it_is_kept() {
+        let keys: Vec<String> = (0..20).map(|at| format!("in/{at:02}.json")).collect();
+        let objects: Vec<_> = keys.iter().map(|key| (key.as_str(), b"{}".to_vec())).collect();
+        let remote = store::tests::remote("s3://b/in", None, &objects).await;
+        let checkpoint = Checkpoint::in_memory().unwrap();
+        let told = |at: u64| FileEntry { path: format!("s3://b/in/{at:02}.json"), size: 2, modified_ms: at as i64 };
+        let mut before = source(remote.clone(), checkpoint.clone(), 6).await;
+        checkpoint.ledger().listen("0");
+        before.take_told((0..20).map(told).collect()).await.unwrap();
+        assert_eq!(before.backlog().files, 20);
+        // As a process that is started again finds it.
+        let mut source = source(remote.clone(), checkpoint.clone(), 6).await;
+        source.remember_inbox().await.unwrap();
+        source.frozen = true;
+        let (mut read, mut epoch) = (Vec::new(), 0);
+        loop {
+            if source.waiting.lacks(4) {
+                source.waiting.begin_again();
+                source.remember_inbox().await.unwrap();
+            }
+            let Some(input) = source.next(true).await.unwrap() else { break };
+            read.extend(commit(&mut source, epoch, input).await);
+            epoch += 1;
+        }
+        assert_eq!(read, (0..20).map(|at| told(at).path).collect::<Vec<_>>(), "oldest first");
+        assert!(checkpoint.ledger().told("0", None, 9).unwrap().is_empty());
+        assert_eq!(remote.listed().0, 0);
     }
 }

@@ -62,6 +62,12 @@ impl Default for Waiting {
 }
 
 impl Waiting {
+    /// Nothing, and at most so many are kept.
+    #[cfg(test)]
+    pub(super) fn keeping(kept_max: usize) -> Waiting {
+        Waiting { kept_max, ..Waiting::default() }
+    }
+
     /// Whether `path` waits and is kept.
     pub fn contains(&self, path: &str) -> bool {
         self.modified.contains_key(path)
@@ -233,7 +239,7 @@ mod tests {
     #[test]
     fn of_many_objects_the_oldest_are_kept_and_the_others_counted() {
         let file = |at: u64| FileEntry { path: format!("{:02}", at * 7 % 20), size: 2, modified_ms: at as i64 };
-        let mut waiting = Waiting { kept_max: 6, ..Waiting::default() };
+        let mut waiting = Waiting::keeping(6);
         let (mut read, mut known): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
         while read.len() < 20 {
             assert!(waiting.lacks(4) || read.is_empty(), "{read:?}");
