@@ -13,7 +13,9 @@ use arrow::array::AsArray;
 use arrow::datatypes::{Int64Type, Schema};
 use arrow::record_batch::RecordBatch;
 use datafusion::catalog::TableProvider;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use futures::StreamExt;
 
 use super::{Context, FilesSource, ResolvedFiles, resolve, static_provider};
 use crate::checkpoint::{Checkpoint, EpochCommit, FileState, Forgetting, Intent, LedgerEntry};
@@ -378,6 +380,45 @@ async fn large_files_are_cut_between_lines() {
             plan.contains(&format!("FilesExec: format={format}, files=1,")) && plan.contains("partitions=2"),
             "{plan}"
         );
+    }
+}
+
+/// Runs one partition of a scan to its end: its rows.
+async fn partition(plan: &Arc<dyn ExecutionPlan>, at: usize, context: &SessionContext) -> Result<usize> {
+    let mut stream = plan.execute(at, context.task_ctx())?;
+    let mut rows = 0;
+    while let Some(batch) = stream.next().await {
+        rows += batch?.num_rows();
+    }
+    Ok(rows)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parts_of_a_file_that_is_replaced_between_them_do_not_mix() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = |number: u64| format!("{{\"a\":{number},\"b\":\"{}\"}}\n", "x".repeat(80)).repeat(60_000);
+    let relation = relation(dir.path(), "json", &[("schema", "a BIGINT, b STRING")], false);
+    let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2));
+    for streamed in [true, false] {
+        put(dir.path(), "a.json", &text(1), 0);
+        let provider = match streamed {
+            true => {
+                let spec = json(dir.path(), &[]).await;
+                let ledger = Checkpoint::in_memory().unwrap().ledger();
+                let mut source = FilesSource::open("0", &spec, ledger, true).await.unwrap();
+                let input = source.next(true).await.unwrap().unwrap();
+                bound(&source, &input).await.0
+            }
+            false => static_provider(&relation, Span::UNKNOWN, Context::default()).await.unwrap(),
+        };
+        let plan = provider.scan(&context.state(), None, &[], None).await.unwrap();
+        assert_eq!(plan.properties().output_partitioning().partition_count(), 2);
+        assert!(partition(&plan, 0, &context).await.unwrap() > 10_000);
+        // Of the same size and time: only the file itself is another one.
+        put(dir.path(), "_b", &text(2), 0);
+        std::fs::rename(dir.path().join("_b"), dir.path().join("a.json")).unwrap();
+        let error = partition(&plan, 1, &context).await.unwrap_err().diagnostic();
+        assert_eq!(error.code, "FILE_CHANGED", "{error}");
     }
 }
 
