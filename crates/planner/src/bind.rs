@@ -24,7 +24,7 @@ use sqlparser::ast::{self, Spanned, Visit, Visitor};
 
 use crate::errors::diagnose;
 use crate::event_clauses::{deduplicated, watermarked};
-use crate::names::{Known, rewrite_names};
+use crate::names::{Known, rewrite_names, window_name};
 use crate::relation::{SourceSpec, StreamRelation};
 use crate::strict::{self, not_yet};
 use crate::windows::{WindowError, expand_windows};
@@ -238,7 +238,7 @@ fn refuse_not_yet(query: &Query) -> Result<(), Diagnostic> {
     Ok(())
 }
 
-/// Where the first call of `window` stands.
+/// Where the first call of `window` or `session_window` stands.
 fn window_call(query: &ast::Query) -> Span {
     struct Calls;
     impl Visitor for Calls {
@@ -246,9 +246,7 @@ fn window_call(query: &ast::Query) -> Span {
 
         fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<Span> {
             match expr {
-                ast::Expr::Function(call) if call.name.to_string().eq_ignore_ascii_case("window") => {
-                    ControlFlow::Break(call.name.span().into())
-                }
+                ast::Expr::Function(call) if window_name(call).is_some() => ControlFlow::Break(call.name.span().into()),
                 _ => ControlFlow::Continue(()),
             }
         }

@@ -13,7 +13,9 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use crate::bind::stream_of;
 use crate::errors::without_stand_ins;
-use crate::node::{StreamAggregateNode, StreamDeduplicateNode, StreamJoinNode, StreamLimitNode, WatermarkNode};
+use crate::node::{
+    StreamAggregateNode, StreamDeduplicateNode, StreamJoinNode, StreamLimitNode, StreamSessionNode, WatermarkNode,
+};
 use crate::options::StartingVersion;
 use crate::plan::{INNER_JOIN, StreamingPlan, WatermarkInfo};
 use crate::relation::{SourceKind, SourceSpec};
@@ -24,8 +26,8 @@ impl fmt::Display for StreamingPlan {
         writeln!(f, "Streaming query")?;
         writeln!(f, "  output mode: {} ({})", word(self.mode), meaning(self.mode))?;
         let outer = |kind: &str| kind.ends_with(" join") && kind != INNER_JOIN;
-        let complete = self.operators.iter().filter(|operator| operator.kind == "aggregate").count() == 1
-            && !self.operators.iter().any(|operator| outer(operator.kind));
+        let aggregates = self.operators.iter().filter(|operator| ["aggregate", "session"].contains(&operator.kind));
+        let complete = aggregates.count() == 1 && !self.operators.iter().any(|operator| outer(operator.kind));
         let legal = match (self.mode, complete) {
             (OutputMode::Append, true) => "APPEND, COMPLETE",
             (OutputMode::Append, false) => "APPEND",
@@ -215,6 +217,10 @@ fn line(plan: &LogicalPlan) -> String {
                     list(&node.group_expr),
                     list(&node.aggr_expr)
                 );
+            }
+            if let Some(node) = node.downcast_ref::<StreamSessionNode>() {
+                let (keys, values) = (list(&node.group_expr), list(&node.aggr_expr));
+                return format!("Stateful session {} keys [{keys}], values [{values}]", node.operator);
             }
             if let Some(node) = node.downcast_ref::<StreamDeduplicateNode>() {
                 return format!("Stateful deduplicate {} keys [{}]", node.operator, list(&node.on));

@@ -23,6 +23,7 @@ mod places;
 pub mod plan;
 pub mod relation;
 mod scope;
+mod sessions;
 pub mod settings;
 pub mod store_options;
 pub mod streaming;

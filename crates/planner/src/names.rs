@@ -117,9 +117,9 @@ impl Names {
         for view in std::mem::take(&mut select.lateral_views) {
             self.lateral_view(select, view, &mut scope)?;
         }
-        if let Some(mut call) = grouped_window(&select.group_by) {
+        if let Some((name, mut call)) = grouped_window(&select.group_by) {
             self.visit(&mut call, &scope)?;
-            scope.window = Some(call);
+            scope.window = Some((name, call));
         }
         let mut outputs = Vec::new();
         for item in std::mem::take(&mut select.projection) {
@@ -562,20 +562,33 @@ fn constraint_of(operator: &mut ast::JoinOperator) -> Option<&mut ast::JoinConst
     }
 }
 
-/// The call of `window` in a GROUP BY: `window` and `window.start` mean it and its fields.
-fn grouped_window(group_by: &ast::GroupByExpr) -> Option<ast::Expr> {
+/// The call of `window` or `session_window` in a GROUP BY, and its name: `window` and `window.start` mean it and its
+/// fields.
+fn grouped_window(group_by: &ast::GroupByExpr) -> Option<(&'static str, ast::Expr)> {
     let ast::GroupByExpr::Expressions(keys, _) = group_by else { return None };
-    keys.iter().find(|key| is_window_call(key)).cloned()
+    keys.iter().find_map(|key| Some((window_call(key)?, key.clone())))
 }
 
-fn is_window_call(expr: &ast::Expr) -> bool {
-    matches!(expr, ast::Expr::Function(call) if call.over.is_none() && call.name.to_string().eq_ignore_ascii_case("window"))
+fn window_call(expr: &ast::Expr) -> Option<&'static str> {
+    match expr {
+        ast::Expr::Function(call) => window_name(call),
+        _ => None,
+    }
+}
+
+/// Which function that cuts event time is called, and what Spark names the column.
+pub(crate) fn window_name(call: &ast::Function) -> Option<&'static str> {
+    let name = call.name.to_string();
+    let known = ["window", "session_window"].into_iter().find(|known| name.eq_ignore_ascii_case(known));
+    known.filter(|_| call.over.is_none())
 }
 
 /// The name Spark gives a column that has none.
 fn spark_name(expr: &ast::Expr) -> String {
+    if let Some(name) = window_call(expr) {
+        return name.to_string();
+    }
     match expr {
-        window if is_window_call(window) => "window".to_string(),
         ast::Expr::Identifier(ident) => ident.value.clone(),
         ast::Expr::CompoundIdentifier(idents) => idents.last().map(|ident| ident.value.clone()).unwrap_or_default(),
         ast::Expr::Value(value) => match &value.value {

@@ -6,6 +6,7 @@
 mod deduplicate;
 mod join;
 mod limit;
+mod session;
 mod watermark;
 
 use std::cmp::Ordering;
@@ -16,9 +17,11 @@ use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
 
 use alluvium_parser::OutputMode;
 
+pub use crate::functions::time_window::TimeWindow;
 pub use deduplicate::{Forget, StreamDeduplicateNode};
 pub use join::{JoinSide, StreamJoinNode};
 pub use limit::StreamLimitNode;
+pub use session::StreamSessionNode;
 pub use watermark::WatermarkNode;
 
 /// `GROUP BY` over a stream: partial state per key is kept across epochs and merged with each epoch's input.
@@ -43,6 +46,17 @@ pub struct StreamAggregateNode {
     pub time: Option<usize>,
     /// How far rows may stay behind the watermark by that key, in microseconds: an operator below gives them out later.
     pub lag_us: i64,
+    /// Where a key of the input is not a window but the pane of a time. The output has windows.
+    pub panes: Option<Panes>,
+}
+
+/// Panes of windows: the key is a struct<start, end>, the end being that of the last window that has the pane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Panes {
+    /// Position of the key among the grouping columns.
+    pub key: usize,
+    /// The windows.
+    pub windows: TimeWindow,
 }
 
 impl PartialOrd for StreamAggregateNode {
@@ -96,6 +110,7 @@ impl UserDefinedLogicalNodeCore for StreamAggregateNode {
             mode: self.mode,
             time: self.time,
             lag_us: self.lag_us,
+            panes: self.panes,
         })
     }
 

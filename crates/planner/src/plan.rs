@@ -6,6 +6,7 @@ use alluvium_parser::OutputMode;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::LogicalPlan;
 
+use crate::node::StreamSessionNode;
 use crate::relation::SourceSpec;
 
 /// What one streaming query does each epoch. Its `Display` is EXPLAIN.
@@ -35,6 +36,13 @@ impl StreamingPlan {
     pub fn acts_on_watermark(&self) -> bool {
         !self.watermarks.is_empty() && !self.operators.is_empty() && self.mode != OutputMode::Complete
     }
+
+    /// Numbers of the tables that keep the operators' state: one is an operator's own, and some have another.
+    pub fn state_tables(&self) -> Vec<u32> {
+        let own = 0..self.operators.len() as u32;
+        let sessions = self.operators.iter().enumerate().filter(|(_, operator)| operator.kind == "session");
+        own.chain(sessions.map(|(at, _)| StreamSessionNode::keys_number(at as u32))).collect()
+    }
 }
 
 /// A LIMIT that everything a query gives passes.
@@ -61,7 +69,7 @@ pub const INNER_JOIN: &str = "inner join";
 /// A stateful operator, for EXPLAIN and DESCRIBE STREAM.
 #[derive(Debug, Clone)]
 pub struct OperatorInfo {
-    /// `aggregate`, `distinct`, `deduplicate`, `inner join`, `left join` and so on, `limit`.
+    /// `aggregate`, `session`, `distinct`, `deduplicate`, `inner join`, `left join` and so on, `limit`.
     pub kind: &'static str,
     /// Its keys as SQL.
     pub keys: Vec<String>,

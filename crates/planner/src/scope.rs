@@ -66,8 +66,8 @@ pub(crate) struct Scope<'p> {
     pub merged: Vec<Merged>,
     /// Expressions of the select list that have a name, in order: later items may use it.
     pub laterals: Vec<(String, ast::Expr)>,
-    /// The call of `window` that GROUP BY has.
-    pub window: Option<ast::Expr>,
+    /// The call of `window` or `session_window` that GROUP BY has, by the function's name.
+    pub window: Option<(&'static str, ast::Expr)>,
     /// Names given in the select list.
     pub outputs: Vec<String>,
     /// ORDER BY looks at the select list first, GROUP BY and HAVING last.
@@ -135,7 +135,7 @@ impl Scope<'_> {
 
     /// The grouping window, for its name where nothing else has it.
     pub fn window(&self, typed: &str) -> Option<&ast::Expr> {
-        self.window.as_ref().filter(|_| same(typed, "window"))
+        self.window.as_ref().filter(|(name, _)| same(typed, name)).map(|(_, call)| call)
     }
 
     /// Column `name` of one relation, qualified; None when the relation has no name.

@@ -4,7 +4,9 @@
 //! nodes with state, and the rest is optimized once, for every epoch to come.
 
 mod event_time;
+mod panes;
 mod rules;
+mod session;
 mod stateful;
 mod stream_join;
 #[cfg(test)]

@@ -325,7 +325,6 @@ impl Strict {
         self.refuse(!matches!(parameters, ast::FunctionArguments::None), "a second list of parameters", span)?;
         let name = name.to_string().to_lowercase();
         match name.as_str() {
-            "session_window" => self.refuse(true, "event-time windows: session_window(…)", span),
             "monotonically_increasing_id" => Err(Diagnostic::new(
                 "STREAMING_EXPRESSION",
                 format!("{name}() has no meaning over data that is read in parts: its numbers would start again"),

@@ -28,6 +28,7 @@ mod markers;
 mod moments;
 mod patterns;
 mod plain;
+pub(crate) mod session_window;
 pub(crate) mod spellings;
 mod sum;
 mod templates;
@@ -118,6 +119,7 @@ fn scalar_functions(timezone: &str) -> Vec<Arc<ScalarUDF>> {
         .chain(clock::functions(timezone))
         .chain(json::functions())
         .chain(time_window::functions())
+        .chain([session_window::udf()])
         .chain([markers::deduplicate()])
         .chain(from_json::functions(timezone))
         .chain([to_json::udf(timezone)])

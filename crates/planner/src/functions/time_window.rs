@@ -11,6 +11,7 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray, StructArray,
 use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
 use datafusion::arrow::datatypes::{DataType, Field, Fields, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::{Result, ScalarValue, exec_err, internal_err, plan_err};
+use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
@@ -19,7 +20,7 @@ use crate::ddl::{sql_type, timestamp};
 
 /// Windows of one length at regular distances, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct TimeWindow {
+pub struct TimeWindow {
     /// From a window's start to its end.
     pub size: i64,
     /// From one window's start to the next one's.
@@ -61,16 +62,36 @@ impl TimeWindow {
         self.size == self.slide
     }
 
+    /// Start of the last window `time` lies in.
+    fn last_start(self, time: i64) -> i64 {
+        time.saturating_sub(time.saturating_sub(self.start).rem_euclid(self.slide))
+    }
+
     /// Starts of the windows `time` lies in, the latest first.
-    fn starts(self, time: i64) -> impl Iterator<Item = i64> {
-        let last = time.saturating_sub(time.saturating_sub(self.start).rem_euclid(self.slide));
-        std::iter::successors(Some(last), move |start| start.checked_sub(self.slide))
+    pub fn starts(self, time: i64) -> impl Iterator<Item = i64> {
+        std::iter::successors(Some(self.last_start(time)), move |start| start.checked_sub(self.slide))
             .take_while(move |start| time.saturating_sub(*start) < self.size)
+    }
+
+    /// The pane `time` lies in, the stretch between two borders of windows: its start, and the end of the last window
+    /// that has it. Every time of a pane lies in the same windows.
+    ///
+    /// Windows start at one place within each slide and end at one, so that there are two panes in a slide at most.
+    pub fn pane(self, time: i64) -> (i64, i64) {
+        let start = self.last_start(time);
+        let until = start.saturating_add(self.size);
+        let border = start.saturating_add(self.size.rem_euclid(self.slide));
+        (if time >= border { border } else { start }, until)
+    }
+
+    /// The end of the last window that ends at or before `time`.
+    pub fn last_end(self, time: i64) -> i64 {
+        self.last_start(time.saturating_sub(self.size)).saturating_add(self.size)
     }
 }
 
 /// The microseconds of an interval, or of a text that says one.
-fn length(value: &ScalarValue) -> std::result::Result<i64, String> {
+pub(super) fn length(value: &ScalarValue) -> std::result::Result<i64, String> {
     let days = |days: i32| i64::from(days).saturating_mul(86_400_000_000);
     let months = || "months and years have no fixed length".to_string();
     match value {
@@ -97,7 +118,7 @@ fn length(value: &ScalarValue) -> std::result::Result<i64, String> {
 }
 
 /// `struct<start, end>` of this time type.
-fn window_type(time: &DataType) -> DataType {
+pub(super) fn window_type(time: &DataType) -> DataType {
     let field = |name: &str| Field::new(name, time.clone(), true);
     DataType::Struct(Fields::from(vec![field("start"), field("end")]))
 }
@@ -110,7 +131,7 @@ fn end_type(data_type: &DataType) -> Option<&DataType> {
 }
 
 /// The type a time or window is worked on in.
-fn time_type(argument: &DataType) -> Option<DataType> {
+pub(super) fn time_type(argument: &DataType) -> Option<DataType> {
     match argument {
         DataType::Timestamp(_, zone) => Some(DataType::Timestamp(TimeUnit::Microsecond, zone.clone())),
         DataType::Date32 | DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 | DataType::Null => {
@@ -121,7 +142,7 @@ fn time_type(argument: &DataType) -> Option<DataType> {
 }
 
 /// Times of a column: its own, or the last instants of its windows.
-fn times(column: &ArrayRef) -> Result<TimestampMicrosecondArray> {
+pub(super) fn times(column: &ArrayRef) -> Result<TimestampMicrosecondArray> {
     if let Some(windows) = column.as_struct_opt() {
         let Some(end) =
             windows.column_by_name("end").and_then(|end| end.as_primitive_opt::<TimestampMicrosecondType>())
@@ -140,13 +161,15 @@ fn times(column: &ArrayRef) -> Result<TimestampMicrosecondArray> {
 
 /// The functions.
 pub(super) fn functions() -> [Arc<ScalarUDF>; 3] {
-    [Kind::Window, Kind::Windows, Kind::WindowTime].map(|kind| {
-        let signature = Signature::user_defined(Volatility::Immutable);
-        Arc::new(ScalarUDF::from(WindowFunction { kind, signature }))
-    })
+    [Kind::Window, Kind::Windows, Kind::WindowTime].map(function)
 }
 
-/// Whether an expression calls one of `window` and `__windows`.
+fn function(kind: Kind) -> Arc<ScalarUDF> {
+    let signature = Signature::user_defined(Volatility::Immutable);
+    Arc::new(ScalarUDF::from(WindowFunction { kind, signature }))
+}
+
+/// Whether an expression calls one of `window`, `__windows` and `__pane`.
 pub(crate) fn is_window(expr: &Expr) -> bool {
     kind_of(expr).is_some_and(|kind| kind != Kind::WindowTime)
 }
@@ -165,8 +188,29 @@ fn kind_of(expr: &Expr) -> Option<Kind> {
 
 /// The function that gives every window of a time.
 pub(crate) fn all_windows() -> Arc<ScalarUDF> {
-    let signature = Signature::user_defined(Volatility::Immutable);
-    Arc::new(ScalarUDF::from(WindowFunction { kind: Kind::Windows, signature }))
+    function(Kind::Windows)
+}
+
+/// For a call that gives every window of a time: the call that gives the time's pane, and the windows.
+pub(crate) fn pane_of(expr: &Expr) -> Option<(Expr, TimeWindow)> {
+    let Expr::ScalarFunction(call) = expr else { return None };
+    let literal = |expr: &Expr| match expr {
+        Expr::Literal(value, _) => Some(value.clone()),
+        _ => None,
+    };
+    let lengths = call.args.iter().skip(1).map(literal).collect::<Option<Vec<_>>>()?;
+    let window = TimeWindow::of(&lengths).ok().filter(|_| kind_of(expr) == Some(Kind::Windows))?;
+    Some((Expr::ScalarFunction(ScalarFunction::new_udf(function(Kind::Pane), call.args.clone())), window))
+}
+
+/// A call that gives a time's pane as the one that gives its windows; others as they are.
+pub(crate) fn windows_of_pane(expr: Expr) -> Expr {
+    match (kind_of(&expr), expr) {
+        (Some(Kind::Pane), Expr::ScalarFunction(call)) => {
+            Expr::ScalarFunction(ScalarFunction::new_udf(all_windows(), call.args))
+        }
+        (_, expr) => expr,
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -175,6 +219,8 @@ enum Kind {
     Window,
     /// All windows of a time, as a list.
     Windows,
+    /// The pane of a time, with the end of the last window that has it.
+    Pane,
     /// The last instant of a window.
     WindowTime,
 }
@@ -189,7 +235,7 @@ impl WindowFunction {
     fn result(&self, argument: &DataType) -> Result<DataType> {
         let time = end_type(argument).cloned().or_else(|| time_type(argument)).unwrap_or_else(timestamp);
         Ok(match self.kind {
-            Kind::Window => window_type(&time),
+            Kind::Window | Kind::Pane => window_type(&time),
             Kind::Windows => DataType::new_list(window_type(&time), true),
             Kind::WindowTime => time,
         })
@@ -201,6 +247,7 @@ impl ScalarUDFImpl for WindowFunction {
         match self.kind {
             Kind::Window => "window",
             Kind::Windows => "__windows",
+            Kind::Pane => "__pane",
             Kind::WindowTime => "window_time",
         }
     }
@@ -261,6 +308,7 @@ impl ScalarUDFImpl for WindowFunction {
         };
         Ok(ColumnarValue::Array(match self.kind {
             Kind::Windows => Arc::new(lists(&times, window)?),
+            Kind::Pane => Arc::new(panes(&times, window)?),
             _ => Arc::new(tumbling(&times, window)?),
         }))
     }
@@ -268,11 +316,7 @@ impl ScalarUDFImpl for WindowFunction {
 
 /// The window of each time; NULL of none.
 fn tumbling(times: &TimestampMicrosecondArray, window: TimeWindow) -> Result<StructArray> {
-    let starts: Vec<i64> = times
-        .values()
-        .iter()
-        .map(|time| time.saturating_sub(time.saturating_sub(window.start).rem_euclid(window.slide)))
-        .collect();
+    let starts: Vec<i64> = times.values().iter().map(|time| window.last_start(*time)).collect();
     windows(starts, times.data_type(), window.size, times.nulls().cloned())
 }
 
@@ -294,8 +338,18 @@ fn lists(times: &TimestampMicrosecondArray, window: TimeWindow) -> Result<ListAr
     Ok(ListArray::try_new(item, offsets, Arc::new(values), times.nulls().cloned())?)
 }
 
+/// The pane of each time; NULL of none.
+fn panes(times: &TimestampMicrosecondArray, window: TimeWindow) -> Result<StructArray> {
+    let (starts, ends) = times.values().iter().map(|time| window.pane(*time)).unzip();
+    stretches(starts, ends, times.data_type(), times.nulls().cloned())
+}
+
 fn windows(starts: Vec<i64>, time: &DataType, size: i64, nulls: Option<NullBuffer>) -> Result<StructArray> {
     let ends: Vec<i64> = starts.iter().map(|start| start.saturating_add(size)).collect();
+    stretches(starts, ends, time, nulls)
+}
+
+fn stretches(starts: Vec<i64>, ends: Vec<i64>, time: &DataType, nulls: Option<NullBuffer>) -> Result<StructArray> {
     let column = |times: Vec<i64>| -> ArrayRef {
         Arc::new(TimestampMicrosecondArray::new(times.into(), None).with_data_type(time.clone()))
     };
@@ -324,6 +378,27 @@ mod tests {
         assert_eq!(starts(11), [9, 5]);
         assert_eq!(starts(0), [-3, -7]);
         assert_eq!(starts(-8), [-11, -15]);
+    }
+
+    #[test]
+    fn times_of_a_pane_lie_in_the_same_windows() {
+        for texts in
+            [["10 us", "5 us", "0 us"], ["10 us", "4 us", "1 us"], ["7 us", "3 us", "-2 us"], ["5 us", "5 us", "3 us"]]
+        {
+            let window = of(&texts).unwrap();
+            for time in -50..50 {
+                let (pane, until) = window.pane(time);
+                let starts = window.starts(time).collect::<Vec<_>>();
+                assert_eq!(starts, window.starts(pane).collect::<Vec<_>>(), "{texts:?}, {time}");
+                assert_eq!(Some(until - window.size), starts.first().copied());
+                // A pane ends where the windows change.
+                let next = window.starts(time + 1).collect::<Vec<_>>();
+                assert_eq!(window.pane(time + 1).0 != pane, next != starts, "{texts:?}, {time}");
+                let ends =
+                    (-200..=time).filter(|end| window.starts(end - window.size).next() == Some(end - window.size));
+                assert_eq!(Some(window.last_end(time)), ends.last(), "{texts:?}, {time}");
+            }
+        }
     }
 
     #[test]

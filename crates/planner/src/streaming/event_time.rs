@@ -1,6 +1,6 @@
 //! Which columns of a plan the watermark bounds.
 //!
-//! A column does that WATERMARK names, a window of one, its end and its last instant; a projection, join, union or
+//! A column does that WATERMARK names, a window or session of one, its end and its last instant; a projection, join, union or
 //! grouping hands it on, any other expression loses it. A later WATERMARK takes the place of an earlier one. A join of two
 //! streams gives rows out later than it read them: behind it a column stays behind the watermark by a lag, or loses event
 //! time where the join holds rows for ever (`stream_join.rs`).
@@ -11,8 +11,11 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::scalar::ScalarValue;
 
 use super::stream_join::{StreamJoin, is_of_streams, joined_times};
+use crate::functions::session_window::is_session;
 use crate::functions::time_window::{is_window, is_window_time};
-use crate::node::{StreamAggregateNode, StreamDeduplicateNode, StreamJoinNode, StreamLimitNode, WatermarkNode};
+use crate::node::{
+    StreamAggregateNode, StreamDeduplicateNode, StreamJoinNode, StreamLimitNode, StreamSessionNode, WatermarkNode,
+};
 
 /// What a column tells of event time. Once the watermark is W, no row comes any more that is at or before W less the lag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +58,9 @@ pub(super) fn event_times(plan: &LogicalPlan) -> Vec<Option<EventTime>> {
                     .collect();
             }
             if let Some(node) = node.downcast_ref::<StreamAggregateNode>() {
+                return grouped(&node.group_expr, node.schema.fields().len(), &node.input);
+            }
+            if let Some(node) = node.downcast_ref::<StreamSessionNode>() {
                 return grouped(&node.group_expr, node.schema.fields().len(), &node.input);
             }
             if let Some(node) = node.downcast_ref::<StreamDeduplicateNode>() {
@@ -183,7 +189,7 @@ impl Known {
             }
             Expr::ScalarFunction(call) => {
                 let time = self.event_time(call.args.first()?)?;
-                if is_window(expr) {
+                if is_window(expr) || is_session(expr) {
                     return Some(EventTime { kind: Kind::Window, ..time });
                 }
                 let end = call.func.name() == "get_field"

@@ -11,6 +11,7 @@ use datafusion::logical_expr::{Distinct, Expr, Join, LogicalPlan};
 use sqlparser::ast::SetOperator;
 
 use super::event_time::{bounded_column, bounded_key, has_watermark};
+use super::session::has_sessions;
 use super::stream_join::{StreamJoin, is_of_streams, waiting_sides};
 use crate::bind::{first_stream, stream_of};
 use crate::node::{Forget, StreamDeduplicateNode};
@@ -45,6 +46,7 @@ pub(super) fn check(
     let check = Check { mode: mode.0, mode_span: mode.1, places, query };
     check.subqueries(plan)?;
     check.needs_a_stream(plan)?;
+    check.sessions_in_update(plan)?;
     check.update_mode()?;
     check.mode_fits(plan)?;
     check.set_operations()?;
@@ -149,6 +151,21 @@ impl Check<'_> {
                 .help("or write CREATE TABLE … AS to run the query once"),
             None => refusal.help("read from STREAM t or cloud_files(…), or write CREATE TABLE … AS"),
         })
+    }
+
+    /// A session that grows or meets another one has other bounds than before: it is another row, not a newer one.
+    fn sessions_in_update(&self, plan: &LogicalPlan) -> Result<(), Diagnostic> {
+        if self.mode != OutputMode::Update || !has_sessions(plan) {
+            return Ok(());
+        }
+        Err(Diagnostic::new(
+            "SESSION_IN_UPDATE_MODE",
+            "OUTPUT MODE UPDATE replaces rows by their keys, and a session that grows becomes another key",
+        )
+        .at(self.mode_span)
+        .at_least(self.query.span)
+        .help("leave the mode out (APPEND): a session is written once, when the watermark reaches its end")
+        .help("or use OUTPUT MODE COMPLETE: the table is replaced by all sessions each epoch"))
     }
 
     fn update_mode(&self) -> Result<(), Diagnostic> {

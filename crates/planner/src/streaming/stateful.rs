@@ -7,18 +7,23 @@ use std::sync::Arc;
 use alluvium_parser::OutputMode;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, Result};
+use datafusion::common::{Column, DFSchema, Result};
 use datafusion::logical_expr::{
     Aggregate, Distinct, Expr, ExprSchemable, Extension, FetchType, Join, LogicalPlan, UserDefinedLogicalNode,
 };
 
 use super::event_time::{bounded_column, bounded_key, lag_us};
 use super::stream_join::{self, StreamJoin, is_of_streams};
+use super::{panes, session};
 use crate::bind::first_stream;
 use crate::ddl::sql_type;
 use crate::errors::without_stand_ins;
 use crate::functions::arithmetic::plain_arithmetic;
-use crate::node::{Forget, StreamAggregateNode, StreamDeduplicateNode, StreamJoinNode, StreamLimitNode, WatermarkNode};
+use crate::functions::time_window::windows_of_pane;
+use crate::node::{
+    Forget, StreamAggregateNode, StreamDeduplicateNode, StreamJoinNode, StreamLimitNode, StreamSessionNode,
+    WatermarkNode,
+};
 use crate::plan::{OperatorInfo, RowLimit, WatermarkInfo};
 use crate::windows::WINDOW_COLUMN;
 
@@ -51,6 +56,11 @@ pub(super) struct Stateful {
 pub(super) fn with_state(plan: LogicalPlan, mode: OutputMode) -> Result<Stateful> {
     let (mut operators, mut watermarks) = (Vec::new(), Vec::new());
     let plan = plan.transform_up(|node| match node {
+        LogicalPlan::Aggregate(aggregate) if session::is_over_sessions(&aggregate) => {
+            let node = session::node(operators.len() as u32, aggregate, mode);
+            operators.push(session::info(&node));
+            Ok(Transformed::yes(extension(node)))
+        }
         LogicalPlan::Aggregate(aggregate) if first_stream(&aggregate.input).is_some() => {
             let Aggregate { input, group_expr, aggr_expr, schema, .. } = aggregate;
             let time = bounded_key(&group_expr, &input);
@@ -64,7 +74,9 @@ pub(super) fn with_state(plan: LogicalPlan, mode: OutputMode) -> Result<Stateful
                 mode,
                 time,
                 lag_us,
+                panes: None,
             };
+            let node = panes::over_panes(node)?;
             operators.push(info(&node));
             Ok(Transformed::yes(extension(node)))
         }
@@ -154,7 +166,8 @@ fn distinct(operator: u32, input: LogicalPlan, mode: OutputMode) -> Result<Strea
     let time = bounded_key(&group_expr, &input);
     let lag_us = time.map_or(0, |key| lag_us(&group_expr[key], &input));
     let schema = input.schema().clone();
-    Ok(StreamAggregateNode { operator, input, group_expr, aggr_expr: Vec::new(), schema, mode, time, lag_us })
+    let aggr_expr = Vec::new();
+    Ok(StreamAggregateNode { operator, input, group_expr, aggr_expr, schema, mode, time, lag_us, panes: None })
 }
 
 /// Fingerprints of the stateful nodes, by operator number.
@@ -168,6 +181,9 @@ pub(super) fn fingerprints(plan: &LogicalPlan) -> Result<Vec<String>> {
             }
             if let Some(node) = node.downcast_ref::<StreamDeduplicateNode>() {
                 found.push((node.operator, fingerprint_of_deduplicate(node)));
+            }
+            if let Some(node) = node.downcast_ref::<StreamSessionNode>() {
+                found.push((node.operator, session::fingerprint(node)));
             }
             if let Some(node) = node.downcast_ref::<StreamJoinNode>() {
                 found.push((node.operator, stream_join::fingerprint(node)));
@@ -258,7 +274,7 @@ fn info_of_deduplicate(node: &StreamDeduplicateNode, kind: &'static str) -> Oper
     }
 }
 
-fn grows(expr: &Expr) -> bool {
+pub(super) fn grows(expr: &Expr) -> bool {
     match expr {
         Expr::Alias(alias) => grows(&alias.expr),
         Expr::AggregateFunction(function) => function.params.distinct || UNBOUNDED.contains(&function.func.name()),
@@ -266,19 +282,23 @@ fn grows(expr: &Expr) -> bool {
     }
 }
 
+/// Grouping columns and aggregates with their types, of which `exprs` are those from `from` on.
+pub(super) fn typed(exprs: &[Expr], from: usize, input: &LogicalPlan, schema: &DFSchema) -> String {
+    exprs
+        .iter()
+        .enumerate()
+        .map(|(at, expr)| (exact_text(&defined(expr, input)), schema.field(from + at).data_type()))
+        .map(|(text, data_type)| format!("{text} {}", sql_type(data_type)))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
 fn fingerprint(node: &StreamAggregateNode) -> String {
-    let typed = |exprs: &[Expr], from: usize| {
-        exprs
-            .iter()
-            .enumerate()
-            .map(|(at, expr)| (exact_text(&defined(expr, &node.input)), node.schema.field(from + at).data_type()))
-            .map(|(text, data_type)| format!("{text} {}", sql_type(data_type)))
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
+    let typed = |exprs: &[Expr], from: usize| typed(exprs, from, &node.input, &node.schema);
     // Groups that came out are gone: another mode would miss them.
-    let evicts = match (node.mode, node.time) {
-        (OutputMode::Append, Some(key)) => format!(" until={key}"),
+    let evicts = match (node.mode, node.time, node.panes) {
+        (OutputMode::Append, Some(key), None) => format!(" until={key}"),
+        (OutputMode::Append, Some(key), Some(_)) => format!(" until={key} by panes"),
         _ => String::new(),
     };
     format!(
@@ -312,7 +332,7 @@ fn defined(key: &Expr, input: &LogicalPlan) -> Expr {
     let definition = |column: &Column| {
         let named = |expr: &&Expr| matches!(expr, Expr::Alias(alias) if alias.name == column.name);
         let windows = column.relation.is_none() && column.name.starts_with(WINDOW_COLUMN);
-        projection.expr.iter().find(named).filter(|_| windows).map(|expr| expr.clone().unalias())
+        projection.expr.iter().find(named).filter(|_| windows).map(|expr| windows_of_pane(expr.clone().unalias()))
     };
     let shown = key.clone().unalias().transform_up(|expr| match &expr {
         Expr::Column(column) => match definition(column) {

@@ -111,9 +111,15 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("SELECT * FROM STREAM s DEDUPLICATE BY (k) WITHIN WATERMARK", "WITHIN_WATERMARK_WITHOUT_WATERMARK", E_MODE),
     (
         "SELECT session_window(ts, '1 minute') w, k, count(*) FROM STREAM s WATERMARK ts DELAY OF INTERVAL 1 MINUTE GROUP BY 1, 2",
-        "NOT_SUPPORTED_YET",
-        "NOT_SUPPORTED_YET",
+        "ok",
+        "ok",
     ),
+    (
+        "SELECT session_window(ts, '1 minute') w, count(*) FROM STREAM s WATERMARK ts DELAY OF INTERVAL 1 MINUTE GROUP BY 1",
+        "ok",
+        "ok",
+    ),
+    ("SELECT session_window(ts, '1 minute') w, k, count(*) FROM STREAM s GROUP BY 1, 2", E_APPEND, "ok"),
     ("SELECT k, count(DISTINCT v) FROM STREAM s GROUP BY k", E_APPEND, "STREAMING_DISTINCT_AGGREGATE"),
     ("SELECT k, approx_count_distinct(v) FROM STREAM s GROUP BY k", E_APPEND, "ok"),
     ("SELECT k, date_trunc('minute', ts) m, count(*) FROM STREAM s GROUP BY 1, 2", E_APPEND, "ok"),

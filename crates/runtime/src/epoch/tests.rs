@@ -128,8 +128,8 @@ impl Stream {
     }
 
     fn open(&mut self, checkpoint: Checkpoint) {
-        let operators = 0..self.plan.operators.len() as u32;
-        self.states = operators.map(|at| checkpoint.state_with(at, self.budget, self.log_bytes).unwrap()).collect();
+        let tables = self.plan.state_tables().into_iter();
+        self.states = tables.map(|at| checkpoint.state_with(at, self.budget, self.log_bytes).unwrap()).collect();
         self.watermarks = Watermarks::after(checkpoint.last_committed().unwrap().as_ref());
         self.checkpoint = Some(checkpoint);
     }
@@ -211,6 +211,10 @@ enum Shape {
     Windows { size: i64, slide: i64, start: i64, by_key: bool, complete: bool },
     /// Longer windows of windows.
     OfWindows { size: i64, times: i64 },
+    /// Sessions and perhaps the key; with `by_row` the gap differs from row to row, and some rows have none.
+    Sessions { gap: i64, by_row: bool, by_key: bool, complete: bool },
+    /// Windows of sessions.
+    OfSessions { gap: i64, size: i64 },
     /// The event time itself and the key.
     Instants,
     /// Different keys and event times.
@@ -222,11 +226,18 @@ enum Shape {
 impl Shape {
     fn any(random: &mut Random) -> Shape {
         let size = [5, 10, 30, 60][random.below(4)];
-        match random.below(8) {
+        match random.below(12) {
             0 => Shape::OfWindows { size, times: 1 + random.below(3) as i64 },
             1 => Shape::Instants,
             2 => Shape::Distinct,
             3 => Shape::Within,
+            4 => Shape::OfSessions { gap: 1 + random.below(40) as i64, size },
+            5..8 => Shape::Sessions {
+                gap: 1 + random.below(40) as i64,
+                by_row: random.below(2) == 0,
+                by_key: random.below(3) > 0,
+                complete: random.below(4) == 0,
+            },
             _ => {
                 let slide = if random.below(2) == 0 { size } else { 1 + random.below(size as usize) as i64 };
                 let start = random.below(slide as usize) as i64;
@@ -237,14 +248,48 @@ impl Shape {
 
     fn mode(self) -> OutputMode {
         match self {
-            Shape::Windows { complete: true, .. } => OutputMode::Complete,
+            Shape::Windows { complete: true, .. } | Shape::Sessions { complete: true, .. } => OutputMode::Complete,
             _ => OutputMode::Append,
         }
     }
 
-    fn sql(self, delay: i64) -> String {
-        let from = format!("STREAM s WATERMARK ts DELAY OF INTERVAL {delay} SECONDS");
+    /// The gap of a row's session; None: it is in none.
+    fn gap(self, row: &Row) -> Option<i64> {
         match self {
+            Shape::Sessions { gap, by_row: true, .. } => match row.v {
+                ..300 => Some(gap),
+                300..350 => None,
+                350..400 => Some(3 * gap),
+                400..420 => None,
+                _ => Some(1),
+            },
+            Shape::Sessions { gap, .. } | Shape::OfSessions { gap, .. } => Some(gap),
+            _ => None,
+        }
+    }
+
+    fn sql(self, from: &str) -> String {
+        match self {
+            Shape::Sessions { gap, by_row, by_key, .. } => {
+                let gap = match by_row {
+                    true => format!(
+                        "CASE WHEN v < 300 THEN '{gap} seconds' WHEN v < 350 THEN NULL WHEN v < 400 THEN '{} seconds' \
+                         WHEN v < 420 THEN '-1 minute' ELSE '1 second' END",
+                        3 * gap
+                    ),
+                    false => format!("'{gap} seconds'"),
+                };
+                let (column, key) = if by_key { ("k", "k, ") } else { ("'-'", "") };
+                format!(
+                    "SELECT unix_timestamp(session_window.start), unix_timestamp(session_window.end), {column}, count(*), sum(v), max(v) \
+                     FROM {from} GROUP BY {key}session_window(ts, {gap})"
+                )
+            }
+            Shape::OfSessions { gap, size } => format!(
+                "SELECT unix_timestamp(window.start), sum(n), sum(t), count(*) FROM (SELECT session_window AS w, k, count(*) AS n, \
+                 sum(v) AS t FROM {from} GROUP BY session_window(ts, INTERVAL {gap} SECONDS), k) \
+                 GROUP BY window(window_time(w), '{size} seconds')"
+            ),
             Shape::Windows { size, slide, start, by_key, .. } => {
                 let window = format!("window(ts, '{size} seconds', '{slide} seconds', '{start} seconds')");
                 let (column, key) = if by_key { ("k", ", k") } else { ("'-'", "") };
@@ -265,6 +310,14 @@ impl Shape {
     }
 }
 
+/// A session: its bounds, and count, sum, greatest of its rows.
+#[derive(Debug, Clone, Copy)]
+struct Session {
+    start: i64,
+    end: i64,
+    rows: (i64, i64, i64),
+}
+
 /// What is kept and what comes out, told row by row.
 struct Model {
     shape: Shape,
@@ -275,6 +328,10 @@ struct Model {
     groups: BTreeMap<(Option<i64>, String), (i64, i64, i64)>,
     /// Windows of windows: rows, their sum, parts.
     outer: BTreeMap<i64, (i64, i64, i64)>,
+    /// Sessions by key.
+    sessions: BTreeMap<String, Vec<Session>>,
+    /// Panes of sliding windows by their start, with the end of their last window.
+    panes: BTreeSet<(i64, i64, String)>,
     seen: BTreeSet<(Option<i64>, u8)>,
     /// Until when a key is remembered; None: for ever.
     until: BTreeMap<u8, Option<i64>>,
@@ -289,6 +346,8 @@ impl Model {
             greatest: None,
             groups: BTreeMap::new(),
             outer: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            panes: BTreeSet::new(),
             seen: BTreeSet::new(),
             until: BTreeMap::new(),
         }
@@ -306,11 +365,17 @@ impl Model {
                 Shape::Windows { size, slide, start, by_key, complete } => {
                     let Some(ts) = row.ts else { continue };
                     let key = if by_key { format!("k{}", row.k) } else { "-".into() };
-                    for at in (ts - size + 1..=ts).filter(|at| (at - start).rem_euclid(slide) == 0) {
+                    let starts = |at: &i64| (at - start).rem_euclid(slide) == 0;
+                    for at in (ts - size + 1..=ts).filter(starts) {
                         match !complete && is_late(at + size) {
                             true => late += 1,
                             false => self.add((Some(at), key.clone()), row.v),
                         }
+                    }
+                    let last_end = (ts - slide + 1..=ts).find(starts).unwrap() + size;
+                    if slide < size && !complete && !is_late(last_end) {
+                        let border = |at: &i64| starts(at) || starts(&(at - size));
+                        self.panes.insert(((ts - slide + 1..=ts).rev().find(border).unwrap(), last_end, key));
                     }
                 }
                 Shape::OfWindows { size, .. } => {
@@ -319,6 +384,21 @@ impl Model {
                     match is_late(at + size) {
                         true => late += 1,
                         false => self.add((Some(at), format!("k{}", row.k)), row.v),
+                    }
+                }
+                Shape::Sessions { by_key, complete, .. } => {
+                    let (Some(ts), Some(gap)) = (row.ts, self.shape.gap(row)) else { continue };
+                    let key = if by_key { format!("k{}", row.k) } else { "-".into() };
+                    match !complete && is_late(ts + gap) {
+                        true => late += 1,
+                        false => self.add_session(key, ts, ts + gap, row.v),
+                    }
+                }
+                Shape::OfSessions { gap, .. } => {
+                    let Some(ts) = row.ts else { continue };
+                    match is_late(ts + gap) {
+                        true => late += 1,
+                        false => self.add_session(format!("k{}", row.k), ts, ts + gap, row.v),
                     }
                 }
                 Shape::Instants => match row.ts.is_some_and(is_late) {
@@ -359,6 +439,7 @@ impl Model {
                     .collect();
             }
             Shape::Windows { size, .. } => {
+                self.panes.retain(|(_, end, _)| !is_over(*end));
                 for ((at, k), (n, sum, most)) in self.end(|at| is_over(at + size)) {
                     out.push(format!("{}|{k}|{n}|{sum}|{most}", text(at)));
                 }
@@ -375,6 +456,24 @@ impl Model {
                     out.push(format!("{at}|{n}|{sum}|{parts}"));
                 }
             }
+            Shape::Sessions { complete, .. } => {
+                let over = |session: &Session| complete || is_over(session.end);
+                for (k, Session { start, end, rows: (n, sum, most) }) in self.ended_sessions(over, complete) {
+                    out.push(format!("{start}|{end}|{k}|{n}|{sum}|{most}"));
+                }
+            }
+            Shape::OfSessions { size, .. } => {
+                for (_, Session { end, rows: (n, sum, _), .. }) in self.ended_sessions(|one| is_over(one.end), false) {
+                    let last = end - 1;
+                    let outer = self.outer.entry(last - last.rem_euclid(size)).or_default();
+                    *outer = (outer.0 + n, outer.1 + sum, outer.2 + 1);
+                }
+                let over: Vec<i64> = self.outer.keys().copied().filter(|at| is_over(at + size)).collect();
+                for at in over {
+                    let (n, sum, parts) = self.outer.remove(&at).unwrap();
+                    out.push(format!("{at}|{n}|{sum}|{parts}"));
+                }
+            }
             Shape::Instants => {
                 for ((at, k), (n, sum, _)) in self.end(is_over) {
                     out.push(format!("{}|{k}|{n}|{sum}", text(at)));
@@ -386,13 +485,48 @@ impl Model {
         out.sort();
         self.watermark = until;
         self.greatest = self.greatest.max(rows.iter().filter_map(|row| row.ts).max());
-        let kept = self.groups.len() + self.outer.len() + self.seen.len() + self.until.len();
+        // A session is a row, and so is a key that has some.
+        let sessions = self.sessions.values().map(|sessions| sessions.len() + 1).sum::<usize>();
+        let groups = match self.shape {
+            Shape::Windows { size, slide, complete: false, .. } if slide < size => self.panes.len(),
+            _ => self.groups.len(),
+        };
+        let kept = groups + self.outer.len() + self.seen.len() + self.until.len() + sessions;
         Done { rows: out, late, kept: kept as u64 }
     }
 
     fn add(&mut self, group: (Option<i64>, String), v: i64) {
         let known = self.groups.entry(group).or_insert((0, 0, i64::MIN));
         *known = (known.0 + 1, known.1 + v, known.2.max(v));
+    }
+
+    fn add_session(&mut self, key: String, start: i64, end: i64, v: i64) {
+        let known = self.sessions.entry(key).or_default();
+        let mut one = Session { start, end, rows: (1, v, v) };
+        known.retain(|other| {
+            let meets = other.start <= end && start <= other.end;
+            if meets {
+                let (rows, others) = (one.rows, other.rows);
+                one = Session {
+                    start: one.start.min(other.start),
+                    end: one.end.max(other.end),
+                    rows: (rows.0 + others.0, rows.1 + others.1, rows.2.max(others.2)),
+                };
+            }
+            !meets
+        });
+        known.push(one);
+    }
+
+    /// Takes the sessions out that are over, or only shows them.
+    fn ended_sessions(&mut self, over: impl Fn(&Session) -> bool, keep: bool) -> Vec<(String, Session)> {
+        let ended = self.sessions.iter().flat_map(|(key, all)| all.iter().map(move |one| (key.clone(), *one)));
+        let ended = ended.filter(|(_, one)| over(one)).collect();
+        if !keep {
+            self.sessions.values_mut().for_each(|all| all.retain(|one| !over(one)));
+            self.sessions.retain(|_, all| !all.is_empty());
+        }
+        ended
     }
 
     /// Takes the groups out that are over.
@@ -446,12 +580,14 @@ async fn one_case(seed: u64) -> (usize, u64) {
     let (budget, log_bytes) = [(64 << 20, 1 << 20), (64 << 20, 0), (20_000, 0), (0, 0)][random.below(4)];
     let keys = [1, 3, 40][random.below(3)];
     let told = format!("seed {seed}: {shape:?}, delay {delay}, budget {budget}, log {log_bytes}, {keys} keys");
-    let mut stream = Stream::new(&shape.sql(delay), shape.mode(), 1 + random.below(3), budget, log_bytes);
+    let from = format!("STREAM s WATERMARK ts DELAY OF INTERVAL {delay} SECONDS");
+    let mut stream = Stream::new(&shape.sql(&from), shape.mode(), 1 + random.below(3), budget, log_bytes);
     let mut model = Model::new(shape, delay);
     // Around 1970 as well.
     let mut now = [1_767_225_600, 30, -2000][random.below(3)];
     stream.open(place.open());
     let (mut out, mut late) = (0, 0);
+    let (mut all, mut last) = (Vec::new(), Vec::new());
     for epoch in 0..4 + random.below(10) {
         let rows = match random.below(5) {
             0 => 0,
@@ -463,12 +599,30 @@ async fn one_case(seed: u64) -> (usize, u64) {
         assert_eq!(found.late, expected.late, "late rows: {told}, epoch {epoch}");
         assert_eq!(found.kept, expected.kept, "rows of state: {told}, epoch {epoch}");
         (out, late) = (out + found.rows.len(), late + found.late);
+        all.extend(rows);
+        last = found.rows;
         if random.below(3) == 0 {
             stream.close();
             stream.open(place.open());
         }
     }
+    if shape.mode() == OutputMode::Complete {
+        assert_eq!(last, once(&shape.sql("s"), &all).await, "the query run once: {told}");
+    }
     (out, late)
+}
+
+/// A query that is no stream, over all rows.
+async fn once(sql: &str, rows: &[Row]) -> Vec<String> {
+    let session = session_state(&Settings { target_partitions: 2, ..Settings::default() });
+    let StatementKind::Query { query, .. } = parse_statement(sql, Place { line: 1, column: 1 }).unwrap().kind else {
+        panic!("{sql}")
+    };
+    let parts = rows.chunks(20).map(|rows| vec![batch(rows)]).collect();
+    let provider: Arc<dyn TableProvider> = Arc::new(MemTable::try_new(columns(), parts).unwrap());
+    let plan = bind(&query, &[Resolved { provider, has_metadata: false }], &session).unwrap();
+    let physical = session.create_physical_plan(&plan).await.unwrap();
+    lines(&collect(physical, session.task_ctx()).await.unwrap())
 }
 
 fn from_environment(name: &str, otherwise: u64) -> u64 {
@@ -512,5 +666,37 @@ async fn a_day_of_windows_leaves_the_last_ones() {
         assert_eq!((out, ended.kept), (143 * 10, 10), "budget {budget}");
         let size = stream.checkpoint.as_ref().unwrap().state_sizes().unwrap()[0];
         assert!(size.bytes < 64 << 10, "{size:?}, budget {budget}");
+    }
+}
+
+/// A day of sessions: what is kept goes up with the visitors and down with the watermark, in memory and on disk.
+#[tokio::test]
+async fn a_day_of_sessions_leaves_the_open_ones() {
+    let sql = "SELECT session_window.start, k, count(*) FROM STREAM s WATERMARK ts DELAY OF INTERVAL 5 MINUTES \
+               GROUP BY session_window(ts, '2 minutes'), k";
+    for budget in [64 << 20, 0] {
+        let dir = TestDir::new();
+        let mut stream = Stream::new(sql, OutputMode::Append, 2, budget, 0);
+        stream.open(Checkpoint::open(&dir.0, "s").unwrap());
+        let (mut out, mut most) = (0, 0);
+        for epoch in 0..288_i64 {
+            // Every five minutes another ten visitors come for two and a half.
+            let visitor = |at: i64| ((epoch % 20) * 10 + at % 10) as u8;
+            let rows: Vec<Row> =
+                (0..100).map(|at| Row { ts: Some(epoch * 300 + at * 3 / 2), k: visitor(at), v: at }).collect();
+            let done = stream.epoch(&rows, epoch % 50 == 7).await;
+            assert_eq!(done.late, 0);
+            out += done.rows.len();
+            most = most.max(done.kept);
+        }
+        assert!(most <= 60, "{most} rows kept at once, budget {budget}");
+        out += stream.epoch(&[], false).await.rows.len();
+        // A time far ahead ends everything that was open.
+        stream.epoch(&[Row { ts: Some(1_000_000), k: 255, v: 0 }], false).await;
+        let ended = stream.epoch(&[], false).await;
+        out += ended.rows.len();
+        assert_eq!((out, ended.kept), (288 * 10, 2), "budget {budget}");
+        let sizes = stream.checkpoint.as_ref().unwrap().state_sizes().unwrap();
+        assert!(sizes.iter().all(|size| size.bytes < 64 << 10), "{sizes:?}, budget {budget}");
     }
 }

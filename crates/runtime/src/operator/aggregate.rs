@@ -51,9 +51,9 @@ pub struct StreamAggregateExec {
 }
 
 impl StreamAggregateExec {
-    /// Above `partial`, whose columns are pinned as those of `table`. `schema`: of the output.
+    /// Above `input`, which has the columns of `partial`; they are pinned as those of `table`. `schema`: of the output.
     pub(super) fn try_new(
-        partial: Arc<AggregateExec>,
+        (input, partial): (Arc<dyn ExecutionPlan>, &AggregateExec),
         table: Arc<StateTable>,
         schema: SchemaRef,
         (mode, time): (OutputMode, Option<usize>),
@@ -72,7 +72,7 @@ impl StreamAggregateExec {
             Boundedness::Bounded,
         );
         Ok(StreamAggregateExec {
-            input: partial,
+            input,
             aggregates,
             table,
             state_schema,

@@ -14,7 +14,10 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec};
 
-use super::{StreamAggregateExec, StreamDeduplicateExec, StreamJoinExec, StreamLimitExec, WatermarkExec};
+use super::{
+    StreamAggregateExec, StreamDeduplicateExec, StreamJoinExec, StreamLimitExec, StreamPaneExec, StreamSessionExec,
+    WatermarkExec,
+};
 
 /// DataFusion's rule that chooses the sides.
 const JOIN_SELECTION: &str = "join_selection";
@@ -73,6 +76,8 @@ fn swapped(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan
 
 fn holds_state(plan: &Arc<dyn ExecutionPlan>) -> bool {
     let here = plan.downcast_ref::<StreamAggregateExec>().is_some()
+        || plan.downcast_ref::<StreamPaneExec>().is_some()
+        || plan.downcast_ref::<StreamSessionExec>().is_some()
         || plan.downcast_ref::<StreamDeduplicateExec>().is_some()
         || plan.downcast_ref::<StreamJoinExec>().is_some()
         || plan.downcast_ref::<StreamLimitExec>().is_some()

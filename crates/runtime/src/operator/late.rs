@@ -1,14 +1,17 @@
 //! Rows that come too late for an operator with state: left out and counted.
 //!
 //! A row is late when its event time, or the end of its window, is at or before the watermark of the epoch before: what
-//! it belongs to has come out and is forgotten. A row without an event time is never late.
+//! it belongs to has come out and is forgotten. A row without an event time is never late. A row with a pane of sliding windows
+//! is late once for each of its windows that is over, and left out when all are.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arrow::array::BooleanArray;
+use alluvium_planner::node::TimeWindow;
+use arrow::array::{ArrayRef, AsArray, BooleanArray};
 use arrow::compute::filter_record_batch;
+use arrow::datatypes::TimestampMicrosecondType;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result as DfResult, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -26,6 +29,8 @@ use crate::state::times_of;
 pub struct LateExec {
     input: Arc<dyn ExecutionPlan>,
     time: Arc<dyn PhysicalExpr>,
+    /// The windows whose panes `time` gives, where it does.
+    panes: Option<TimeWindow>,
     /// Microseconds since 1970 UTC.
     late_us: i64,
     dropped: Arc<AtomicU64>,
@@ -39,7 +44,12 @@ impl LateExec {
         late_us: i64,
         dropped: Arc<AtomicU64>,
     ) -> Self {
-        LateExec { input, time, late_us, dropped }
+        LateExec { input, time, panes: None, late_us, dropped }
+    }
+
+    /// The same where `time` is a pane of these windows.
+    pub(super) fn of_panes(self, windows: TimeWindow) -> Self {
+        LateExec { panes: Some(windows), ..self }
     }
 }
 
@@ -84,20 +94,37 @@ impl ExecutionPlan for LateExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
-        let (time, late_us, dropped) = (self.time.clone(), self.late_us, self.dropped.clone());
+        let (time, panes, late_us, dropped) = (self.time.clone(), self.panes, self.late_us, self.dropped.clone());
         let rows = self.input.execute(partition, context)?.map(move |batch| {
             let batch = batch?;
             let times = in_microseconds(time.evaluate(&batch)?.into_array(batch.num_rows())?)?;
+            if let Some(windows) = panes {
+                dropped.fetch_add(windows_over(&times, windows, late_us)?, Ordering::Relaxed);
+            }
             let times = times_of(&times)?;
             if times.iter().all(|time| time.is_none_or(|time| time > late_us)) {
                 return Ok(batch);
             }
             let timely: BooleanArray = times.iter().map(|time| Some(time.is_none_or(|time| time > late_us))).collect();
-            dropped.fetch_add((batch.num_rows() - timely.true_count()) as u64, Ordering::Relaxed);
+            if panes.is_none() {
+                dropped.fetch_add((batch.num_rows() - timely.true_count()) as u64, Ordering::Relaxed);
+            }
             Ok(filter_record_batch(&batch, &timely)?)
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
     }
+}
+
+/// How many windows of the rows' panes are over.
+fn windows_over(panes: &ArrayRef, windows: TimeWindow, late_us: i64) -> DfResult<u64> {
+    let starts = panes.as_struct_opt().and_then(|panes| panes.column_by_name("start"));
+    let Some(starts) = starts.and_then(|starts| starts.as_primitive_opt::<TimestampMicrosecondType>()) else {
+        return internal_err!("a pane without a start");
+    };
+    let over = |pane: i64| windows.starts(pane).filter(|start| start.saturating_add(windows.size) <= late_us).count();
+    // Every window that has a pane ends behind its start.
+    let late = starts.iter().flatten().filter(|pane| *pane < late_us);
+    Ok(late.map(|pane| over(pane) as u64).sum())
 }
 
 impl DisplayAs for LateExec {

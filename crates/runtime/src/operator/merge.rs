@@ -65,6 +65,22 @@ impl Aggregates {
         Ok(())
     }
 
+    /// Partial states of `total` groups from key and state columns, whose rows belong to `groups`.
+    pub(super) fn merged_states(
+        &self,
+        columns: &[ArrayRef],
+        groups: &[usize],
+        total: usize,
+    ) -> DfResult<Vec<ArrayRef>> {
+        let mut accumulators = self.accumulators()?;
+        self.merge(&mut accumulators, columns, groups, total)?;
+        let mut states = Vec::new();
+        for accumulator in &mut accumulators {
+            states.extend(accumulator.state(EmitTo::All)?);
+        }
+        Ok(states)
+    }
+
     /// Results of rows of state, one per row: keys, then what each function says.
     pub(super) fn evaluate(&self, rows: &RecordBatch, schema: &SchemaRef) -> DfResult<RecordBatch> {
         let mut accumulators = self.accumulators()?;
@@ -242,15 +258,38 @@ impl Merge {
         until_us: i64,
     ) -> DfResult<(StagedState, Vec<RecordBatch>)> {
         let columns = self.columns()?;
-        let times = times_of(&columns[time])?;
-        let over: BooleanArray = times.iter().map(|time| Some(time.is_some_and(|time| time <= until_us))).collect();
-        let stays = not(&over)?;
-        let split = |mask: &BooleanArray| -> DfResult<Vec<ArrayRef>> {
-            Ok(columns.iter().map(|column| filter(column, mask)).collect::<Result<_, _>>()?)
-        };
+        let (over, stays) = over(&columns[time], until_us)?;
         let expired = self.table.expired(until_us, Some(self.run), true)?;
         let mut done = expired.batches;
-        let (mut rows, mut new) = (expired.rows, 0);
+        if over.true_count() > 0 {
+            done.push(RecordBatch::try_new(self.schema.clone(), filtered(&columns, &over)?)?);
+        }
+        Ok((self.stage_until(epoch, until_us, (&columns, &stays), expired.rows)?, done))
+    }
+
+    /// [`Self::finish_until`], where what is over comes out otherwise: every row of a key met, and the number of the run.
+    pub(super) fn finish_keeping(
+        mut self,
+        epoch: u64,
+        time: usize,
+        until_us: i64,
+    ) -> DfResult<(StagedState, RecordBatch, u32)> {
+        let columns = self.columns()?;
+        let (_, stays) = over(&columns[time], until_us)?;
+        let expired = self.table.expired(until_us, Some(self.run), false)?;
+        let staged = self.stage_until(epoch, until_us, (&columns, &stays), expired.rows)?;
+        Ok((staged, RecordBatch::try_new(self.schema.clone(), columns)?, self.run))
+    }
+
+    /// Stages the rows that stay; the others, and `expired` stored ones, are forgotten.
+    fn stage_until(
+        &self,
+        epoch: u64,
+        until_us: i64,
+        (columns, stays): (&[ArrayRef], &BooleanArray),
+        expired: u64,
+    ) -> DfResult<StagedState> {
+        let (mut rows, mut new) = (expired, 0);
         let mut slots = Vec::with_capacity(stays.true_count());
         for (group, stays) in stays.values().iter().enumerate() {
             let known = self.known.get(group).copied().unwrap_or(false);
@@ -260,11 +299,8 @@ impl Merge {
                 slots.extend(self.slots.get(group));
             }
         }
-        if over.true_count() > 0 {
-            done.push(RecordBatch::try_new(self.schema.clone(), split(&over)?)?);
-        }
-        let staged = self.table.stage(epoch, split(&stays)?, slots, new, None)?;
-        Ok((staged.evicting(Eviction { until_us, rows }), done))
+        let staged = self.table.stage(epoch, filtered(columns, stays)?, slots, new, None)?;
+        Ok(staged.evicting(Eviction { until_us, rows }))
     }
 
     /// Key and state columns of every key met, by group.
@@ -294,4 +330,16 @@ impl Merge {
         }
         Ok(columns)
     }
+}
+
+/// Which times the watermark has reached, and which not.
+fn over(times: &ArrayRef, until_us: i64) -> DfResult<(BooleanArray, BooleanArray)> {
+    let times = times_of(times)?;
+    let over: BooleanArray = times.iter().map(|time| Some(time.is_some_and(|time| time <= until_us))).collect();
+    let stays = not(&over)?;
+    Ok((over, stays))
+}
+
+fn filtered(columns: &[ArrayRef], mask: &BooleanArray) -> DfResult<Vec<ArrayRef>> {
+    Ok(columns.iter().map(|column| filter(column, mask)).collect::<Result<_, _>>()?)
 }

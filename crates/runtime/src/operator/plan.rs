@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use alluvium_parser::OutputMode;
 use alluvium_planner::node::{
-    Forget, StreamAggregateNode, StreamDeduplicateNode, StreamJoinNode, StreamLimitNode, WatermarkNode,
+    Forget, Panes, StreamAggregateNode, StreamDeduplicateNode, StreamJoinNode, StreamLimitNode, StreamSessionNode,
+    WatermarkNode,
 };
 use async_trait::async_trait;
-use datafusion::common::{DFSchema, Result as DfResult, internal_err, not_impl_err};
+use datafusion::common::{DFSchema, DFSchemaRef, Result as DfResult, internal_err, not_impl_err};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNode};
 use datafusion::physical_expr::PhysicalExpr;
@@ -20,8 +21,14 @@ use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
 use super::deduplicate::Remembered;
 use super::join::{Conditions, JoinCell, SideTimes};
+use super::pane_aggregate::windows_of_panes;
+use super::panes::WindowsOf;
+use super::session_merge::SessionTables;
 use super::watermark::Greatest;
-use super::{LateExec, StreamAggregateExec, StreamDeduplicateExec, StreamJoinExec, StreamLimitExec, WatermarkExec};
+use super::{
+    LateExec, StreamAggregateExec, StreamDeduplicateExec, StreamJoinExec, StreamLimitExec, StreamSessionExec,
+    WatermarkExec, WindowsExec,
+};
 use crate::clock::EpochWatermark;
 use crate::error::{Error, Result};
 use crate::state::{StagedJoin, StagedState, StateTable};
@@ -141,21 +148,48 @@ impl ExtensionPlanner for StreamExtensionPlanner {
             let exec = StreamDeduplicateExec::try_new(input, on, remembered, state, (self.epoch, watermark), cell)?;
             return Ok(Some(Arc::new(exec)));
         }
+        if let Some(node) = node.downcast_ref::<StreamSessionNode>() {
+            let watermark = self.watermark.behind(node.lag_us);
+            let input = match (node.mode, node.group_expr.get(node.session)) {
+                (OutputMode::Append, Some(key)) => self.timely(input, Some(&expr(key)?), watermark),
+                _ => input.clone(),
+            };
+            let grouping = (&node.group_expr[..], &node.aggr_expr[..], &node.schema);
+            let partial = partial(planner, grouping, logical.schema(), input, session, planning_ctx)?;
+            let keys = StreamSessionNode::keys_number(node.operator);
+            let exec = StreamSessionExec::try_new(
+                Arc::new(partial),
+                SessionTables { sessions: self.state(node.operator)?, keys: self.state(keys)? },
+                node.schema.inner().clone(),
+                (node.mode, node.session),
+                (self.epoch, watermark),
+                (self.cell(node.operator), self.cell(keys)),
+            )?;
+            return Ok(Some(Arc::new(exec)));
+        }
         let Some(node) = node.downcast_ref::<StreamAggregateNode>() else { return Ok(None) };
         let watermark = self.watermark.behind(node.lag_us);
         let input = match (node.mode, node.time.and_then(|key| node.group_expr.get(key))) {
             (OutputMode::Complete, _) | (_, None) => input.clone(),
-            (_, Some(key)) => self.timely(input, Some(&expr(key)?), watermark),
+            (_, Some(key)) => self.timely_or_pane(input, &expr(key)?, node.panes, watermark),
         };
-        let partial = partial(planner, node, logical.schema(), input, session, planning_ctx)?;
-        let exec = StreamAggregateExec::try_new(
-            Arc::new(partial),
-            self.state(node.operator)?,
-            node.schema.inner().clone(),
-            (node.mode, node.time),
-            (self.epoch, watermark),
-            self.cell(node.operator),
-        )?;
+        let grouping = (&node.group_expr[..], &node.aggr_expr[..], &node.schema);
+        let partial = partial(planner, grouping, logical.schema(), input, session, planning_ctx)?;
+        let (partial, state, cell) = (Arc::new(partial), self.state(node.operator)?, self.cell(node.operator));
+        let at = (self.epoch, watermark);
+        let input: Arc<dyn ExecutionPlan> = match (node.panes, node.mode) {
+            (None, _) => partial.clone(),
+            (Some(panes), OutputMode::Append) => {
+                return Ok(Some(windows_of_panes(partial, state, panes, at, cell)?));
+            }
+            // Windows are what is shown, so they are what is kept: panes only save the repetition of rows.
+            (Some(panes), mode) => {
+                let after_us = watermark.late_us.filter(|_| mode != OutputMode::Complete && node.time.is_some());
+                Arc::new(WindowsExec::new(partial.clone(), WindowsOf { panes, after_us, until_us: None }))
+            }
+        };
+        let schema = node.schema.inner().clone();
+        let exec = StreamAggregateExec::try_new((input, &partial), state, schema, (node.mode, node.time), at, cell)?;
         Ok(Some(Arc::new(exec)))
     }
 }
@@ -216,6 +250,23 @@ impl StreamExtensionPlanner {
         }
     }
 
+    /// The same where the time is a pane of `panes`.
+    fn timely_or_pane(
+        &self,
+        input: &Arc<dyn ExecutionPlan>,
+        time: &Arc<dyn PhysicalExpr>,
+        panes: Option<Panes>,
+        watermark: EpochWatermark,
+    ) -> Arc<dyn ExecutionPlan> {
+        match (panes, watermark.late_us) {
+            (Some(panes), Some(late_us)) => {
+                let late = LateExec::new(input.clone(), time.clone(), late_us, self.late.clone());
+                Arc::new(late.of_panes(panes.windows))
+            }
+            _ => self.timely(input, Some(time), watermark),
+        }
+    }
+
     fn cell(&self, operator: u32) -> StagedCell {
         let cell = StagedCell::default();
         self.staged.lock().unwrap_or_else(PoisonError::into_inner).insert(operator, cell.clone());
@@ -223,10 +274,11 @@ impl StreamExtensionPlanner {
     }
 }
 
-/// The stateless first stage: one partial state per key and partition of the epoch's input.
+/// The stateless first stage: one partial state per key and partition of the epoch's input. It is told grouping
+/// expressions, aggregates, and the columns of the result.
 fn partial(
     planner: &dyn PhysicalPlanner,
-    node: &StreamAggregateNode,
+    (group_expr, aggr_expr, result): (&[Expr], &[Expr], &DFSchemaRef),
     logical: &DFSchema,
     input: Arc<dyn ExecutionPlan>,
     session: &dyn datafusion::catalog::Session,
@@ -234,10 +286,10 @@ fn partial(
 ) -> DfResult<AggregateExec> {
     // Names come from the node's schema, which is fixed before the optimizer may rewrite the expressions: they are
     // pinned with the state.
-    let names: Vec<String> = node.schema.fields().iter().map(|field| field.name().clone()).collect();
-    let (key_names, value_names) = names.split_at(node.group_expr.len());
-    let mut keys = Vec::with_capacity(node.group_expr.len());
-    for (expr, name) in node.group_expr.iter().zip(key_names) {
+    let names: Vec<String> = result.fields().iter().map(|field| field.name().clone()).collect();
+    let (key_names, value_names) = names.split_at(group_expr.len());
+    let mut keys = Vec::with_capacity(group_expr.len());
+    for (expr, name) in group_expr.iter().zip(key_names) {
         if matches!(expr, Expr::GroupingSet(_)) {
             return not_impl_err!("GROUPING SETS, ROLLUP and CUBE over a stream");
         }
@@ -245,7 +297,7 @@ fn partial(
     }
     let schema = input.schema();
     let (mut aggregates, mut filters) = (Vec::new(), Vec::new());
-    for (expr, name) in node.aggr_expr.iter().zip(value_names) {
+    for (expr, name) in aggr_expr.iter().zip(value_names) {
         let lowered = LoweredAggregateBuilder::new(expr, logical, &schema, session.execution_props(), planning_ctx)
             .with_name(name.clone())
             .build()?;

@@ -70,6 +70,7 @@ async fn through_state(
                 mode,
                 time: None,
                 lag_us: 0,
+                panes: None,
             };
             Ok(Transformed::yes(LogicalPlan::Extension(Extension { node: Arc::new(node) })))
         }

@@ -65,8 +65,8 @@ pub async fn open(parts: PipelineParts) -> Result<(Pipeline, Option<EpochRecord>
     let sources = open_sources(&plan, &checkpoint, last.is_none() && intent.is_none()).await?;
     check_intent(intent.as_ref(), &sources, &name)?;
     let mut states = Vec::new();
-    for (operator, _) in plan.operators.iter().enumerate() {
-        states.push(checkpoint.state(operator as u32, state_budget)?);
+    for table in plan.state_tables() {
+        states.push(checkpoint.state(table, state_budget)?);
     }
     let next_epoch = last.map_or(0, |epoch| epoch + 1);
     let mut pipeline = Pipeline {

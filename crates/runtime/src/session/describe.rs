@@ -2,6 +2,7 @@
 
 use alluvium_parser::{Diagnostic, Name};
 use alluvium_planner::ddl::sql_type;
+use alluvium_planner::node::StreamSessionNode;
 use alluvium_planner::relation::METADATA_COLUMN;
 use arrow::datatypes::Field;
 use chrono::DateTime;
@@ -216,11 +217,17 @@ impl Session {
             }
             rows.extend(self.describe_files(&stream, checkpoint)?);
             for size in checkpoint.state_sizes()? {
-                let part = size.part.map_or(String::new(), |part| format!(" {part} side"));
-                rows.push((
-                    format!("operator {}{part}", size.operator),
-                    format!("{}, {} bytes of state", counted(size.rows), size.bytes),
-                ));
+                let operator = match StreamSessionNode::of_keys_number(size.operator) {
+                    Some(operator) => format!("operator {operator} keys"),
+                    None => {
+                        format!(
+                            "operator {}{}",
+                            size.operator,
+                            size.part.map_or(String::new(), |part| format!(" {part} side"))
+                        )
+                    }
+                };
+                rows.push((operator, format!("{}, {} bytes of state", counted(size.rows), size.bytes)));
             }
             Ok(rows)
         })?;

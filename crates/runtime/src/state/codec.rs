@@ -301,7 +301,7 @@ pub(super) fn decode_schema(operator: u32, bytes: &[u8]) -> Result<SchemaRef> {
 }
 
 /// State that cannot be read back.
-pub(super) fn corrupt(operator: u32, what: &str) -> Error {
+pub(crate) fn corrupt(operator: u32, what: &str) -> Error {
     Error::Environment(Box::new(
         Diagnostic::new("STATE_CORRUPT", format!("the state of operator {operator} is damaged: {what} cannot be read"))
             .help("restore the checkpoint from a backup, or drop the table and create it again to start over"),

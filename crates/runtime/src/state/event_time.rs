@@ -29,6 +29,11 @@ pub(super) fn ordered(time: Option<i64>) -> [u8; 8] {
     }
 }
 
+/// The time that [`ordered`] made bytes of.
+pub(super) fn from_ordered(bytes: [u8; 8]) -> i64 {
+    (u64::from_be_bytes(bytes) ^ (1 << 63)) as i64
+}
+
 /// The time at a row; None without one.
 pub(super) fn time_at(times: &TimestampMicrosecondArray, row: usize) -> Option<i64> {
     times.is_valid(row).then(|| times.value(row))

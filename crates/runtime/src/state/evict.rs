@@ -9,7 +9,7 @@ use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 
 use super::codec;
-use super::event_time::{ordered, time_at, times_of};
+use super::event_time::{from_ordered, ordered, time_at, times_of};
 use super::table::{Bound, Inner, StateTable};
 use super::{Batch, Column};
 use crate::error::Result;
@@ -54,6 +54,45 @@ impl StateTable {
             self.expired_cold(&mut inner, until_us, run, &mut expired, wanted)?;
         }
         Ok(expired)
+    }
+
+    /// The next time behind `after`, and not behind `until_us`, of which there are committed rows; with those of them that
+    /// `run` has not touched. None: there is none.
+    pub fn next_in_time(&self, after: Option<i64>, until_us: i64, run: u32) -> Result<Option<(i64, Vec<RecordBatch>)>> {
+        let mut inner = self.lock()?;
+        let (cold, floor) = (inner.cold, inner.floor);
+        let after = after.max(floor);
+        let bound = inner.bound_mut()?;
+        let cold_time = if cold { self.next_cold_time(bound, after, until_us)? } else { None };
+        let hot_time = bound.hot.next_time(after).filter(|time| *time <= until_us);
+        let Some(time) = hot_time.into_iter().chain(cold_time).min() else { return Ok(None) };
+        let mut batches = Vec::new();
+        for slots in bound.hot.untouched_at(time, run).chunks(PAGE_ROWS) {
+            batches.push(bound.hot.rows_of(slots)?);
+        }
+        if cold_time == Some(time) {
+            let (mut from, until) = self.cold_range(bound, time.checked_sub(1), time);
+            let mut slots = Vec::new();
+            loop {
+                let page = self.store.page(Column::Rows, &from, &until, PAGE_ROWS)?;
+                let Some(next) = page.next_key() else { break };
+                from = next;
+                let rows = decode(bound, &page.iter().collect::<Vec<_>>())?;
+                bound.hot.intern(&rows.columns()[..bound.keys], rows.num_rows(), &mut slots)?;
+                let current: BooleanArray =
+                    slots.iter().map(|slot| Some(bound.hot.only_stored(*slot as u32, Some(run)))).collect();
+                batches.push(filter_record_batch(&rows, &current)?);
+            }
+        }
+        Ok(Some((time, batches)))
+    }
+
+    /// The least time behind `after` and not behind `until_us` of a row in the store, whose time is part of its key.
+    fn next_cold_time(&self, bound: &Bound, after: Option<i64>, until_us: i64) -> Result<Option<i64>> {
+        let (from, until) = self.cold_range(bound, after, until_us);
+        let page = self.store.page(Column::Rows, &from, &until, 1)?;
+        let bytes = page.last_key().and_then(|key| key.get(4..12)).and_then(|bytes| bytes.first_chunk());
+        Ok(bytes.map(|bytes| from_ordered(*bytes)))
     }
 
     fn expired_cold(

@@ -4,7 +4,7 @@
 //! a row of a chunk. Chunks are immutable: an epoch's changes become a new chunk, the slots move over, and chunks
 //! whose rows were mostly left behind are merged, so that the work is proportional to what changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch, interleave, interleave_record_batch};
@@ -209,7 +209,7 @@ impl Hot {
     }
 
     /// Forgets the values of `slots`; with `remember`, keeps their keys until the store was told.
-    pub(super) fn remove(&mut self, keys: &RecordBatch, slots: Vec<u32>, epoch: u64, remember: bool) {
+    pub(super) fn remove(&mut self, keys: &RecordBatch, slots: Vec<u32>, epoch: u64, remember: bool) -> Result<()> {
         for slot in &slots {
             self.leave(*slot);
             let slot = &mut self.slots[*slot as usize];
@@ -220,6 +220,21 @@ impl Hot {
             self.bytes += bytes_of(keys);
             self.removed.push((keys.clone(), slots));
         }
+        self.forget_times(keys)
+    }
+
+    /// Takes rows that were removed out of the lists of their times. Only rows whose time is part of their key are.
+    fn forget_times(&mut self, keys: &RecordBatch) -> Result<()> {
+        let Some(time) = self.time.filter(|time| *time < self.keys) else { return Ok(()) };
+        let times: BTreeSet<i64> = times_of(keys.column(time))?.iter().flatten().collect();
+        for time in times {
+            let Some(slots) = self.by_time.get_mut(&time) else { continue };
+            slots.retain(|slot| self.slots[*slot as usize].chunk < REMOVED);
+            if slots.is_empty() {
+                self.by_time.remove(&time);
+            }
+        }
+        Ok(())
     }
 
     /// Enters rows that come into the table with the list of their time.
@@ -241,6 +256,21 @@ impl Hot {
         let due = self.by_time.range(..=until_us).flat_map(|(_, slots)| slots);
         let untouched = |slot: &&u32| run.is_none_or(|run| self.slots[**slot as usize].run != run);
         due.filter(untouched).copied().collect()
+    }
+
+    /// The least time behind `after` that a row has.
+    pub(super) fn next_time(&self, after: Option<i64>) -> Option<i64> {
+        let from = match after {
+            Some(after) => std::ops::Bound::Excluded(after),
+            None => std::ops::Bound::Unbounded,
+        };
+        self.by_time.range((from, std::ops::Bound::Unbounded)).next().map(|(time, _)| *time)
+    }
+
+    /// Slots of rows with this time which `run` has not touched.
+    pub(super) fn untouched_at(&self, time: i64, run: u32) -> Vec<u32> {
+        let slots = self.by_time.get(&time).into_iter().flatten();
+        slots.filter(|slot| self.slots[**slot as usize].run != run).copied().collect()
     }
 
     /// Key and state columns of rows that are here.
@@ -463,7 +493,7 @@ impl Hot {
 }
 
 /// Bytes of the rows, not of buffers they share with others.
-pub(super) fn bytes_of(rows: &RecordBatch) -> usize {
+pub(crate) fn bytes_of(rows: &RecordBatch) -> usize {
     let bytes =
         |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size());
     rows.columns().iter().map(bytes).sum()

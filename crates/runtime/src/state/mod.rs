@@ -18,10 +18,12 @@ mod table;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use codec::corrupt;
 pub use codec::{batch_of, canonical_keys};
 pub use event_time::times_of;
 pub use evict::{Eviction, Expired};
 pub use hot::Touched;
+pub(crate) use hot::bytes_of;
 pub use joined::{Ended, Found, JoinChanges, JoinTable, Ranges, RowId, StagedJoin};
 pub use memory::MemoryStore;
 pub use rocks::RocksStore;

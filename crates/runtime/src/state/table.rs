@@ -392,7 +392,7 @@ impl StateTable {
         let slots = slots.into_iter().map(|slot| slot as u32).collect();
         match kind {
             BlockKind::Set => bound.hot.set(rows, slots, epoch, true)?,
-            BlockKind::Removed => bound.hot.remove(&rows, slots, epoch, cold),
+            BlockKind::Removed => bound.hot.remove(&rows, slots, epoch, cold)?,
             BlockKind::Evicted => {}
         }
         inner.log.push(key.to_vec());
@@ -426,7 +426,7 @@ impl StateTable {
         };
         bound.hot.set(staged.rows.clone(), slots, staged.epoch, true)?;
         if let Some((keys, slots)) = removed {
-            bound.hot.remove(keys, slots, staged.epoch, cold);
+            bound.hot.remove(keys, slots, staged.epoch, cold)?;
         }
         if let Some(eviction) = staged.evicted {
             inner.evict(eviction.until_us)?;
