@@ -191,10 +191,11 @@ fn csv_spectrum_value_by_value() {
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
         let wanted =
             String::from_utf8_lossy(&std::fs::read(directory.join(format!("json/{name}.json"))).unwrap()).into_owned();
-        // The one in Latin-1, whose JSON has another phone number than its CSV.
-        if name == "location_coordinates" {
-            continue;
-        }
+        // This answer is no list, and has another phone number than its CSV.
+        let wanted = match name.as_str() {
+            "location_coordinates" => format!("[{}]", wanted.replace("1234567890", "2095257564")),
+            _ => wanted,
+        };
         // The file of this name has plain line feeds, as it was fetched.
         let wanted = if name == "newlines_crlf" { wanted.replace("\\r\\n", "\\n") } else { wanted };
         let wanted: serde_json::Value = serde_json::from_str(&wanted).unwrap();
@@ -207,5 +208,5 @@ fn csv_spectrum_value_by_value() {
         assert_eq!(serde_json::Value::Array(rows), wanted, "{name}");
         files += 1;
     }
-    assert_eq!(files, 11);
+    assert_eq!(files, 12);
 }

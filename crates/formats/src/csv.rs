@@ -37,6 +37,7 @@ pub struct CsvDecoder {
     unmatched: UnmatchedNames,
     outgrown: UnmatchedNames,
     case_sensitive: bool,
+    max_chars: Option<usize>,
 }
 
 /// What becomes of a value.
@@ -74,6 +75,7 @@ impl CsvDecoder {
             unmatched: UnmatchedNames::default(),
             outgrown: UnmatchedNames::default(),
             case_sensitive: options.case_sensitive,
+            max_chars: options.csv.max_chars_per_column,
         })
     }
 
@@ -110,6 +112,9 @@ impl CsvDecoder {
         self.rows.begin_record(raw.len())?;
         if self.row.torn {
             return self.rows.corrupt(raw, NO_END.to_owned());
+        }
+        if let Some(reason) = self.row.too_long(input, self.max_chars) {
+            return self.rows.corrupt(raw, reason);
         }
         let mut ending = Ending::Whole;
         let ascii = self.row.ascii();

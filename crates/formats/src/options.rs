@@ -3,6 +3,7 @@
 //!
 //! Options about which files are read (`cloudFiles.*`, `pathGlobFilter`, …) are not known here.
 
+mod contradictions;
 mod known;
 
 pub use known::{
@@ -11,7 +12,9 @@ pub use known::{
 };
 
 use crate::charset::Charset;
+use crate::locale::Locale;
 use crate::pattern::DatePattern;
+use crate::typed::RebaseMode;
 use crate::zone::Zone;
 
 /// A file format that SQL can name.
@@ -149,12 +152,22 @@ pub struct FormatOptions {
     pub timestamp_format: Option<DatePattern>,
     /// How TIMESTAMP_NTZ is written; None: as Spark casts text.
     pub timestamp_ntz_format: Option<DatePattern>,
+    /// In which language names of months and days, and decimals, are written.
+    pub locale: Locale,
     /// In which zone timestamps are meant that name none; None: where no option says it.
     pub time_zone: Option<Zone>,
     /// Inference: the share of records that are looked at, above 0 and at most 1.
     pub sampling_ratio: f64,
     /// The directory that malformed records are written to instead of going into the table.
     pub bad_records_path: Option<String>,
+    /// Whether the first columns are those of all sampled files, or of the newest of them alone.
+    pub merge_schema: bool,
+    /// Typed formats: how dates and timestamps of old calendars are read, where the file does not tell.
+    pub datetime_rebase: RebaseMode,
+    /// Parquet: the same for 96-bit timestamps.
+    pub int96_rebase: RebaseMode,
+    /// Avro: the schema to read with; None: each file's own.
+    pub avro_schema: Option<String>,
     /// CSV's own options.
     pub csv: CsvOptions,
     /// XML's own options.
@@ -243,6 +256,8 @@ pub struct CsvOptions {
     pub prefer_date: bool,
     /// Most columns of a row.
     pub max_columns: usize,
+    /// Most characters of a value; None: any number.
+    pub max_chars_per_column: Option<usize>,
 }
 
 impl Default for CsvOptions {
@@ -265,6 +280,7 @@ impl Default for CsvOptions {
             ignore_trailing_white_space: false,
             prefer_date: true,
             max_columns: 20480,
+            max_chars_per_column: None,
         }
     }
 }
@@ -286,6 +302,8 @@ pub struct XmlOptions {
     pub ignore_namespace: bool,
     /// The text of NULL.
     pub null_value: Option<String>,
+    /// The column that takes child elements which have no column, as they stand; where a schema has it.
+    pub wildcard_column: String,
 }
 
 impl Default for XmlOptions {
@@ -298,14 +316,32 @@ impl Default for XmlOptions {
             ignore_surrounding_spaces: true,
             ignore_namespace: false,
             null_value: Some("null".to_owned()),
+            wildcard_column: "xs_any".to_owned(),
         }
     }
+}
+
+/// Why an option is not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mistake {
+    /// The format has no option of that name.
+    Unknown,
+    /// It is known, and what it asks for is not carried out.
+    NotCarriedOut,
+    /// It stands there twice.
+    Twice,
+    /// It contradicts another option.
+    Contradiction,
+    /// It has no such value.
+    Value,
 }
 
 /// An option that is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct OptionError {
+    /// What kind of mistake it is.
+    pub kind: Mistake,
     /// The option's name as it was given.
     pub key: String,
     /// What is wrong with it.
@@ -317,6 +353,7 @@ pub struct OptionError {
 impl OptionError {
     fn value(key: &str, value: &str, accepted: &str) -> OptionError {
         OptionError {
+            kind: Mistake::Value,
             key: key.to_owned(),
             message: format!("option `{key}` cannot be '{value}'"),
             help: format!("it takes {accepted}"),
@@ -343,16 +380,23 @@ impl FormatOptions {
             date_format: None,
             timestamp_format: None,
             timestamp_ntz_format: None,
+            locale: Locale::default(),
             time_zone: None,
             sampling_ratio: 1.0,
             bad_records_path: None,
+            merge_schema: true,
+            datetime_rebase: RebaseMode::default(),
+            int96_rebase: RebaseMode::default(),
+            avro_schema: None,
             csv: CsvOptions::default(),
             xml: XmlOptions::default(),
         }
     }
 
-    /// The options in `entries` over the defaults. Names are compared without case; of equal names the last
-    /// counts.
+    /// The options in `entries` over the defaults. Names are compared without case.
+    ///
+    /// # Errors
+    /// An option that is unknown, not carried out, there twice, without meaning beside another, or has no such value.
     pub fn parse(
         format: Format,
         entries: &[(String, String)],
@@ -364,14 +408,11 @@ impl FormatOptions {
             let known = known::find(format, key).ok_or_else(|| known::unknown(format, key))?;
             (known.set)(&mut options, key, value)?;
         }
-        let mode = entries.iter().find(|(key, _)| key.eq_ignore_ascii_case("mode"));
-        if let (Some((key, _)), Some(_)) = (mode, &options.bad_records_path) {
-            return Err(OptionError {
-                key: key.clone(),
-                message: "options `mode` and `badRecordsPath` exclude each other".to_owned(),
-                help: "leave `mode` out: malformed records go to `badRecordsPath`".to_owned(),
-            });
+        let locale = options.locale;
+        for pattern in [&mut options.date_format, &mut options.timestamp_format, &mut options.timestamp_ntz_format] {
+            *pattern = pattern.take().map(|pattern| pattern.in_locale(locale));
         }
+        contradictions::refuse(&options, entries)?;
         options.check()?;
         Ok(options)
     }
@@ -380,6 +421,7 @@ impl FormatOptions {
     fn check(&self) -> Result<(), OptionError> {
         if self.format == Format::Xml && self.xml.row_tag.is_empty() {
             return Err(OptionError {
+                kind: Mistake::Value,
                 key: "rowTag".to_owned(),
                 message: "option `rowTag` is missing".to_owned(),
                 help: "it names the element that is a record: rowTag => 'book'".to_owned(),
@@ -390,6 +432,7 @@ impl FormatOptions {
         let Some(&first) = csv.sep.first() else { return Ok(()) };
         match special.iter().find(|(_, byte)| *byte == Some(first)) {
             Some((name, _)) if self.format == Format::Csv => Err(OptionError {
+                kind: Mistake::Value,
                 key: (*name).to_owned(),
                 message: format!("option `{name}` and option `sep` are the same character"),
                 help: format!("choose another `{name}`, or none: ''"),
@@ -442,8 +485,8 @@ mod tests {
             let error = parse(Format::Xml, &[("rowTag", "r"), (name, value)]).unwrap_err();
             assert!(error.message.contains(&format!("`{name}` cannot be '{value}'")), "{error:?}");
         }
-        let error = parse(Format::Csv, &[("locale", "de-DE")]).unwrap_err();
-        assert!(error.message.contains("`locale`") && error.message.contains("not carried out"), "{error:?}");
+        let error = parse(Format::Csv, &[("locale", "ja-JP")]).unwrap_err();
+        assert!(error.message.contains("`locale`") && error.help.contains("de-DE"), "{error:?}");
         assert!(parse(Format::Csv, &[("dateFormat", "dd/MM/yyyy")]).is_ok());
         assert!(parse(Format::Csv, &[("dateFormat", "dd/MM/QQQQ")]).is_err());
         assert!(parse(Format::Json, &[("badRecordsPath", "/tmp")]).is_ok());

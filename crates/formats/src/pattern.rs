@@ -1,12 +1,15 @@
 //! `dateFormat`, `timestampFormat` and `timestampNTZFormat`: Java's patterns (`dd/MM/yyyy HH:mm`), as far as data files use them.
 //!
 //! A pattern is read once; a letter without a meaning here is refused with the pattern. A text must be all of the
-//! pattern, save what stands in brackets. Names of months are English and may be in any case.
+//! pattern, save what stands in brackets. Names of months and days are those of the `locale` and may be in any case.
+
+use crate::locale::Locale;
 
 /// A pattern taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatePattern {
     items: Vec<Item>,
+    locale: Locale,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +61,12 @@ impl DatePattern {
         if at < bytes.len() {
             return Err("it has a `]` without `[`".to_owned());
         }
-        Ok(DatePattern { items })
+        Ok(DatePattern { items, locale: Locale::default() })
+    }
+
+    /// The pattern with names of another language.
+    pub fn in_locale(self, locale: Locale) -> DatePattern {
+        DatePattern { locale, ..self }
     }
 
     /// Days since 1970-01-01.
@@ -94,7 +102,7 @@ impl DatePattern {
             micros: 0,
             offset_seconds: None,
         };
-        let rest = read_items(&self.items, text.trim_ascii(), &mut read)?;
+        let rest = read_items(&self.items, self.locale, text.trim_ascii(), &mut read)?;
         rest.is_empty().then_some(read)
     }
 }
@@ -136,14 +144,32 @@ fn items(pattern: &[u8], at: &mut usize, depth: usize) -> Result<Vec<Item>, Stri
     Ok(out)
 }
 
-fn read_items<'t>(items: &[Item], mut text: &'t [u8], read: &mut Read) -> Option<&'t [u8]> {
+fn read_items<'t>(items: &[Item], locale: Locale, mut text: &'t [u8], read: &mut Read) -> Option<&'t [u8]> {
     for (place, item) in items.iter().enumerate() {
         match item {
             Item::Text(expected) => text = text.strip_prefix(expected.as_slice())?,
             Item::Optional(inner) => {
                 let mut tried = *read;
-                if let Some(rest) = read_items(inner, text, &mut tried) {
+                if let Some(rest) = read_items(inner, locale, text, &mut tried) {
                     (*read, text) = (tried, rest);
+                }
+            }
+            Item::Field(letter @ (b'M' | b'L' | b'E'), count)
+                if locale != Locale::English && (*letter == b'E' || *count >= 3) =>
+            {
+                let length = match letter {
+                    b'E' => locale.day(text)?,
+                    _ => {
+                        let (month, length) = locale.month(text)?;
+                        read.month = month;
+                        length
+                    }
+                };
+                text = text.get(length..)?;
+                // The point behind a shortened name, unless the pattern has one there itself.
+                let pointed = matches!(items.get(place + 1), Some(Item::Text(next)) if next.starts_with(b"."));
+                if let (false, Some(rest)) = (pointed, text.strip_prefix(b".")) {
+                    text = rest;
                 }
             }
             Item::Field(letter, count) => {
@@ -301,6 +327,25 @@ mod tests {
         }
         assert_eq!(timestamp("HH:mm", "24:00"), None);
         assert_eq!(timestamp("hh a", "12 AM"), Some(0));
+    }
+
+    #[test]
+    fn names_of_other_languages() {
+        let wanted = scalar::date(b"2024-03-05");
+        for (tag, pattern, text) in [
+            ("de-DE", "d. MMMM yyyy", "5. März 2024"),
+            ("de", "EEEE, d. MMM yyyy", "Dienstag, 5. MÄR. 2024"),
+            ("fr-FR", "d MMMM yyyy", "5 mars 2024"),
+            ("es", "d 'de' MMMM 'de' yyyy", "5 de marzo de 2024"),
+            ("it-IT", "EEE d MMM yyyy", "mar 5 mar 2024"),
+            ("pt_BR", "d MMM. yyyy", "5 mar. 2024"),
+            ("nl", "d MMM yyyy", "5 mrt. 2024"),
+        ] {
+            let pattern = DatePattern::new(pattern).unwrap().in_locale(Locale::from_tag(tag).unwrap());
+            assert_eq!(pattern.date(text.as_bytes()), wanted, "{tag} {text}");
+        }
+        let german = DatePattern::new("d. MMMM yyyy").unwrap().in_locale(Locale::German);
+        assert_eq!(german.date(b"5. March 2024"), None);
     }
 
     #[test]

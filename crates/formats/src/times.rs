@@ -1,18 +1,20 @@
-//! How text becomes dates and timestamps: by the options' patterns, or as Spark casts text; what names no zone is meant
-//! in the options' zone.
+//! How text becomes dates, timestamps and decimals: by the options' patterns, or as Spark casts text; what names no zone
+//! is meant in the options' zone, and decimals are written as the options' language does.
 
+use crate::locale::Locale;
 use crate::options::FormatOptions;
 use crate::pattern::DatePattern;
 use crate::scalar;
 use crate::zone::Zone;
 
-/// Reads dates and timestamps.
+/// Reads dates, timestamps and decimals.
 #[derive(Debug)]
 pub(crate) struct Times {
     date: Option<DatePattern>,
     timestamp: Option<DatePattern>,
     timestamp_ntz: Option<DatePattern>,
     zone: Zone,
+    locale: Locale,
 }
 
 impl Times {
@@ -23,6 +25,7 @@ impl Times {
             timestamp: options.timestamp_format.clone(),
             timestamp_ntz: options.timestamp_ntz_format.clone(),
             zone: options.time_zone.unwrap_or(Zone::UTC),
+            locale: options.locale,
         }
     }
 
@@ -58,6 +61,21 @@ impl Times {
         match read {
             (local, None) => Some(local),
             _ => None,
+        }
+    }
+
+    /// The unscaled value of a DECIMAL; digits may stand in groups of three.
+    #[inline]
+    pub fn decimal(&self, text: &[u8], precision: u8, scale: i8) -> Option<i128> {
+        scalar::decimal(&self.locale.plain_decimal(text)?, precision, scale)
+    }
+
+    /// The digits of a whole number for which inference takes the text, beyond what every language writes alike.
+    pub fn whole_number<'t>(&self, text: &'t [u8]) -> Option<std::borrow::Cow<'t, [u8]>> {
+        match self.locale {
+            // As in Spark, inference takes groups for a number in other languages only.
+            Locale::English => Some(std::borrow::Cow::Borrowed(text)),
+            other => other.plain_decimal(text),
         }
     }
 

@@ -16,6 +16,7 @@ mod json_text;
 mod orc;
 mod parquet;
 mod plain;
+mod rebase;
 pub(crate) mod widest;
 
 use std::fs::File;
@@ -28,8 +29,11 @@ use bytes::Bytes;
 use crate::decode::{DecodeCounts, DecodeError};
 use crate::options::{Format, FormatOptions};
 
+pub use avro::check as check_avro_schema;
 pub use binary::binary_file_schema;
 pub(crate) use fit::digits as decimal_digits;
+use rebase::Calendars;
+pub use rebase::RebaseMode;
 pub use widest::widest_schema;
 
 /// A file's bytes.
@@ -119,17 +123,26 @@ pub fn file_decoder(
 }
 
 /// The columns of one file, in the types that tables have; all of them nullable.
-pub fn file_schema(format: Format, facts: FileFacts<'_>, content: Content) -> Result<Schema, DecodeError> {
-    if format == Format::BinaryFile {
+pub fn file_schema(options: &FormatOptions, facts: FileFacts<'_>, content: Content) -> Result<Schema, DecodeError> {
+    if options.format == Format::BinaryFile {
         return Ok(binary_file_schema());
     }
-    let file = open(format, facts.path, content)?;
-    let fields = file.schema().fields().iter();
+    Ok(table_schema(open(options, facts.path, content)?.schema()))
+}
+
+/// The columns of the schema to read with (`avroSchema`), whatever files there are; None without one.
+pub fn reader_schema(options: &FormatOptions) -> Result<Option<Schema>, DecodeError> {
+    let Some(schema) = &options.avro_schema else { return Ok(None) };
+    let schema = avro::columns_of(schema).map_err(|reason| corrupt(options.format, "avroSchema", reason))?;
+    Ok(Some(table_schema(&schema)))
+}
+
+fn table_schema(schema: &Schema) -> Schema {
     let plain = |field: &std::sync::Arc<Field>| {
         let data_type = plain::plain_type(field);
         Field::new(field.name(), plain::without_null(&data_type), true)
     };
-    Ok(Schema::new(fields.map(plain).collect::<Vec<_>>()))
+    Schema::new(schema.fields().iter().map(plain).collect::<Vec<_>>())
 }
 
 /// Batches as a library gives them.
@@ -140,15 +153,21 @@ pub(crate) trait TypedFile: Send {
     /// Its columns in its own types.
     fn schema(&self) -> &Schema;
 
+    /// What it tells of the calendars of its dates and timestamps; None: they are those of tables.
+    fn calendars(&self) -> Option<Calendars> {
+        None
+    }
+
     /// The rows of `columns` (places in the schema, ascending) in a part of the file, in batches of at most about
     /// `batch_rows`.
     fn batches(self: Box<Self>, columns: &[usize], batch_rows: usize, part: FilePart) -> Result<Batches, String>;
 }
 
-fn open(format: Format, path: &str, content: Content) -> Result<Box<dyn TypedFile>, DecodeError> {
+fn open(options: &FormatOptions, path: &str, content: Content) -> Result<Box<dyn TypedFile>, DecodeError> {
+    let format = options.format;
     let opened = guarded(|| match format {
         Format::Parquet => parquet::open(content),
-        Format::Avro => avro::open(content),
+        Format::Avro => avro::open(content, options.avro_schema.as_deref()),
         Format::Orc => orc::open(content),
         other => Err(format!("{} files have no columns of their own", other.name())),
     });

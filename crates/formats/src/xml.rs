@@ -2,13 +2,14 @@
 //!
 //! Records are found first, by their tags alone, so that one that is not well-formed does not cost its neighbours. Each is
 //! then read into a small tree and put into typed columns: attributes as fields with a prefix, child elements as
-//! fields, repeated ones as arrays, text beside them as the field `_VALUE`.
+//! fields, repeated ones as arrays, text beside them as the field `_VALUE`. Child elements without a field go, as they
+//! stand, into the column that `wildcardColName` names, where there is one.
 
 mod frame;
 pub(crate) mod infer;
 mod tree;
 
-use arrow::datatypes::Schema;
+use arrow::datatypes::{DataType, Schema};
 
 use crate::column::{Column, Data};
 use crate::csv::value::Values;
@@ -38,10 +39,25 @@ struct Filler {
     /// Whether the names of unmatched elements are collected.
     tracks: bool,
     misfit: bool,
+    /// Whether records have a column for unmatched elements that is not built.
+    wildcard_unasked: bool,
     unmatched: UnmatchedNames,
     /// Whether columns that a wider type would suit are collected.
     widens: bool,
     outgrown: UnmatchedNames,
+}
+
+/// The column of an element for children that have none.
+#[derive(Clone, Copy)]
+enum Wildcard {
+    /// There is none.
+    None,
+    /// There is one, and it is not built.
+    Unasked,
+    /// A STRING, by its place.
+    One(usize),
+    /// An ARRAY<STRING>, by its place.
+    List(usize),
 }
 
 /// One value of a field.
@@ -69,6 +85,7 @@ impl XmlDecoder {
             rescues: rows.rescues,
             tracks: rows.tracks,
             misfit: false,
+            wildcard_unasked: wildcard_unasked(&options.xml, full_schema, &rows),
             unmatched: UnmatchedNames::default(),
             widens: rows.widens,
             outgrown: UnmatchedNames::default(),
@@ -97,6 +114,16 @@ impl XmlDecoder {
 }
 
 impl Filler {
+    fn wildcard(&self, table: &mut FieldTable, columns: &[Column]) -> Wildcard {
+        let place = table.find(0, self.options.wildcard_column.as_bytes());
+        match place.and_then(|place| Some((place, &columns.get(place)?.data))) {
+            Some((place, Data::Utf8(_))) => Wildcard::One(place),
+            Some((place, Data::List { child, .. })) if matches!(child.data, Data::Utf8(_)) => Wildcard::List(place),
+            None if self.wildcard_unasked => Wildcard::Unasked,
+            _ => Wildcard::None,
+        }
+    }
+
     /// Puts an element's attributes, children and text into columns, one value each. What has no place is appended to
     /// `rescued` as members of a JSON object.
     fn fill(
@@ -108,24 +135,38 @@ impl Filler {
         path: &str,
         rescued: &mut Vec<u8>,
     ) {
+        let wildcard = self.wildcard(table, columns);
         let mut found: Vec<Vec<Value<'_>>> = vec![Vec::new(); columns.len()];
         let mut left: Vec<(&str, Vec<Value<'_>>)> = Vec::new();
-        let mut put = |name: &'_ str, value| -> Option<()> {
-            let place = table.find(0, name.as_bytes())?;
-            found.get_mut(place)?.push(value);
-            Some(())
-        };
+        let mut wild: Vec<(&str, &Node)> = Vec::new();
         let text = Some(node.text(&self.options)).filter(|text| !text.is_empty());
         let attributes = node.attributes.iter().map(|(name, value)| (name.as_str(), Value::Text(value)));
         let children = node.children.iter().map(|(name, child)| (name.as_str(), Value::Element(child)));
         let value_tag = self.options.value_tag.clone();
         let own = text.map(|text| (value_tag.as_str(), Value::Text(text)));
         for (name, value) in attributes.chain(children).chain(own) {
-            if put(name, value).is_none() {
-                match left.iter_mut().find(|(known, _)| *known == name) {
-                    Some((_, values)) => values.push(value),
-                    None => left.push((name, vec![value])),
-                }
+            if let Some(values) = table.find(0, name.as_bytes()).and_then(|place| found.get_mut(place)) {
+                values.push(value);
+                continue;
+            }
+            match (value, wildcard) {
+                (Value::Element(child), Wildcard::List(_) | Wildcard::One(_)) => wild.push((name, child)),
+                // They are in a column that nobody asks for.
+                (Value::Element(_), Wildcard::Unasked) if path.is_empty() => {}
+                _ => leave(&mut left, name, value),
+            }
+        }
+        let whole = |child: &Node| record.get(child.outer.clone()).and_then(|xml| std::str::from_utf8(xml).ok());
+        let (place, first) = match wildcard {
+            Wildcard::List(place) => (place, 0),
+            // One has room for the last of them; the others are left over.
+            Wildcard::One(place) => (place, wild.len().saturating_sub(1)),
+            Wildcard::None | Wildcard::Unasked => (0, 0),
+        };
+        for (at, (name, child)) in wild.into_iter().enumerate() {
+            match (found.get_mut(place), whole(child)) {
+                (Some(values), Some(xml)) if at >= first => values.push(Value::Text(xml)),
+                _ => leave(&mut left, name, Value::Element(child)),
             }
         }
         for (place, (column, values)) in columns.iter_mut().zip(&found).enumerate() {
@@ -276,6 +317,25 @@ impl Filler {
     fn rescue(&self, name: &str, values: &[Value<'_>], rescued: &mut Vec<u8>) {
         let parts: Vec<Vec<u8>> = values.iter().map(|value| json(*value, &self.options)).collect();
         member_of(name, &parts, rescued);
+    }
+}
+
+/// Whether the schema has a column for unmatched elements, and none is built.
+fn wildcard_unasked(options: &XmlOptions, full_schema: &Schema, rows: &Rows) -> bool {
+    let name = &options.wildcard_column;
+    let takes = match full_schema.field_with_name(name).map(|field| field.data_type()) {
+        Ok(DataType::Utf8) => true,
+        Ok(DataType::List(item)) => item.data_type() == &DataType::Utf8,
+        _ => false,
+    };
+    takes && !rows.fields.iter().any(|(field, place)| field == name && place.is_some())
+}
+
+/// Notes a value that has no column.
+fn leave<'n>(left: &mut Vec<(&'n str, Vec<Value<'n>>)>, name: &'n str, value: Value<'n>) {
+    match left.iter_mut().find(|(known, _)| *known == name) {
+        Some((_, values)) => values.push(value),
+        None => left.push((name, vec![value])),
     }
 }
 

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use chrono::offset::LocalResult;
 use chrono::{DateTime, Duration, NaiveDateTime, Offset, TimeZone};
-use chrono_tz::Tz;
+use chrono_tz::{OffsetComponents, Tz};
 
 /// A zone: an offset, or a region whose offset depends on the date.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,17 @@ impl Zone {
                 Some(seconds) => Some(Zone::Offset(seconds)),
                 None => Tz::from_str(name).ok().map(Zone::Region),
             },
+        }
+    }
+
+    /// Seconds east of Greenwich by the zone's standard time of today, which no summer time moves.
+    pub(crate) fn standard_offset(&self) -> i64 {
+        match self {
+            Zone::Offset(seconds) => *seconds,
+            Zone::Region(region) => {
+                let today = DateTime::UNIX_EPOCH.naive_utc() + Duration::days(20_000);
+                region.offset_from_utc_datetime(&today).base_utc_offset().num_seconds()
+            }
         }
     }
 

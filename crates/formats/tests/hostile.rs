@@ -310,7 +310,7 @@ fn fuzz_typed(format: Format, seed: &[u8], random: &mut Random) {
     let bytes = bytes::Bytes::from(mutated(seed, random));
     let facts = FileFacts { path: "f", url: "f", size: bytes.len() as u64, modified_us: 0 };
     let read = |parts: &[FilePart]| -> Result<usize, DecodeError> {
-        let schema = file_schema(format, facts, Content::Bytes(bytes.clone()))?;
+        let schema = file_schema(&FormatOptions::new(format, true, true), facts, Content::Bytes(bytes.clone()))?;
         let all: Vec<usize> = (0..schema.fields().len()).collect();
         let mut decoder = file_decoder(&FormatOptions::new(format, true, true), Arc::new(schema), &all, 100)?;
         for part in parts {
@@ -356,8 +356,9 @@ fn an_avro_block_with_fewer_records_than_it_holds_is_damaged() {
         bytes[block] = count;
         let facts = FileFacts { path: "f", url: "f", size: 0, modified_us: 0 };
         let content = || Content::Bytes(bytes::Bytes::from(bytes.clone()));
-        let schema = Arc::new(file_schema(Format::Avro, facts, content()).unwrap());
-        let mut decoder = file_decoder(&FormatOptions::new(Format::Avro, true, true), schema, &[0], 100).unwrap();
+        let options = FormatOptions::new(Format::Avro, true, true);
+        let schema = Arc::new(file_schema(&options, facts, content()).unwrap());
+        let mut decoder = file_decoder(&options, schema, &[0], 100).unwrap();
         let read = decoder.start_file(facts, content(), FilePart::WHOLE).and_then(|()| decoder.advance());
         assert!(matches!(read, Err(DecodeError::Corrupt { .. })), "{count}");
     }

@@ -4,6 +4,8 @@
 //! release does not carry it out. Options of file formats are not known here; they are passed on.
 
 mod discovery;
+#[cfg(test)]
+mod page_tests;
 
 use alluvium_parser::{Diagnostic, OptionEntry};
 
@@ -231,7 +233,8 @@ impl FilesOptions {
     /// without `cloudFiles.`.
     ///
     /// # Errors
-    /// UNKNOWN_OPTION (of `cloudFiles.*`), NOT_SUPPORTED_YET, INVALID_OPTION, DUPLICATE_OPTION, each at the option.
+    /// UNKNOWN_OPTION (of `cloudFiles.*`), NOT_SUPPORTED_YET, INVALID_OPTION, DUPLICATE_OPTION, CONTRADICTORY_OPTIONS, each
+    /// at the option.
     pub fn parse(entries: &[OptionEntry], read_files: bool) -> Result<(FilesOptions, Vec<OptionEntry>), Diagnostic> {
         let mut options = FilesOptions {
             max_files_per_trigger: None,
@@ -278,6 +281,7 @@ impl FilesOptions {
         }
         options.discovery.finish(entries)?;
         options.store.backfill_interval = options.discovery.backfill_interval;
+        options.check_schema(entries)?;
         options.check_evolution(entries)?;
         Ok((options, rest))
     }
@@ -289,6 +293,30 @@ impl FilesOptions {
             (None, None) => EvolutionMode::AddNewColumns,
             (None, Some(_)) => EvolutionMode::None,
         }
+    }
+
+    /// Refuses options about columns that cannot both be followed.
+    fn check_schema(&self, entries: &[OptionEntry]) -> Result<(), Diagnostic> {
+        let find = |name: &str| entries.iter().find(|entry| bare_name(&entry.key.value).0.eq_ignore_ascii_case(name));
+        if let (Some(_), Some(hints)) = (&self.schema, find("schemaHints")) {
+            return Err(Diagnostic::new(
+                "CONTRADICTORY_OPTIONS",
+                "option `schemaHints` has no meaning with `schema`, which gives all columns",
+            )
+            .at(hints.key.span.to(hints.value.span))
+            .help("leave `schema` out to have the other columns inferred, or put the hints into it"));
+        }
+        if let (Some(types), Some(schema)) = (find("inferColumnTypes"), find("inferSchema"))
+            && !types.value.value.trim().eq_ignore_ascii_case(schema.value.value.trim())
+        {
+            return Err(Diagnostic::new(
+                "CONTRADICTORY_OPTIONS",
+                "options `inferColumnTypes` and `inferSchema` are one, and have two values",
+            )
+            .at(schema.key.span.to(schema.value.span))
+            .help("leave `inferSchema` out"));
+        }
+        Ok(())
     }
 
     fn check_evolution(&self, entries: &[OptionEntry]) -> Result<(), Diagnostic> {
@@ -593,6 +621,9 @@ mod tests {
         }
         assert!(parse(&[("schemaEvolutionMode", WIDENING)]).unwrap().evolution().widens());
         assert_eq!(code(&[("schemaEvolutionMode", "rescue"), ("schemaEvolutionRestart", "true")]), "INVALID_OPTION");
+        assert_eq!(code(&[("schema", "a INT"), ("schemaHints", "a BIGINT")]), "CONTRADICTORY_OPTIONS");
+        assert_eq!(code(&[("inferColumnTypes", "true"), ("inferSchema", "false")]), "CONTRADICTORY_OPTIONS");
+        assert!(parse(&[("inferColumnTypes", "true"), ("inferSchema", "TRUE")]).is_ok());
         assert_eq!(parse(&[("partitionColumns", "a, b")]).unwrap().partition_columns.unwrap(), ["a", "b"]);
         assert_eq!(parse(&[("partitionColumns", "")]).unwrap().partition_columns.unwrap(), [""; 0]);
     }

@@ -101,6 +101,9 @@ impl CsvInferrer {
         if self.row.torn {
             return corrupt.met(super::NO_END.to_owned());
         }
+        if let Some(reason) = self.row.too_long(input, self.options.max_chars_per_column) {
+            return corrupt.met(reason);
+        }
         if !self.options.header && self.places.is_empty() {
             (0..self.row.values.len()).for_each(|place| self.add_column(format!("_c{place}")));
         }
@@ -146,9 +149,8 @@ fn classify(so_far: Kind, text: &[u8], options: &CsvOptions, values: &Values) ->
             if let Some(value) = scalar::integer(text) {
                 return if i32::try_from(value).is_ok() { Kind::Int } else { Kind::BigInt };
             }
-            let digits = text.strip_prefix(b"-").unwrap_or(text);
-            if digits.len() <= 38 && !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) {
-                return Kind::Decimal(digits.len() as u8);
+            if let Some(digits @ ..=38) = values.whole_digits(text) {
+                return Kind::Decimal(digits as u8);
             }
         }
         if values.double(text).is_some() {

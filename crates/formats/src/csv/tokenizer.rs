@@ -61,6 +61,17 @@ impl Row {
         self.high_bits & HIGHS == 0
     }
 
+    /// What is wrong if a value has more characters than `most`.
+    #[inline]
+    pub fn too_long(&self, input: &[u8], most: Option<usize>) -> Option<String> {
+        let most = most?;
+        let length = |text: &[u8]| text.iter().filter(|&&byte| byte & 0xC0 != 0x80).count();
+        let mut texts = self.values.iter().map(|&value| self.text(value, input));
+        texts.any(|text| text.len() > most && length(text) > most).then(|| {
+            format!("a value is longer than maxCharsPerColumn = {most}")
+        })
+    }
+
     fn is_blank(&self, input: &[u8]) -> bool {
         match self.values.as_slice() {
             [one] => !one.quoted && self.text(*one, input).iter().all(|&b| b <= b' '),

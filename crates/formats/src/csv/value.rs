@@ -59,6 +59,13 @@ impl Values {
         }
     }
 
+    /// How many digits the text has if inference takes it for a whole number.
+    pub fn whole_digits(&self, text: &[u8]) -> Option<usize> {
+        let plain = self.times.whole_number(text)?;
+        let digits = plain.strip_prefix(b"-").unwrap_or(&plain);
+        (!digits.is_empty() && digits.iter().all(u8::is_ascii_digit)).then_some(digits.len())
+    }
+
     /// Whether inference takes the text for a date.
     pub fn is_date(&self, text: &[u8]) -> bool {
         self.times.is_date(text)
@@ -88,7 +95,7 @@ impl Values {
             Data::Bool(values) => append(values, scalar::boolean(text)),
             Data::Decimal { values, precision, scale } => {
                 let (precision, scale) = (*precision, *scale);
-                append(values, scalar::decimal(text, precision, scale))
+                append(values, self.times.decimal(text, precision, scale))
             }
             Data::I16(values) => append(values, scalar::integer(text).and_then(|v| v.try_into().ok())),
             Data::I8(values) => append(values, scalar::integer(text).and_then(|v| v.try_into().ok())),

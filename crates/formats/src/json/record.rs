@@ -376,7 +376,7 @@ impl<'a> Assembler<'a> {
         }
         if self.cursor.at_string() {
             let found = self.cursor.string()?;
-            return Ok(scalar::decimal(&self.cursor.input[found.start..found.end], precision, scale));
+            return Ok(self.times.decimal(&self.cursor.input[found.start..found.end], precision, scale));
         }
         self.cursor.skip()?;
         Ok(None)

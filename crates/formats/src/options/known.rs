@@ -1,8 +1,10 @@
 //! The options that each format knows: name, default, meaning, and what a value sets.
 
-use super::{Format, FormatOptions, Mode, OptionError, UnescapedQuotes};
+use super::{Format, FormatOptions, Mistake, Mode, OptionError, UnescapedQuotes};
 use crate::charset::Charset;
+use crate::locale::{ACCEPTED, Locale};
 use crate::pattern::DatePattern;
+use crate::typed::{RebaseMode, check_avro_schema};
 use crate::zone::Zone;
 
 /// One option of a format.
@@ -12,7 +14,7 @@ pub struct OptionDoc {
     pub name: &'static str,
     /// Its default, as it would be written.
     pub default: &'static str,
-    /// What it does; for one that is not carried out, which values are accepted all the same.
+    /// What it does; for one that is not carried out, what to do instead.
     pub meaning: &'static str,
     /// Whether values other than the default have their effect. If not, they are refused.
     pub carried_out: bool,
@@ -31,12 +33,12 @@ macro_rules! option {
     };
 }
 
-/// An option that only takes values which change nothing.
+/// An option that only takes values which change nothing. `$instead`: the way out.
 macro_rules! not_carried_out {
-    ($name:literal, $default:literal, $meaning:literal, [$($accepted:literal),*]) => {
+    ($name:literal, $default:literal, $instead:literal, [$($accepted:literal),*]) => {
         OptionDoc {
-            name: $name, default: $default, meaning: $meaning, carried_out: false,
-            set: |_, key, value| refuse_but(key, value, &[$($accepted),*]),
+            name: $name, default: $default, meaning: $instead, carried_out: false,
+            set: |_, key, value| refuse_but(key, value, $instead, &[$($accepted),*]),
         }
     };
 }
@@ -109,7 +111,7 @@ pub const JSON_OPTIONS: &[OptionDoc] = &[
     CASE_SENSITIVE,
     RESCUED_DATA_COLUMN,
     SAMPLING_RATIO,
-    not_carried_out!("singleVariantColumn", "none", "the whole record as one VARIANT", []),
+    SINGLE_VARIANT,
     TIMESTAMP_FORMAT,
     TIMESTAMP_NTZ_FORMAT,
     TIME_ZONE,
@@ -149,8 +151,18 @@ pub const CSV_OPTIONS: &[OptionDoc] = &[
         character,
         csv.escape
     ),
-    not_carried_out!("failOnUnknownFields", "false", "deprecated; use `schemaEvolutionMode`", ["false"]),
-    not_carried_out!("failOnWidenedFields", "false", "deprecated; use `schemaEvolutionMode`", ["false"]),
+    not_carried_out!(
+        "failOnUnknownFields",
+        "false",
+        "schemaEvolutionMode => 'failOnNewColumns' ends the stream at a field without a column",
+        ["false"]
+    ),
+    not_carried_out!(
+        "failOnWidenedFields",
+        "false",
+        "rescuedDataColumn => '' with mode => 'FAILFAST' ends the stream at a value that does not fit its column",
+        ["false"]
+    ),
     option!(
         "header",
         "true",
@@ -181,7 +193,13 @@ pub const CSV_OPTIONS: &[OptionDoc] = &[
     ),
     LINE_SEP,
     LOCALE,
-    not_carried_out!("maxCharsPerColumn", "-1", "longest value", ["-1"]),
+    option!(
+        "maxCharsPerColumn",
+        "-1",
+        "most characters of a value; a row with a longer one is malformed; -1 for any number",
+        most_characters,
+        csv.max_chars_per_column
+    ),
     option!("maxColumns", "20480", "most columns of a file", count, csv.max_columns),
     MERGE_SCHEMA,
     MODE,
@@ -204,7 +222,7 @@ pub const CSV_OPTIONS: &[OptionDoc] = &[
     option!(
         "unescapedQuoteHandling",
         "STOP_AT_DELIMITER",
-        "what becomes of a quoted value with a quote inside that is not escaped",
+        "what becomes of a quoted value with a quote inside that is not escaped: that, `STOP_AT_CLOSING_QUOTE`, `BACK_TO_DELIMITER`, `SKIP_VALUE` or `RAISE_ERROR`",
         quote_handling,
         csv.unescaped_quotes
     ),
@@ -244,14 +262,25 @@ pub const XML_OPTIONS: &[OptionDoc] = &[
     CASE_SENSITIVE,
     RESCUED_DATA_COLUMN,
     option!("rowTag", "none; it must be given", "the element that is a record", name, xml.row_tag),
-    not_carried_out!("rowValidationXSDPath", "none", "an XSD that records must conform to", []),
+    not_carried_out!(
+        "rowValidationXSDPath",
+        "none",
+        "leave it out; check the columns in the query, or validate the files before they are landed",
+        []
+    ),
     SAMPLING_RATIO,
-    not_carried_out!("singleVariantColumn", "none", "the whole record as one VARIANT", []),
+    SINGLE_VARIANT,
     TIMESTAMP_FORMAT,
     TIMESTAMP_NTZ_FORMAT,
     TIME_ZONE,
     option!("valueTag", "_VALUE", "the field for text beside attributes or child elements", name, xml.value_tag),
-    not_carried_out!("wildcardColName", "xs_any", "the column for elements an XSD leaves open", []),
+    option!(
+        "wildcardColName",
+        "xs_any",
+        "the STRING or ARRAY<STRING> column, where the schema has it, that takes child elements without a column as they stand",
+        name,
+        xml.wildcard_column
+    ),
 ];
 
 /// Options of Parquet files.
@@ -260,10 +289,30 @@ pub const PARQUET_OPTIONS: &[OptionDoc] =
 
 /// Options of Avro files.
 pub const AVRO_OPTIONS: &[OptionDoc] = &[
-    not_carried_out!("avroSchema", "none", "the schema to read with; use `schema` or `schemaHints`", []),
+    OptionDoc {
+        name: "avroSchema",
+        default: "each file's own",
+        meaning: "the Avro schema, as JSON, that records are read with: new names by aliases, defaults, wider types",
+        carried_out: true,
+        set: |options, key, value| {
+            check_avro_schema(value).map_err(|why| OptionError {
+                kind: Mistake::Value,
+                key: key.to_owned(),
+                message: format!("option `{key}` is no Avro schema of a record: {why}"),
+                help: "it takes the JSON of an .avsc file: {\"type\": \"record\", \"name\": …, \"fields\": […]}".to_owned(),
+            })?;
+            options.avro_schema = Some(value.to_owned());
+            Ok(())
+        },
+    },
     REBASE_DATETIME,
     MERGE_SCHEMA,
-    not_carried_out!("mode", "FAILFAST", "what becomes of malformed records; they damage the file", ["FAILFAST"]),
+    not_carried_out!(
+        "mode",
+        "FAILFAST",
+        "a record that cannot be read damages its file; ignoreCorruptFiles => 'true' passes over such files",
+        ["FAILFAST"]
+    ),
     CASE_SENSITIVE,
     RESCUED_DATA_COLUMN,
 ];
@@ -289,20 +338,29 @@ const CORRUPT_COLUMN: OptionDoc = option!(
     corrupt_column
 );
 const DATE_FORMAT: OptionDoc =
-    option!("dateFormat", "as Spark casts text", "the Java pattern of dates, `dd/MM/yyyy`", pattern, date_format);
-const ENCODING: OptionDoc = option!("encoding", "UTF-8", "of the files' text", encoding, charset);
+    option!(
+    "dateFormat",
+    "as Spark casts text",
+    "the Java pattern of dates, `dd/MM/yyyy`; for inference too",
+    pattern,
+    date_format
+);
+const ENCODING: OptionDoc = option!("encoding", "UTF-8", "of the files' text: UTF-8, UTF-16 (LE, BE), ISO-8859-1, windows-1252 and the others of the web", encoding, charset);
 const CHARSET: OptionDoc = option!("charset", "UTF-8", "the same as `encoding`", encoding, charset);
-const REBASE_DATETIME: OptionDoc = not_carried_out!(
+const REBASE_DATETIME: OptionDoc = option!(
     "datetimeRebaseMode",
     "CORRECTED",
-    "dates of the Julian calendar; they are taken as they stand",
-    ["CORRECTED"]
+    "dates before 1582-10-15 and timestamps before 1900, where the file does not name the Spark that wrote it: CORRECTED takes them as they stand, LEGACY from the calendar of Spark 2, EXCEPTION refuses the file",
+    rebase_mode,
+    datetime_rebase
 );
-const REBASE_INT96: OptionDoc = not_carried_out!(
-    "int96RebaseMode",
-    "CORRECTED",
-    "old timestamps of the Julian calendar; they are taken as they stand",
-    ["CORRECTED"]
+const REBASE_INT96: OptionDoc =
+    option!("int96RebaseMode", "CORRECTED", "the same for 96-bit timestamps", rebase_mode, int96_rebase);
+const SINGLE_VARIANT: OptionDoc = not_carried_out!(
+    "singleVariantColumn",
+    "none",
+    "there is no type VARIANT; read lines with format 'text' and take them apart with from_json or get_json_object",
+    []
 );
 const LINE_SEP: OptionDoc = OptionDoc {
     name: "lineSep",
@@ -311,15 +369,20 @@ const LINE_SEP: OptionDoc = OptionDoc {
     carried_out: true,
     set: line_separator,
 };
-const LOCALE: OptionDoc = OptionDoc {
-    name: "locale",
-    default: "en-US",
-    meaning: "of names of months and of decimals in text; only English ones are read: `en-US`, `en`",
-    carried_out: true,
-    set: locale,
-};
-const MERGE_SCHEMA: OptionDoc =
-    not_carried_out!("mergeSchema", "true", "inference over all sampled files; always on", ["true"]);
+const LOCALE: OptionDoc = option!(
+    "locale",
+    "en-US",
+    "of names of months and days (dateFormat) and of DECIMAL in text: `en-US`, `de-DE`, `fr-FR`, `es-ES`, `it-IT`, `pt-BR`, `pt-PT`, `nl-NL`",
+    locale,
+    locale
+);
+const MERGE_SCHEMA: OptionDoc = option!(
+    "mergeSchema",
+    "true",
+    "inference: the columns of all sampled files; false: of the newest of them that has any",
+    flag,
+    merge_schema
+);
 const MODE: OptionDoc = option!(
     "mode",
     "PERMISSIVE",
@@ -344,7 +407,7 @@ const SAMPLING_RATIO: OptionDoc =
 const TIMESTAMP_FORMAT: OptionDoc = option!(
     "timestampFormat",
     "as Spark casts text",
-    "the Java pattern of timestamps, `dd/MM/yyyy HH:mm`",
+    "the Java pattern of timestamps, `dd/MM/yyyy HH:mm`; for inference too",
     pattern,
     timestamp_format
 );
@@ -390,7 +453,7 @@ pub(super) fn unknown(format: Format, key: &str) -> OptionError {
             format!("known are: {}", names.join(", "))
         }
     };
-    OptionError { key: key.to_owned(), message, help }
+    OptionError { kind: Mistake::Unknown, key: key.to_owned(), message, help }
 }
 
 /// Letters to insert, remove or replace to get from one name to the other.
@@ -409,17 +472,16 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-fn refuse_but(key: &str, value: &str, accepted: &[&str]) -> Result<(), OptionError> {
+fn refuse_but(key: &str, value: &str, instead: &str, accepted: &[&str]) -> Result<(), OptionError> {
     if accepted.iter().any(|accepted| accepted.eq_ignore_ascii_case(value)) {
         return Ok(());
     }
-    let help = match accepted {
-        [] => "leave it out".to_owned(),
-        [one] => format!("leave it out; only '{one}' is accepted"),
-        several => format!("leave it out; accepted are '{}'", several.join("', '")),
-    };
-    let message = format!("option `{key}` = '{value}' is not carried out yet");
-    Err(OptionError { key: key.to_owned(), message, help })
+    Err(OptionError {
+        kind: Mistake::NotCarriedOut,
+        key: key.to_owned(),
+        message: format!("option `{key}` = '{value}' is not carried out yet"),
+        help: instead.to_owned(),
+    })
 }
 
 fn flag(key: &str, value: &str) -> Result<bool, OptionError> {
@@ -444,6 +506,7 @@ fn pattern(key: &str, value: &str) -> Result<Option<DatePattern>, OptionError> {
         return Ok(None);
     }
     DatePattern::new(value).map(Some).map_err(|why| OptionError {
+        kind: Mistake::Value,
         key: key.to_owned(),
         message: format!("option `{key}` cannot be '{value}': {why}"),
         help: "letters are y M d H h m s S a E and X x Z for the offset; other text stands in quotes".to_owned(),
@@ -465,18 +528,25 @@ fn ratio(key: &str, value: &str) -> Result<f64, OptionError> {
     ratio.ok_or_else(|| OptionError::value(key, value, "a number above 0, at most 1"))
 }
 
-/// Names of months and decimals are read in English only; in another language they would be misread, not missed.
-fn locale(_: &mut FormatOptions, key: &str, value: &str) -> Result<(), OptionError> {
-    if ["en-US", "en_US", "US", "en"].iter().any(|english| english.eq_ignore_ascii_case(value)) {
-        return Ok(());
+fn locale(key: &str, value: &str) -> Result<Locale, OptionError> {
+    Locale::from_tag(value).ok_or_else(|| OptionError::value(key, value, ACCEPTED))
+}
+
+fn rebase_mode(key: &str, value: &str) -> Result<RebaseMode, OptionError> {
+    match value.trim().to_ascii_uppercase().as_str() {
+        "CORRECTED" => Ok(RebaseMode::Corrected),
+        "LEGACY" => Ok(RebaseMode::Legacy),
+        "EXCEPTION" => Ok(RebaseMode::Exception),
+        _ => Err(OptionError::value(key, value, "CORRECTED, LEGACY or EXCEPTION")),
     }
-    Err(OptionError {
-        key: key.to_owned(),
-        message: format!(
-            "option `{key}` = '{value}' is not carried out yet: names of months and decimals are read in English"
-        ),
-        help: "leave it out; read such a column as STRING and take it apart in the query".to_owned(),
-    })
+}
+
+fn most_characters(key: &str, value: &str) -> Result<Option<usize>, OptionError> {
+    match value.trim().parse::<i64>() {
+        Ok(-1) => Ok(None),
+        Ok(most @ 1..) => Ok(usize::try_from(most).ok()),
+        _ => Err(OptionError::value(key, value, "a number above 0, or -1 for any length")),
+    }
 }
 
 fn directory(key: &str, value: &str) -> Result<Option<String>, OptionError> {

@@ -9,16 +9,16 @@ use arrow::datatypes::{DataType, Field, Fields, SchemaRef};
 use super::fit::{Leftover, StructFit, fit_fields, outgrown};
 use super::json_text::{any, json_text};
 use super::plain::{plain_type, to_plain};
+use super::rebase::Rebasing;
 use super::{Batches, Content, FileDecoder, FileFacts, FilePart, corrupt, guarded, open};
 use crate::decode::{DecodeCounts, DecodeError};
-use crate::options::{Format, FormatOptions};
+use crate::options::FormatOptions;
 use crate::rescue::write_string;
 use crate::row::{BATCH_BYTES_MAX, Slot, Special, UnmatchedNames};
 
 /// Decodes Parquet, Avro and ORC.
 pub(super) struct TypedDecoder {
-    format: Format,
-    case_sensitive: bool,
+    options: FormatOptions,
     /// Data columns of the full schema.
     wanted: Fields,
     slots: Vec<Slot>,
@@ -51,6 +51,8 @@ struct OpenFile {
     plain: Fields,
     /// How those fill the wanted columns.
     fit: StructFit,
+    /// What becomes of dates and timestamps of an old calendar.
+    rebasing: Option<Rebasing>,
 }
 
 impl TypedDecoder {
@@ -72,8 +74,7 @@ impl TypedDecoder {
         }
         let rescues = special.rescue.is_some_and(|at| projection.contains(&at));
         Ok(TypedDecoder {
-            format: options.format,
-            case_sensitive: options.case_sensitive,
+            options: options.clone(),
             wanted: wanted.into(),
             slots: special.slots(projection, &places),
             output: Arc::new(full_schema.project(projection)?),
@@ -147,7 +148,10 @@ impl TypedDecoder {
         let rows = raw.num_rows();
         let said = |e: arrow::error::ArrowError| e.to_string();
         let plain = file.read.iter().zip(raw.columns()).map(|(field, column)| to_plain(field, column));
-        let plain = plain.collect::<Result<Vec<_>, _>>().map_err(said)?;
+        let mut plain = plain.collect::<Result<Vec<_>, _>>().map_err(said)?;
+        if let Some(rebasing) = &file.rebasing {
+            plain = rebasing.apply(plain).map_err(said)?;
+        }
         let leftovers = if self.rescues { file.fit.leftovers(&file.plain, &plain) } else { Vec::new() };
         let (rescued, rescued_rows) = rescued(&leftovers, rows, &file.path).map_err(said)?;
         let column = |slot: &Slot| match slot {
@@ -177,11 +181,11 @@ impl TypedDecoder {
 impl FileDecoder for TypedDecoder {
     fn start_file(&mut self, facts: FileFacts<'_>, content: Content, part: FilePart) -> Result<(), DecodeError> {
         self.file = None;
-        let opened = open(self.format, facts.path, content)?;
+        let opened = open(&self.options, facts.path, content)?;
         let raw: Vec<Field> = opened.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
         let plain_field = |field: &Field| Field::new(field.name(), plain_type(field), true);
         let plain: Fields = raw.iter().map(plain_field).collect::<Vec<_>>().into();
-        let all = fit_fields(&plain, &self.wanted, self.case_sensitive);
+        let all = fit_fields(&plain, &self.wanted, self.options.case_sensitive);
         self.check_types(facts.path, &plain, &all)?;
         self.note_unmatched(&plain, &all);
         let columns = self.columns(&plain, &all);
@@ -191,14 +195,18 @@ impl FileDecoder for TypedDecoder {
             left: all.left.into_iter().filter_map(place).collect(),
         };
         let batch_rows = self.batch_rows;
+        let types: Fields = columns.iter().filter_map(|&at| plain.get(at).cloned()).collect::<Vec<_>>().into();
+        let calendars = opened.calendars();
+        let rebasing = calendars.map(|calendars| calendars.rebasing(&self.options, &columns, &types));
         let batches = guarded(|| opened.batches(&columns, batch_rows, part));
-        let batches = batches.map_err(|reason| corrupt(self.format, facts.path, reason))?;
+        let batches = batches.map_err(|reason| corrupt(self.options.format, facts.path, reason))?;
         self.file = Some(OpenFile {
             path: facts.path.to_owned(),
             batches,
             read: columns.iter().filter_map(|&at| raw.get(at).cloned()).collect(),
-            plain: columns.iter().filter_map(|&at| plain.get(at).cloned()).collect::<Vec<_>>().into(),
+            plain: types,
             fit,
+            rebasing,
         });
         Ok(())
     }
@@ -215,7 +223,7 @@ impl FileDecoder for TypedDecoder {
         };
         taken.map(|()| true).map_err(|reason| {
             let path = self.file.take().map(|file| file.path).unwrap_or_default();
-            corrupt(self.format, &path, reason)
+            corrupt(self.options.format, &path, reason)
         })
     }
 

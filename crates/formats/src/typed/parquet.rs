@@ -13,6 +13,7 @@ use parquet::basic::{LogicalType, Type as Physical};
 use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::reader::ChunkReader;
 
+use super::rebase::Calendars;
 use super::{Batches, Content, FilePart, TypedFile};
 
 /// A row group up to this size belongs to one part as a whole.
@@ -76,6 +77,22 @@ struct ParquetFile<C> {
 impl<C: ChunkReader + 'static> TypedFile for ParquetFile<C> {
     fn schema(&self) -> &Schema {
         self.metadata.schema()
+    }
+
+    fn calendars(&self) -> Option<Calendars> {
+        let file = self.metadata.metadata().file_metadata();
+        let said = file.key_value_metadata().into_iter().flatten();
+        let described = file.schema_descr();
+        let mut int96 = Vec::new();
+        if described.columns().iter().any(|column| column.physical_type() == Physical::INT96) {
+            int96.resize(self.metadata.schema().fields().len(), Vec::new());
+            for (leaf, column) in described.columns().iter().enumerate() {
+                let leaves = int96.get_mut(described.get_column_root_idx(leaf));
+                leaves.into_iter().for_each(|leaves| leaves.push(column.physical_type() == Physical::INT96));
+            }
+        }
+        let said = said.map(|entry| (entry.key.clone(), entry.value.clone().unwrap_or_default())).collect();
+        Some(Calendars { said, int96 })
     }
 
     fn batches(self: Box<Self>, columns: &[usize], batch_rows: usize, part: FilePart) -> Result<Batches, String> {

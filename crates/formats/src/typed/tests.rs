@@ -35,7 +35,8 @@ fn content(bytes: &[u8]) -> Content {
 
 /// All rows of a file in the columns it has itself.
 fn read(format: Format, bytes: &[u8]) -> Result<RecordBatch, DecodeError> {
-    let schema = Arc::new(file_schema(format, facts("f"), content(bytes))?);
+    let options = FormatOptions::new(format, true, true);
+    let schema = Arc::new(file_schema(&options, facts("f"), content(bytes))?);
     read_as(format, bytes, schema)
 }
 
@@ -57,7 +58,8 @@ fn read_parts(format: Format, bytes: &[u8], schema: SchemaRef, parts: &[FilePart
 #[test]
 fn parts_of_a_file_hold_each_row_once_wherever_it_is_cut() {
     for (format, bytes) in [(Format::Orc, STRIPES_ORC), (Format::Avro, BLOCKS_AVRO)] {
-        let schema = Arc::new(file_schema(format, facts("f"), content(bytes)).unwrap());
+        let options = FormatOptions::new(format, true, true);
+        let schema = Arc::new(file_schema(&options, facts("f"), content(bytes)).unwrap());
         let whole = read(format, bytes).unwrap();
         let mut firsts = std::collections::BTreeSet::new();
         for cut in (0..bytes.len() as u64 + 2).step_by(bytes.len() / 40) {

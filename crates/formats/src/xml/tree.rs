@@ -19,6 +19,8 @@ pub(crate) struct Node {
     pub children: Vec<(String, Node)>,
     /// What is between its tags, as places in the record.
     pub inner: Range<usize>,
+    /// All of it, as places in the record.
+    pub outer: Range<usize>,
     text: String,
 }
 
@@ -51,10 +53,12 @@ pub(crate) fn read(record: &[u8], options: &XmlOptions) -> Result<Node, String> 
                 }
                 let mut node = element(&start, options)?;
                 node.inner = after..after;
+                node.outer = before..after;
                 open.push((name(start.name().as_ref(), options), node));
             }
             Event::Empty(start) => {
-                let node = element(&start, options)?;
+                let mut node = element(&start, options)?;
+                node.outer = before..after;
                 match open.last_mut() {
                     Some((_, parent)) => parent.children.push((name(start.name().as_ref(), options), node)),
                     None => return Ok(node),
@@ -63,6 +67,7 @@ pub(crate) fn read(record: &[u8], options: &XmlOptions) -> Result<Node, String> 
             Event::End(_) => {
                 let Some((name, mut node)) = open.pop() else { return Err("an end without beginning".to_owned()) };
                 node.inner.end = before;
+                node.outer.end = after;
                 match open.last_mut() {
                     Some((_, parent)) => parent.children.push((name, node)),
                     None => return Ok(node),

@@ -1,6 +1,7 @@
 //! The blocks of a container: whole, in order, uncompressed, and as many records in each as it says. Those in front of a
 //! part are passed over by the lengths they give, which is exact, as looking for the marker between them would not be.
 
+use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Seek};
 
 use arrow_avro::compression::CompressionCodec;
@@ -190,6 +191,45 @@ impl Blocks<&[u8]> {
         out.extend_from_slice(&sync);
         out
     }
+}
+
+/// The texts in a container's header, by key; those that can be read.
+pub(super) fn metadata(header: &[u8]) -> HashMap<String, String> {
+    let mut found = HashMap::new();
+    let mut rest = header.get(4..).unwrap_or_default();
+    while let Some(count @ (..=-1 | 1..)) = take_number(&mut rest) {
+        // A count below zero is followed by the block's size.
+        if count < 0 {
+            take_number(&mut rest);
+        }
+        for _ in 0..count.unsigned_abs() {
+            let (Some(key), Some(value)) = (take_bytes(&mut rest), take_bytes(&mut rest)) else { return found };
+            if let (Ok(key), Ok(value)) = (std::str::from_utf8(key), std::str::from_utf8(value)) {
+                found.insert(key.to_owned(), value.to_owned());
+            }
+        }
+    }
+    found
+}
+
+fn take_bytes<'h>(rest: &mut &'h [u8]) -> Option<&'h [u8]> {
+    let length = usize::try_from(take_number(rest)?).ok()?;
+    let (taken, behind) = rest.split_at_checked(length)?;
+    *rest = behind;
+    Some(taken)
+}
+
+fn take_number(rest: &mut &[u8]) -> Option<i64> {
+    let mut value = 0_u64;
+    for shift in (0..70).step_by(7) {
+        let (&byte, behind) = rest.split_first()?;
+        *rest = behind;
+        value |= u64::from(byte & 0x7F).checked_shl(shift).unwrap_or(0);
+        if byte & 0x80 == 0 {
+            return Some((value >> 1) as i64 ^ -((value & 1) as i64));
+        }
+    }
+    None
 }
 
 fn put_number(number: i64, out: &mut Vec<u8>) {

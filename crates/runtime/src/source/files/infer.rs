@@ -5,7 +5,7 @@
 //! crosses the limit only whole records up to the limit are looked at.
 
 use alluvium_formats::compression::Compression;
-use alluvium_formats::typed::{FileFacts, binary_file_schema, file_schema, widest_schema};
+use alluvium_formats::typed::{FileFacts, binary_file_schema, file_schema, reader_schema, widest_schema};
 use alluvium_formats::{Format, FormatOptions, Inferrer};
 use alluvium_parser::Diagnostic;
 use arrow::datatypes::Schema;
@@ -35,6 +35,25 @@ impl Default for Sampling {
     fn default() -> Sampling {
         Sampling { files_max: 1000, bytes_max: 32 << 20 }
     }
+}
+
+/// The first columns of a relation: [`infer`] over all files, or with `mergeSchema` false over the newest that has any.
+pub fn first(
+    files: &[FileEntry],
+    options: &FormatOptions,
+    place: &Place,
+    passes: &Passes,
+    sampling: Sampling,
+) -> Result<Option<Schema>> {
+    if options.merge_schema || files.len() < 2 {
+        return infer(files, options, place, passes, sampling);
+    }
+    for file in files.iter().rev().take(sampling.files_max) {
+        if let Some(schema) = infer(std::slice::from_ref(file), options, place, passes, sampling)? {
+            return Ok(Some(schema));
+        }
+    }
+    Ok(None)
 }
 
 /// What the sample told; None when it has no records. Damaged files are passed over where `passes` says so.
@@ -85,12 +104,15 @@ fn typed(
     if options.format == Format::BinaryFile {
         return Ok(Some(binary_file_schema()));
     }
+    if let Some(schema) = reader_schema(options).map_err(|e| decode_error(&e))? {
+        return Ok(Some(schema));
+    }
     let files = &files[files.len().saturating_sub(sampling.files_max)..];
     let mut reader = FileReader::new(Inputs::of(place, files.iter().map(|file| (file, 0))));
     let mut learnt: Option<Schema> = None;
     for file in files {
         let facts = FileFacts { path: &file.path, url: "", size: file.size, modified_us: 0 };
-        let schema = reader.content(file, false).and_then(|content| Ok(file_schema(options.format, facts, content)?));
+        let schema = reader.content(file, false).and_then(|content| Ok(file_schema(options, facts, content)?));
         let schema = match schema {
             Ok(schema) => schema,
             Err(ReadError::Missing) => continue,

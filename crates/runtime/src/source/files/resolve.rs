@@ -275,7 +275,7 @@ impl Typed {
             Some(columns) => columns,
             None => {
                 files = files_of(&spec, &place)?;
-                match infer::infer(&files, &options, &place, &provider::passes(&spec, None), context.sampling)? {
+                match infer::first(&files, &options, &place, &provider::passes(&spec, None), context.sampling)? {
                     Some(learnt) => learnt,
                     None => {
                         return Ok(ResolvedFiles::Waiting(WaitingForFiles {

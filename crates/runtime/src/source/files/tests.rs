@@ -561,7 +561,7 @@ async fn what_cannot_work_is_refused_when_planned() {
         (here.to_owned(), "xml", vec![], "INVALID_OPTION"),
         (here.to_owned(), "json", vec![("multiLin", "true")], "UNKNOWN_OPTION"),
         (here.to_owned(), "json", vec![("multiLine", "maybe")], "INVALID_OPTION"),
-        (here.to_owned(), "json", vec![("badRecordsPath", "/x"), ("mode", "PERMISSIVE")], "INVALID_OPTION"),
+        (here.to_owned(), "json", vec![("badRecordsPath", "/x"), ("mode", "PERMISSIVE")], "CONTRADICTORY_OPTIONS"),
         (
             here.to_owned(),
             "json",

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use alluvium_formats::{Format, FormatOptions, OptionError, Zone};
+use alluvium_formats::{Format, FormatOptions, Mistake, OptionError, Zone};
 use alluvium_parser::{Diagnostic, OptionEntry, Span};
 use alluvium_planner::options::{EvolutionMode, FilesOptions};
 use alluvium_planner::relation::FilesSpec;
@@ -167,10 +167,12 @@ fn prefer_decimals(options: &mut FormatOptions, entries: &[OptionEntry]) -> Resu
 }
 
 fn option_error(error: &OptionError, entries: &[OptionEntry]) -> Error {
-    let code = match &error.message {
-        message if message.contains("not known") => "UNKNOWN_OPTION",
-        message if message.contains("not carried out") => "NOT_SUPPORTED_YET",
-        _ => "INVALID_OPTION",
+    let code = match error.kind {
+        Mistake::Unknown => "UNKNOWN_OPTION",
+        Mistake::NotCarriedOut => "NOT_SUPPORTED_YET",
+        Mistake::Twice => "DUPLICATE_OPTION",
+        Mistake::Contradiction => "CONTRADICTORY_OPTIONS",
+        Mistake::Value => "INVALID_OPTION",
     };
     let place = entries.iter().find(|entry| entry.key.value.eq_ignore_ascii_case(&error.key));
     let place = place.map_or(Span::UNKNOWN, |entry| entry.key.span.to(entry.value.span));
