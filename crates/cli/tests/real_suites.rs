@@ -218,7 +218,12 @@ fn files_that_are_no_files_of_their_format() {
     for name in ["zero.orc", "TestOrcFile.testTimestamp.orc"] {
         let file = format!("{data}/orc_examples/{name}");
         let ended = Engine::new().run(&format!("SELECT * FROM orc.`{file}`"));
-        assert_eq!((ended.status.code(), ended.codes()), (Some(1), vec!["FILE_CORRUPT".to_owned()]), "{}", ended.stderr);
+        assert_eq!(
+            (ended.status.code(), ended.codes()),
+            (Some(1), vec!["FILE_CORRUPT".to_owned()]),
+            "{}",
+            ended.stderr
+        );
         assert!(ended.stderr.contains(name), "{}", ended.stderr);
     }
     let engine = Engine::new();
@@ -252,7 +257,8 @@ fn parquet_deltas_as_their_authors_expect_them() {
 #[test]
 fn parquet_timestamps_of_spark() {
     let Some(data) = data() else { return };
-    let rows = Engine::new().ask(&format!("SELECT a FROM parquet.`{data}/parquet_testing/data/int96_from_spark.parquet`"));
+    let rows =
+        Engine::new().ask(&format!("SELECT a FROM parquet.`{data}/parquet_testing/data/int96_from_spark.parquet`"));
     let found: Vec<String> = rows.iter().map(|row| row["a"].as_str().unwrap_or("NULL").to_owned()).collect();
     let expected = [
         "2024-01-01 20:34:56.123456",

@@ -392,7 +392,11 @@ mod tests {
             let names = locale.names();
             for (place, list) in names.months.iter().enumerate() {
                 for name in *list {
-                    assert_eq!(locale.month(name.as_bytes()), Some((place as i64 + 1, name.len())), "{locale:?} {name}");
+                    assert_eq!(
+                        locale.month(name.as_bytes()),
+                        Some((place as i64 + 1, name.len())),
+                        "{locale:?} {name}"
+                    );
                     assert_eq!(name.to_lowercase(), **name);
                 }
             }

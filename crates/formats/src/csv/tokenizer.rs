@@ -67,9 +67,9 @@ impl Row {
         let most = most?;
         let length = |text: &[u8]| text.iter().filter(|&&byte| byte & 0xC0 != 0x80).count();
         let mut texts = self.values.iter().map(|&value| self.text(value, input));
-        texts.any(|text| text.len() > most && length(text) > most).then(|| {
-            format!("a value is longer than maxCharsPerColumn = {most}")
-        })
+        texts
+            .any(|text| text.len() > most && length(text) > most)
+            .then(|| format!("a value is longer than maxCharsPerColumn = {most}"))
     }
 
     fn is_blank(&self, input: &[u8]) -> bool {

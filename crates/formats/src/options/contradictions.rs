@@ -52,7 +52,8 @@ pub(super) fn refuse(options: &FormatOptions, entries: &[(String, String)]) -> R
         return Err(contradiction(key, format!("options `{key}` and `rescuedDataColumn` name the same column")));
     }
     if options.json.primitives_as_string {
-        let typed = [("prefersDecimal", options.json.prefers_decimal), ("inferTimestamp", options.json.infer_timestamp)];
+        let typed =
+            [("prefersDecimal", options.json.prefers_decimal), ("inferTimestamp", options.json.infer_timestamp)];
         let wanted = typed.iter().filter(|(_, wanted)| *wanted).find_map(|(name, _)| given(name));
         if let Some((key, _)) = wanted {
             return Err(contradiction(key, format!("option `{key}` has no meaning with `primitivesAsString`")));

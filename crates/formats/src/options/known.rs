@@ -299,7 +299,8 @@ pub const AVRO_OPTIONS: &[OptionDoc] = &[
                 kind: Mistake::Value,
                 key: key.to_owned(),
                 message: format!("option `{key}` is no Avro schema of a record: {why}"),
-                help: "it takes the JSON of an .avsc file: {\"type\": \"record\", \"name\": …, \"fields\": […]}".to_owned(),
+                help: "it takes the JSON of an .avsc file: {\"type\": \"record\", \"name\": …, \"fields\": […]}"
+                    .to_owned(),
             })?;
             options.avro_schema = Some(value.to_owned());
             Ok(())
@@ -337,15 +338,20 @@ const CORRUPT_COLUMN: OptionDoc = option!(
     name,
     corrupt_column
 );
-const DATE_FORMAT: OptionDoc =
-    option!(
+const DATE_FORMAT: OptionDoc = option!(
     "dateFormat",
     "as Spark casts text",
     "the Java pattern of dates, `dd/MM/yyyy`; for inference too",
     pattern,
     date_format
 );
-const ENCODING: OptionDoc = option!("encoding", "UTF-8", "of the files' text: UTF-8, UTF-16 (LE, BE), ISO-8859-1, windows-1252 and the others of the web", encoding, charset);
+const ENCODING: OptionDoc = option!(
+    "encoding",
+    "UTF-8",
+    "of the files' text: UTF-8, UTF-16 (LE, BE), ISO-8859-1, windows-1252 and the others of the web",
+    encoding,
+    charset
+);
 const CHARSET: OptionDoc = option!("charset", "UTF-8", "the same as `encoding`", encoding, charset);
 const REBASE_DATETIME: OptionDoc = option!(
     "datetimeRebaseMode",

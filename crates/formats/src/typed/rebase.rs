@@ -313,7 +313,8 @@ mod tests {
                 Arc::new(TimestampMicrosecondArray::from(vec![-141_428 * DAY_MICROS]).with_timezone("UTC")),
             ];
             let out = calendars.rebasing(options, &[0, 1], &types).apply(columns).map_err(|e| e.to_string())?;
-            let (day, micros) = (out[0].as_primitive::<Date32Type>(), out[1].as_primitive::<TimestampMicrosecondType>());
+            let (day, micros) =
+                (out[0].as_primitive::<Date32Type>(), out[1].as_primitive::<TimestampMicrosecondType>());
             Ok((day.value(0), micros.value(0) / DAY_MICROS))
         };
         let (kept, moved) = (-141_428, -141_438);
