@@ -132,7 +132,7 @@ fn account_of(engine: &Engine, case: &Case) -> Account {
         "SELECT count(*), count_if({rescued}) AS rescued, count_if({kept}) AS kept, count(DISTINCT id) AS ids FROM t"
     ));
     let epochs = engine.ask("SHOW EPOCHS FROM t");
-    let corrupt = epochs.iter().filter_map(|epoch| epoch["corrupt_records"].as_u64()).sum();
+    let corrupt = epochs.iter().filter_map(|epoch| epoch["records_corrupt"].as_u64()).sum();
     let bad = engine.path().join("bad");
     let aside = match bad.is_dir() {
         true => numbers(&format!("SELECT count(*) FROM read_files('{}', format => 'json')", bad.display()))[0],

@@ -28,8 +28,8 @@ pub enum Locale {
 }
 
 /// The tags that are accepted, for messages.
-pub(crate) const ACCEPTED: &str = "en-US (or en, en-GB), de-DE, fr-FR, es-ES, it-IT, pt-BR, pt-PT or nl-NL, each of \
-     the first five and nl without its region too";
+pub(crate) const ACCEPTED: &str =
+    "en-US, en-GB, de-DE, fr-FR, es-ES, it-IT, pt-BR, pt-PT, nl-NL, or a language without its region";
 
 /// Names of one language, in lower case.
 struct Names {
@@ -99,8 +99,12 @@ impl Locale {
         };
         let digits = whole.strip_prefix(['-', '+']).unwrap_or(whole);
         let mut out: Vec<u8> = whole[..whole.len() - digits.len()].into();
+        if fraction.is_some_and(|fraction| fraction.contains('.')) {
+            return None;
+        }
         for (place, group) in digits.split(groups).enumerate() {
-            if place > 0 && (group.len() != 3 || !group.bytes().all(|byte| byte.is_ascii_digit())) {
+            let three = group.len() == 3 && group.bytes().all(|byte| byte.is_ascii_digit());
+            if group.contains('.') || place > 0 && !three {
                 return None;
             }
             out.extend_from_slice(group.as_bytes());
@@ -114,7 +118,7 @@ impl Locale {
         }
         // Only digits, sign and exponent are left; a sign of another language is none of them.
         let known = |byte: &u8| byte.is_ascii_digit() || b"+-.eE".contains(byte);
-        (out.iter().all(known) && out.iter().filter(|&&byte| byte == b'.').count() <= 1).then_some(out)
+        out.iter().all(known).then_some(out)
     }
 }
 

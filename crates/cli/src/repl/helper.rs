@@ -97,7 +97,8 @@ impl Completer for Helper {
 /// Where the word before the cursor begins, and what it could become.
 fn complete(before: &str, names: &Completions) -> (usize, Vec<String>) {
     if let Some(start) = open_string(before) {
-        return complete_path(before, start);
+        let options = complete_option(&before[..start], &before[start..], names);
+        return if options.is_empty() { complete_path(before, start) } else { (start, options) };
     }
     let command = before.trim_start();
     if command.starts_with('\\') && !command.contains(' ') {
@@ -117,7 +118,7 @@ fn complete(before: &str, names: &Completions) -> (usize, Vec<String>) {
     let fits = |name: &&str| name.get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word));
     let lower = word.chars().all(|c| !c.is_uppercase());
     let keyword = |name: &str| if lower { name.to_lowercase() } else { name.to_owned() };
-    let mut candidates: Vec<String> = Vec::new();
+    let mut candidates = complete_option(&before[..start], word, names);
     for list in [&names.tables, &names.columns] {
         candidates.extend(list.iter().map(String::as_str).filter(fits).map(str::to_owned));
     }
@@ -131,6 +132,26 @@ fn complete(before: &str, names: &Completions) -> (usize, Vec<String>) {
     candidates.retain(|name| seen.insert(name.to_lowercase()));
     candidates.truncate(CANDIDATES_MAX);
     (start, candidates)
+}
+
+/// Options of files that begin with `typed`, where they may stand: between the brackets of a relation of files.
+fn complete_option(before: &str, typed: &str, names: &Completions) -> Vec<String> {
+    let lower = before.to_ascii_lowercase();
+    let opened = ["cloud_files(", "read_files("].iter().filter_map(|name| Some(lower.rfind(name)? + name.len())).max();
+    let inside = opened.is_some_and(|at| {
+        let count = |bracket: char| lower[at..].chars().filter(|&c| c == bracket).count();
+        count('(') >= count(')')
+    });
+    if !inside || typed.is_empty() {
+        return Vec::new();
+    }
+    let prefix = "cloudfiles.".len();
+    let (kept, word) = match typed.get(..prefix) {
+        Some(start) if start.eq_ignore_ascii_case("cloudfiles.") => typed.split_at(prefix),
+        _ => ("", typed),
+    };
+    let fits = |name: &&String| name.get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word));
+    names.options.iter().filter(fits).take(CANDIDATES_MAX).map(|name| format!("{kept}{name}")).collect()
 }
 
 /// Whether a value or a relation may stand behind this text, so that a function is likelier than a keyword.
@@ -193,6 +214,7 @@ mod tests {
             tables: strings(&["orders", "Courses"]),
             columns: strings(&["order_id"]),
             functions: strings(&["count"]),
+            options: strings(&["multiLine", "maxFilesPerTrigger"]),
         }
     }
 
@@ -207,6 +229,16 @@ mod tests {
         assert!(complete("sel", &names()).1.contains(&"select".to_owned()));
         assert!(complete("SEL", &names()).1.contains(&"SELECT".to_owned()));
         assert_eq!(complete("SELECT * FROM ", &names()).1, ["orders", "Courses"]);
+    }
+
+    #[test]
+    fn options_complete_inside_a_relation_of_files() {
+        let typed = "SELECT * FROM cloud_files('/in', 'json', map('mul";
+        assert_eq!(complete(typed, &names()), (typed.len() - 3, vec!["multiLine".to_owned()]));
+        let typed = "SELECT * FROM cloud_files('/in', 'json', map('cloudFiles.max";
+        assert_eq!(complete(typed, &names()).1, ["cloudFiles.maxFilesPerTrigger"]);
+        assert_eq!(complete("FROM STREAM read_files('/in', mul", &names()).1[0], "multiLine");
+        assert!(!complete("FROM read_files('/in') WHERE mul", &names()).1.contains(&"multiLine".to_owned()));
     }
 
     #[test]

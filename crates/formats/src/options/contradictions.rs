@@ -11,13 +11,13 @@ const SAME: [(&str, &str); 3] =
 pub(super) fn refuse(options: &FormatOptions, entries: &[(String, String)]) -> Result<(), OptionError> {
     let given = |name: &str| entries.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
     let twice = |(at, (key, _)): (usize, &(String, String))| {
-        entries[..at].iter().any(|(other, _)| other.eq_ignore_ascii_case(key)).then_some(key)
+        entries[..at].iter().any(|(other, _)| other.eq_ignore_ascii_case(key)).then(|| key.clone())
     };
     if let Some(key) = entries.iter().enumerate().find_map(twice) {
         return Err(OptionError {
             kind: Mistake::Twice,
-            key: key.clone(),
             message: format!("option `{key}` is there twice"),
+            key,
             help: "leave one of them out".to_owned(),
         });
     }

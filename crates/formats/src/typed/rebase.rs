@@ -46,7 +46,7 @@ enum Rule {
 
 /// What a file tells of its calendars.
 #[derive(Debug, Default)]
-pub(super) struct Calendars {
+pub(crate) struct Calendars {
     /// The texts that its writer put into the file, by key.
     pub said: HashMap<String, String>,
     /// For each column, which of its leaves are 96-bit timestamps; empty if there are none.
@@ -138,7 +138,7 @@ fn plan(data_type: &DataType, usual: Rule, int96: Rule, leaves: &mut std::slice:
 
 /// What becomes of the columns of a file.
 #[derive(Debug)]
-pub(super) struct Rebasing(Vec<Plan>);
+pub(crate) struct Rebasing(Vec<Plan>);
 
 impl Rebasing {
     /// The columns, in their types that tables have, with dates and timestamps of the calendar that tables have.

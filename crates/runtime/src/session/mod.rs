@@ -205,6 +205,7 @@ impl Session {
         names.functions.extend(state.aggregate_functions().keys().cloned());
         names.functions.extend(alluvium_planner::functions::spellings().map(str::to_owned));
         names.functions.extend(["cloud_files", "read_files", "cloud_files_state"].map(str::to_owned));
+        names.options = crate::source::files::option_names();
         names.columns.sort();
         names.columns.dedup();
         names.functions.sort();

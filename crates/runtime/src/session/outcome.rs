@@ -232,4 +232,6 @@ pub struct Completions {
     pub columns: Vec<String>,
     /// Functions.
     pub functions: Vec<String>,
+    /// Options of relations of files.
+    pub options: Vec<String>,
 }

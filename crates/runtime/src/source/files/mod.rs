@@ -58,8 +58,8 @@ pub use infer::Sampling;
 pub use input::{FileEntry, FilesInput};
 pub use preview::{PreviewItem, preview};
 pub use resolve::{
-    Context, ResolvedFiles, WaitingForFiles, check_schema_location, columns_of, resolve, selection, static_provider,
-    store_schema,
+    Context, ResolvedFiles, WaitingForFiles, check_schema_location, columns_of, option_names, resolve, selection,
+    static_provider, store_schema,
 };
 pub use selection::{FileStatus, Selection, statuses};
 pub use store::{ObjectsSource, forget_place, is_remote};

@@ -19,8 +19,8 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 
 pub use spec::{
-    check_schema_location, columns_of, entries, files_of, format_options, lister, one_file, partition_base,
-    store_schema, strict_globs, watches_fields,
+    check_schema_location, columns_of, entries, files_of, format_options, lister, one_file, option_names,
+    partition_base, store_schema, strict_globs, watches_fields,
 };
 pub use waiting::WaitingForFiles;
 

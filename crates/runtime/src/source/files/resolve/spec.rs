@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use alluvium_formats::{Format, FormatOptions, Mistake, OptionError, Zone};
 use alluvium_parser::{Diagnostic, OptionEntry, Span};
-use alluvium_planner::options::{EvolutionMode, FilesOptions};
+use alluvium_planner::options::{EvolutionMode, FILES_OPTIONS, FilesOptions};
 use alluvium_planner::relation::FilesSpec;
+use alluvium_planner::store_options::STORE_OPTIONS;
 use arrow::datatypes::{FieldRef, Schema};
 
 use super::super::glob::Glob;
@@ -18,6 +19,16 @@ use super::super::store::{self, Place};
 use super::super::{FileEntry, root_of};
 use crate::checkpoint::Ages;
 use crate::error::{Error, Result};
+
+/// The names of all options of relations of files that are carried out, in order.
+pub fn option_names() -> Vec<String> {
+    let relation = FILES_OPTIONS.iter().chain(STORE_OPTIONS).map(|option| option.name);
+    let format = Format::ALL.into_iter().flat_map(Format::options).filter(|option| option.carried_out);
+    let mut names: Vec<String> = relation.chain(format.map(|option| option.name)).map(str::to_owned).collect();
+    names.sort_by_key(|name| name.to_lowercase());
+    names.dedup();
+    names
+}
 
 /// The directory below which `key=value` directories are columns.
 pub fn partition_base(spec: &FilesSpec, place: &Place) -> Result<PathBuf> {
