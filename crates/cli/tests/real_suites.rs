@@ -211,28 +211,37 @@ fn base64(bytes: &[u8]) -> String {
     out
 }
 
-/// Files that cannot be read end in an error with a name, and are passed over by name where that is asked for.
+/// A file whose rows are no structures, one without any byte, and one that is cut off.
 #[test]
-fn files_that_are_no_files_of_their_format() {
+fn orc_examples_that_are_out_of_the_ordinary() {
     let Some(data) = data() else { return };
-    // A file of no bytes has no rows, and no columns to learn.
-    for (name, code) in [("zero.orc", "UNABLE_TO_INFER_SCHEMA"), ("TestOrcFile.testTimestamp.orc", "FILE_CORRUPT")] {
-        let file = format!("{data}/orc_examples/{name}");
-        let ended = Engine::new().run(&format!("SELECT * FROM orc.`{file}`"));
-        assert_eq!((ended.status.code(), ended.codes()), (Some(1), vec![code.to_owned()]), "{}", ended.stderr);
-        assert!(ended.stderr.contains(name), "{}", ended.stderr);
-    }
+    let directory = format!("{data}/orc_examples");
+    let times = Engine::new().ask(&format!(
+        "SELECT count(`_1`) AS n, CAST(max(`_1`) AS STRING) AS last FROM orc.`{directory}/TestOrcFile.testTimestamp.orc`"
+    ));
+    assert_eq!((&times[0]["n"], &times[0]["last"]), (&Value::from(12), &Value::from("2037-01-01 00:00:00.000999")));
+    let ended = Engine::new().run(&format!("SELECT * FROM orc.`{directory}/zero.orc`"));
+    assert_eq!((ended.status.code(), ended.codes()), (Some(1), vec!["UNABLE_TO_INFER_SCHEMA".to_owned()]));
+
     let engine = Engine::new();
-    let sql = format!(
-        "CREATE STREAMING TABLE t AS SELECT `_col0` FROM read_files('{data}/orc_examples', format => 'orc', \
-         schema => '_col0 STRING', rescuedDataColumn => 'r', ignoreCorruptFiles => 'true')"
-    );
-    let sql = sql.replace("FROM read_files", "FROM STREAM read_files");
-    engine.ask(&sql);
-    assert_eq!(engine.numbers("SELECT count(*), count(`_col0`) FROM t"), [12_002.0, 10_000.0]);
-    let corrupt = engine.ask("SHOW FILES FROM t WHERE state = 'corrupt' ORDER BY path");
+    let whole = std::fs::read(format!("{directory}/decimal.orc")).unwrap();
+    engine.land("whole.orc", &whole);
+    engine.land("zero.orc", "");
+    engine.land("torn.orc", &whole[..whole.len() / 2]);
+    let stream = |options: &str| {
+        format!(
+            "CREATE OR REFRESH STREAMING TABLE t FROM cloud_files('{}', 'orc', map('schema', '`_col0` DECIMAL(10,5)' {options}))",
+            engine.landing().display()
+        )
+    };
+    let ended = engine.run(&stream(""));
+    assert_eq!(ended.codes(), ["FILE_CORRUPT"], "{}", ended.stderr);
+    assert!(ended.stderr.contains("torn.orc"), "{}", ended.stderr);
+    engine.ask(&stream(", 'ignoreCorruptFiles', 'true'"));
+    assert_eq!(engine.numbers("SELECT count(*), sum(`_col0`) FROM t"), [6_000.0, 1_998_301.099]);
+    let corrupt = engine.ask("SHOW FILES FROM t WHERE state = 'corrupt'");
     let names: Vec<&str> = corrupt.iter().filter_map(|row| row["path"].as_str()?.rsplit('/').next()).collect();
-    assert_eq!(names, ["TestOrcFile.testTimestamp.orc"]);
+    assert_eq!(names, ["torn.orc"]);
 }
 
 /// Parquet with the encodings of deltas, against the CSV that lies beside it.
