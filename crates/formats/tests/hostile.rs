@@ -305,14 +305,21 @@ fn fuzz_records(format: Format, seed: &str, entries: &[(&str, &str)], schema: &S
     let _ = inferrer.finish();
 }
 
+/// A schema to read the Avro file with: other names, wider types, a default.
+const READER: &str = r#"{"type": "record", "name": "r", "fields": [
+    {"name": "day", "type": {"type": "int", "logicalType": "date"}}, {"name": "id", "type": "double"},
+    {"name": "label", "aliases": ["name"], "type": ["null", "string"], "default": null},
+    {"name": "tags", "type": {"type": "array", "items": "string"}}, {"name": "new", "type": "long", "default": 7}]}"#;
+
 /// Reads a mutated file of a typed format, whole and in two parts, which must have the same number of rows.
-fn fuzz_typed(format: Format, seed: &[u8], random: &mut Random) {
+fn fuzz_typed(format: Format, seed: &[u8], entries: &[(&str, &str)], random: &mut Random) {
+    let options = options(format, entries);
     let bytes = bytes::Bytes::from(mutated(seed, random));
     let facts = FileFacts { path: "f", url: "f", size: bytes.len() as u64, modified_us: 0 };
     let read = |parts: &[FilePart]| -> Result<usize, DecodeError> {
-        let schema = file_schema(&FormatOptions::new(format, true, true), facts, Content::Bytes(bytes.clone()))?;
+        let schema = file_schema(&options, facts, Content::Bytes(bytes.clone()))?;
         let all: Vec<usize> = (0..schema.fields().len()).collect();
-        let mut decoder = file_decoder(&FormatOptions::new(format, true, true), Arc::new(schema), &all, 100)?;
+        let mut decoder = file_decoder(&options, Arc::new(schema), &all, 100)?;
         for part in parts {
             decoder.start_file(facts, Content::Bytes(bytes.clone()), *part)?;
             while decoder.advance()? {}
@@ -373,6 +380,7 @@ fn mutated_input_never_panics() {
     let mut random = Random(seed);
     let (records, flat, parquet) = (record_schema(), flat_schema(), parquet_seed());
     let text = schema(&[("value", DataType::Utf8)]);
+    let legacy = [("datetimeRebaseMode", "LEGACY")];
     // What the libraries print when they panic would bury everything else.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -398,10 +406,15 @@ fn mutated_input_never_panics() {
         fuzz_records(Format::Csv, CSV, &[("sep", ",\\\""), ("ignoreLeadingWhiteSpace", "true")], &flat, &mut random);
         fuzz_records(Format::Text, CSV, &[], &text, &mut random);
         fuzz_records(Format::Xml, XML, &[("rowTag", "r")], &records, &mut random);
-        fuzz_typed(Format::Avro, TYPES_AVRO, &mut random);
-        fuzz_typed(Format::Parquet, &parquet, &mut random);
+        fuzz_records(Format::Xml, XML, &[("rowTag", "r"), ("wildcardColName", "b")], &records, &mut random);
+        let german = [("locale", "de"), ("dateFormat", "d. MMM yyyy"), ("maxCharsPerColumn", "9")];
+        fuzz_records(Format::Csv, CSV, &german, &flat, &mut random);
+        fuzz_typed(Format::Avro, TYPES_AVRO, &[], &mut random);
+        fuzz_typed(Format::Avro, TYPES_AVRO, &legacy, &mut random);
+        fuzz_typed(Format::Avro, TYPES_AVRO, &[("avroSchema", READER)], &mut random);
+        fuzz_typed(Format::Parquet, &parquet, &legacy, &mut random);
         for orc in [ZLIB_ORC, PLAIN_ORC, SNAPPY_ORC, LZ4_ORC] {
-            fuzz_typed(Format::Orc, orc, &mut random);
+            fuzz_typed(Format::Orc, orc, &[], &mut random);
         }
         rounds += 1;
     }
