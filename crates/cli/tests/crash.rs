@@ -254,6 +254,28 @@ fn pairs_come_out_once_whatever_step_is_the_last() {
     }
 }
 
+/// How many rows a LIMIT has let through is right whatever step is the last; which they are is not said.
+#[test]
+fn a_limit_is_kept_whatever_step_is_the_last() {
+    for step in STEPS {
+        let (engine, mut input) = (Engine::new(), Input::new(40));
+        (0..4).for_each(|_| input.land(&engine));
+        let limited = format!(
+            "CREATE OR REFRESH STREAMING TABLE limited LOCATION '{}' AS SELECT id FROM cloud_files('{}', 'json', \
+             map('schema', 'id BIGINT', 'cloudFiles.maxFilesPerTrigger', '1')) LIMIT 100;\n",
+            engine.table("limited").display(),
+            engine.landing().display()
+        );
+        // Epoch 2 comes to the limit.
+        let point = format!("{step}:2");
+        crash_at(&engine, &limited, &point);
+        engine.ask(&limited);
+        engine.ask(&limited);
+        let found = engine.numbers("SELECT count(*), count(DISTINCT id) FROM limited");
+        assert_eq!(found, [100.0, 100.0], "after a crash at {point}");
+    }
+}
+
 /// Late rows are counted where they are missing: in the epoch's row of SHOW EPOCHS.
 #[test]
 fn late_rows_are_counted_and_state_is_that_of_open_windows() {

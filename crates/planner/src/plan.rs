@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use alluvium_parser::OutputMode;
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::LogicalPlan;
 
-use crate::node::StreamSessionNode;
+use crate::node::{StreamJoinNode, StreamLimitNode, StreamSessionNode};
 use crate::relation::SourceSpec;
 
 /// What one streaming query does each epoch. Its `Display` is EXPLAIN.
@@ -34,7 +35,20 @@ pub struct StreamingPlan {
 impl StreamingPlan {
     /// Whether an advance of the watermark alone makes rows come out or state go.
     pub fn acts_on_watermark(&self) -> bool {
-        !self.watermarks.is_empty() && !self.operators.is_empty() && self.mode != OutputMode::Complete
+        if self.watermarks.is_empty() || self.mode == OutputMode::Complete {
+            return false;
+        }
+        let mut for_ever = 0;
+        let _ = self.plan.apply(|node| {
+            if let LogicalPlan::Extension(extension) = node {
+                let node = extension.node.as_any();
+                let join = node.downcast_ref::<StreamJoinNode>();
+                let kept = join.is_some_and(|join| join.sides.iter().all(|side| side.hold_us.is_none()));
+                for_ever += usize::from(kept || node.downcast_ref::<StreamLimitNode>().is_some());
+            }
+            Ok(TreeNodeRecursion::Continue)
+        });
+        self.operators.len() > for_ever
     }
 
     /// Numbers of the tables that keep the operators' state: one is an operator's own, and some have another.

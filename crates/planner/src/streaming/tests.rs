@@ -443,6 +443,21 @@ fn joins_that_wait_need_watermarks_and_bounds() {
     assert!(message.contains("its right side has no watermark"), "{message}");
 }
 
+#[test]
+fn an_epoch_runs_for_the_watermark_where_it_ends_something() {
+    let acts = |on: &str, mode| {
+        let [left, right] = TWO;
+        let sql = format!("SELECT k, count(*) FROM {left} JOIN {right} ON l.id = r.id2{on} GROUP BY k");
+        let sql =
+            if mode == OutputMode::Append { sql.replace("k, count(*)", "k").replace(" GROUP BY k", "") } else { sql };
+        plan(&sql, mode).unwrap().acts_on_watermark()
+    };
+    assert!(acts(" AND l.ts = r.ts2", OutputMode::Append));
+    assert!(acts(" AND r.ts2 <= l.ts + INTERVAL 1 HOUR", OutputMode::Append));
+    assert!(!acts("", OutputMode::Append), "rows are kept for ever");
+    assert!(!acts(" AND l.ts = r.ts2", OutputMode::Complete));
+}
+
 /// What a join gives out stays behind the watermark by as long as it may hold a row.
 #[test]
 fn event_time_behind_a_join_of_streams() {

@@ -216,14 +216,14 @@ fn rows_of(random: &mut Random, now: &mut i64, keys: usize) -> Vec<Row> {
 }
 
 /// The query over tables: what a batch engine gives.
-async fn batch_of(sql: &str, tables: [&[Row]; 2]) -> Vec<String> {
+async fn batch_of(sql: &str, tables: &[(&str, &[Row])]) -> Vec<String> {
     let session = session_state(&Settings { target_partitions: 2, ..Settings::default() });
     let statement = parse_statement(sql, Place { line: 1, column: 1 }).unwrap();
     let StatementKind::Query { query, .. } = statement.kind else { panic!("{sql}") };
     let resolved = wanted(&query).into_iter().map(|want| match want {
         Wanted::Named { parts, .. } => {
-            let side = usize::from(parts.last().unwrap() == "r");
-            Resolved { provider: table(tables[side]), has_metadata: false }
+            let (_, rows) = tables.iter().find(|(name, _)| parts.last().unwrap() == name).unwrap();
+            Resolved { provider: table(rows), has_metadata: false }
         }
         Wanted::Special { .. } => panic!("{sql}"),
     });
@@ -274,7 +274,7 @@ async fn one_case(seed: u64) -> (usize, u64) {
         out.extend(done.rows);
     }
     out.sort();
-    let mut batch = batch_of(&shape.sql(false), [&model.rows[0], &model.rows[1]]).await;
+    let mut batch = batch_of(&shape.sql(false), &[("l", &model.rows[0]), ("r", &model.rows[1])]).await;
     for lines in [&mut out, &mut batch] {
         lines.retain(|line| !line.contains("k200") && !line.contains("k201"));
     }
@@ -347,7 +347,7 @@ async fn windows_over_joins_equal_a_batch() {
             late += done.late;
         }
         out.sort();
-        let mut batch = batch_of(&from(false), [&model.rows[0], &model.rows[1]]).await;
+        let mut batch = batch_of(&from(false), &[("l", &model.rows[0]), ("r", &model.rows[1])]).await;
         for lines in [&mut out, &mut batch] {
             lines.retain(|line| !line.contains("k200") && !line.contains("k201"));
         }
@@ -356,6 +356,82 @@ async fn windows_over_joins_equal_a_batch() {
         rows += out.len();
     }
     assert!(rows as u64 > cases, "{rows} groups in {cases} cases prove nothing");
+}
+
+/// Two joins over three streams, and then windows: the upper operators wait for what the lower ones hold back.
+#[tokio::test]
+async fn chains_of_joins_equal_a_batch() {
+    let (seed, cases) = (from_environment("ALLUVIUM_TEST_SEED", 1), from_environment("ALLUVIUM_TEST_CASES", 300) / 6);
+    let mut groups = 0;
+    for case in 0..cases {
+        let mut random = Random::new((seed + case) ^ 0x3C41);
+        let mut some = || [0, 2, 10, 40][random.below(4)];
+        let (bounds, delays) = ([some(), some(), some(), some()], [some(), some(), some()]);
+        let kinds = [["INNER", "LEFT"][random.below(2)], ["INNER", "LEFT", "LEFT SEMI", "LEFT ANTI"][random.below(4)]];
+        let windows = random.below(2) == 0;
+        let sql = |streams: bool| {
+            let from = |at: usize| match (["l", "r", "m"][at], streams) {
+                (name, true) => {
+                    format!("STREAM {name} WATERMARK ts DELAY OF INTERVAL {} SECONDS AS {name}", delays[at])
+                }
+                (name, false) => name.to_string(),
+            };
+            let [a, b, c, d] = bounds;
+            let joins = format!(
+                "{} {} JOIN {} ON l.k = r.k AND r.ts BETWEEN l.ts - INTERVAL {a} SECONDS AND l.ts + INTERVAL {b} SECONDS \
+                 {} JOIN {} ON l.k = m.k AND m.ts BETWEEN l.ts - INTERVAL {c} SECONDS AND l.ts + INTERVAL {d} SECONDS",
+                from(0),
+                kinds[0],
+                from(1),
+                kinds[1],
+                from(2)
+            );
+            let last = if kinds[1].starts_with("LEFT ") { "0" } else { "m.v" };
+            match windows {
+                true => format!(
+                    "SELECT unix_timestamp(window.start), l.k, count(*), sum(r.v), max({last}) FROM {joins} \
+                     GROUP BY window(l.ts, '10 seconds'), l.k"
+                ),
+                false => format!("SELECT unix_timestamp(l.ts), l.k, l.v, r.v, {last} FROM {joins}"),
+            }
+        };
+        let told = format!("seed {}\n{}", seed + case, sql(true));
+        let mut stream = Stream::new(&sql(true), OutputMode::Append, 2, 0, 0);
+        stream.open(Store::Memory(Arc::default()).open());
+        let (mut now, mut out, mut late) = ([1000; 3], Vec::new(), 0);
+        let mut timely: [Vec<Row>; 3] = Default::default();
+        let (mut watermark, mut greatest): (Option<i64>, [Option<i64>; 3]) = (None, [None; 3]);
+        let mut late_rows = 0;
+        for epoch in 0..9 {
+            let mut rows: Vec<Vec<Row>> = (0..3).map(|at| rows_of(&mut random, &mut now[at], 3)).collect();
+            if epoch >= 7 {
+                let far = now[0].max(now[1]).max(now[2]) + 1_000_000;
+                let last = |at: u8| Row { ts: Some(far), k: 200 + at, v: -1 };
+                rows = if epoch == 7 { (0..3).map(|at| vec![last(at)]).collect() } else { vec![Vec::new(); 3] };
+            }
+            let done = stream.epoch_of(&[&rows[0], &rows[1], &rows[2]], random.below(4) == 0).await;
+            out.extend(done.rows);
+            late += done.late;
+            let each = (0..3).map(|at| greatest[at].map(|greatest| greatest - delays[at]));
+            let until = watermark.max(each.collect::<Option<Vec<i64>>>().and_then(|each| each.into_iter().min()));
+            for at in 0..3 {
+                let is_late = |row: &&Row| row.ts.zip(watermark).is_some_and(|(ts, watermark)| ts <= watermark);
+                late_rows += rows[at].iter().filter(is_late).count() as u64;
+                timely[at].extend(rows[at].iter().filter(|row| !is_late(row)));
+                greatest[at] = greatest[at].max(rows[at].iter().filter_map(|row| row.ts).max());
+            }
+            watermark = until;
+        }
+        out.sort();
+        let mut batch = batch_of(&sql(false), &[("l", &timely[0]), ("r", &timely[1]), ("m", &timely[2])]).await;
+        for lines in [&mut out, &mut batch] {
+            lines.retain(|line| !line.contains("k200"));
+        }
+        assert_eq!(out, batch, "{told}");
+        assert_eq!(late, late_rows, "{told}: nothing that a join gives out is late");
+        groups += out.len();
+    }
+    assert!(groups as u64 > cases, "{groups} rows in {cases} cases prove nothing");
 }
 
 /// A day of two streams: what is kept never exceeds what the bounds hold, and it goes when the streams stop.
