@@ -316,12 +316,16 @@ async fn windows_over_joins_equal_a_batch() {
             "RIGHT" => "r",
             _ => ["l", "r"][random.below(2)],
         };
+        let cuts =
+            [("window", "'10 seconds'"), ("window", "'10 seconds', '4 seconds'"), ("session_window", "'3 seconds'")];
+        let cut = cuts[random.below(3)];
         let from = |streams: bool| {
             let join = shape.sql(streams);
             let (_, from) = join.split_once(" FROM ").unwrap();
+            let (name, lengths) = cut;
             format!(
-                "SELECT unix_timestamp(window.start), {side}.k, count(*), sum(l.v), max(r.v) FROM {from} \
-                 GROUP BY window({side}.ts, '10 seconds'), {side}.k"
+                "SELECT unix_timestamp({name}.start), {side}.k, count(*), sum(l.v), max(r.v) FROM {from} \
+                 GROUP BY {name}({side}.ts, {lengths}), {side}.k"
             )
         };
         let told = format!("seed {}: {shape:?}\n{}", seed + case, from(true));
