@@ -19,6 +19,8 @@ pub enum Work {
     Copy,
     /// The query of the aggregate workload into Parquet files.
     Aggregate,
+    /// The query of the windows workload into Parquet files.
+    Windows,
     /// Every column of every row looked at; nothing written.
     Read,
 }
@@ -29,6 +31,7 @@ impl Work {
         match self {
             Work::Copy => "copy",
             Work::Aggregate => "aggregate",
+            Work::Windows => "windows",
             Work::Read => "read",
         }
     }
@@ -51,6 +54,10 @@ pub async fn run(work: Work, format: Format, input: &Path, output: &Path) -> Res
         Work::Aggregate => format!(
             "COPY (SELECT device, count(*) AS n, sum(value) AS total, avg(value) AS mean FROM events GROUP BY device) \
              TO '{output}/' STORED AS PARQUET"
+        ),
+        Work::Windows => format!(
+            "COPY (SELECT date_bin(INTERVAL '10 minutes', ts) AS at, site, count(*) AS n, sum(value) AS total, avg(value) AS mean \
+             FROM events GROUP BY 1, site) TO '{output}/' STORED AS PARQUET"
         ),
         Work::Read => "SELECT count(*), max(event_id), max(ts), max(device), max(site), max(event_type), sum(value), \
                        sum(status), max(url) FROM events"

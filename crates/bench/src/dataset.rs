@@ -131,6 +131,12 @@ impl DataSet {
         Ok(directory)
     }
 
+    /// Every event, in the order of the files; without an extra first one.
+    pub fn events(&self) -> impl Iterator<Item = Event> {
+        let spread = self.spread();
+        (0..self.rows()).map(move |row| Event::at(row, spread))
+    }
+
     /// count(*), sum(status) and the number of distinct devices, computed from the row numbers alone.
     pub fn expected(&self) -> Expected {
         let spread = self.spread();

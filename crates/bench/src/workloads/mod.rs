@@ -10,6 +10,7 @@ pub mod million_files;
 pub mod small_files;
 pub mod startup;
 pub mod table_stream;
+pub mod windows;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -78,6 +79,8 @@ pub enum Workload {
     IngestCsv,
     /// Count, sum and mean of 100,000 keys over the same files in 50 epochs, complete mode.
     Aggregate,
+    /// The same in windows of ten minutes for each of 50 sites, with a watermark, append mode.
+    Windows,
     /// 20,000 files of 10 rows.
     SmallFiles,
     /// A million files that were read, and a hundred new ones.
@@ -98,11 +101,12 @@ pub enum Workload {
 
 impl Workload {
     /// All, in the order of a full run.
-    pub const ALL: [Workload; 11] = [
+    pub const ALL: [Workload; 12] = [
         Workload::Startup,
         Workload::Ingest,
         Workload::IngestCsv,
         Workload::Aggregate,
+        Workload::Windows,
         Workload::SmallFiles,
         Workload::MillionFiles,
         Workload::Latency,
@@ -118,6 +122,7 @@ impl Workload {
             Workload::Ingest => ingest::run(bench, "ingest", Format::Json),
             Workload::IngestCsv => ingest::run(bench, "ingest-csv", Format::Csv),
             Workload::Aggregate => aggregate::run(bench),
+            Workload::Windows => windows::run(bench),
             Workload::SmallFiles => small_files::run(bench),
             Workload::MillionFiles => million_files::run(bench),
             Workload::Latency => latency::run(bench, "latency", latency::Query::Append),
