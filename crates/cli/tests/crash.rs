@@ -276,6 +276,27 @@ fn a_limit_is_kept_whatever_step_is_the_last() {
     }
 }
 
+/// A file with a row that is late: it goes into a table of its own, once.
+#[test]
+fn late_rows_are_kept_once_whatever_step_is_the_last() {
+    // The epoch gives no rows of its own: none is on its way in the midst of it, and it is the late ones that are published.
+    let steps = STEPS.iter().filter(|step| **step != "mid_run");
+    for step in steps.chain(&["before_late_rows", "after_late_rows"]) {
+        let (engine, mut input) = (Engine::new(), Input::new(40));
+        (0..4).for_each(|_| input.land(&engine));
+        let minutes = minutes(&engine).replace(" AS SELECT", " TBLPROPERTIES ('alluvium.lateRows' = 'late') AS SELECT");
+        engine.ask(&minutes);
+        // Four files and the watermark alone: the next epoch is the fifth.
+        engine.land("late.json", "{\"ts\":\"2026-01-01 00:00:05\",\"amount\":7}\n");
+        crash_at(&engine, &minutes, &format!("{step}:5"));
+        engine.ask(&minutes);
+        input.check_minutes(&engine, &format!("after a late row and a crash at {step}"));
+        assert_eq!(engine.numbers("SELECT count(*), min(epoch) FROM late"), [1.0, 5.0], "late rows after {step}");
+        engine.ask(&minutes);
+        assert_eq!(engine.numbers("SELECT count(*), min(epoch) FROM late"), [1.0, 5.0], "late rows, later");
+    }
+}
+
 /// Late rows are counted where they are missing: in the epoch's row of SHOW EPOCHS.
 #[test]
 fn late_rows_are_counted_and_state_is_that_of_open_windows() {

@@ -65,7 +65,7 @@ pub(crate) fn watermarked(
     }
     let delay_us = i64::try_from(watermark.delay.as_micros()).unwrap_or(i64::MAX);
     let column = Expr::Column(input.schema().qualified_field(at).into());
-    let node = WatermarkNode { number: 0, input, column, delay_us };
+    let node = WatermarkNode { number: 0, input, column, delay_us, max_future_us: None };
     Ok(Arc::new(ViewTable::new(LogicalPlan::Extension(Extension { node: Arc::new(node) }), None)))
 }
 

@@ -14,7 +14,8 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use crate::bind::stream_of;
 use crate::errors::without_stand_ins;
 use crate::node::{
-    StreamAggregateNode, StreamDeduplicateNode, StreamJoinNode, StreamLimitNode, StreamSessionNode, WatermarkNode,
+    ExpandNode, GroupingSet, LateRowsNode, StreamAggregateNode, StreamDeduplicateNode, StreamJoinNode, StreamLimitNode,
+    StreamMarkNode, StreamSessionNode, WatermarkNode,
 };
 use crate::options::StartingVersion;
 use crate::plan::{INNER_JOIN, StreamingPlan, WatermarkInfo};
@@ -35,8 +36,7 @@ impl fmt::Display for StreamingPlan {
         };
         writeln!(f, "  legal output modes: {legal}")?;
         let watermarks = self.watermarks.iter().map(|watermark| watermark.to_string()).collect::<Vec<_>>();
-        let watermark =
-            if watermarks.is_empty() { "none".to_string() } else { watermarks.join("; the least of it and ") };
+        let watermark = if watermarks.is_empty() { "none".to_string() } else { watermarks.join("; ") };
         writeln!(f, "  watermark: {watermark}")?;
         writeln!(f, "Sources")?;
         for (at, source) in self.sources.iter().enumerate() {
@@ -231,6 +231,21 @@ fn line(plan: &LogicalPlan) -> String {
             }
             if let Some(node) = node.downcast_ref::<StreamLimitNode>() {
                 return format!("Stateful limit {}: {} rows", node.operator, node.rows);
+            }
+            if let Some(node) = node.downcast_ref::<StreamMarkNode>() {
+                let condition =
+                    node.condition.as_ref().map_or(String::new(), |expr| format!(", where {}", sql_text(expr)));
+                return format!("Stateful distinct values {} keys [{}]{condition}", node.operator, list(&node.on));
+            }
+            if let Some(node) = node.downcast_ref::<LateRowsNode>() {
+                return format!("Late rows by {} kept", sql_text(&node.time));
+            }
+            if let Some(node) = node.downcast_ref::<ExpandNode>() {
+                let set = |set: &GroupingSet| {
+                    let kept = node.keys.iter().zip(&set.without).filter(|(_, out)| !**out);
+                    format!("({})", kept.map(|(key, _)| sql_text(key)).collect::<Vec<_>>().join(", "))
+                };
+                return format!("Grouping sets {}", node.sets.iter().map(set).collect::<Vec<_>>().join(", "));
             }
             if let Some(node) = node.downcast_ref::<WatermarkNode>() {
                 return format!("Watermark {}", sql_text(&node.column));

@@ -121,6 +121,7 @@ impl Names {
             self.visit(&mut call, &scope)?;
             scope.window = Some((name, call));
         }
+        scope.grouping = keys_of_sets(&select.group_by);
         let mut outputs = Vec::new();
         for item in std::mem::take(&mut select.projection) {
             let named = matches!(item, ast::SelectItem::ExprWithAlias { .. });
@@ -569,6 +570,24 @@ fn grouped_window(group_by: &ast::GroupByExpr) -> Option<(&'static str, ast::Exp
     keys.iter().find_map(|key| Some((window_call(key)?, key.clone())))
 }
 
+/// The keys of GROUPING SETS, ROLLUP and CUBE, each once.
+fn keys_of_sets(group_by: &ast::GroupByExpr) -> Vec<ast::Expr> {
+    let ast::GroupByExpr::Expressions(exprs, modifiers) = group_by else { return Vec::new() };
+    let mut keys: Vec<ast::Expr> = Vec::new();
+    let mut sets = !modifiers.is_empty();
+    for expr in exprs {
+        let of = match expr {
+            ast::Expr::Rollup(of) | ast::Expr::Cube(of) | ast::Expr::GroupingSets(of) => {
+                sets = true;
+                of.iter().flatten().cloned().collect()
+            }
+            key => vec![key.clone()],
+        };
+        keys.extend(of.into_iter().filter(|key| !keys.contains(key)).collect::<Vec<_>>());
+    }
+    if sets { keys } else { Vec::new() }
+}
+
 fn window_call(expr: &ast::Expr) -> Option<&'static str> {
     match expr {
         ast::Expr::Function(call) => window_name(call),
@@ -690,6 +709,8 @@ impl Rewriter<'_, '_, '_> {
                 let at = Span::from(function.name.span());
                 if function.name.to_string().eq_ignore_ascii_case("input_file_name") {
                     *expr = self.scope.file_path(at)?;
+                } else if function.name.to_string().eq_ignore_ascii_case("grouping_id") {
+                    *expr = spellings::grouping_id(function, &self.scope.grouping);
                 } else if let Some(respelled) = spellings::respelled(function) {
                     *expr = respelled;
                 }

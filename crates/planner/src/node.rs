@@ -4,8 +4,11 @@
 //! can split an operator whose state is stored. The runtime gives them their physical form.
 
 mod deduplicate;
+mod expand;
 mod join;
+mod late;
 mod limit;
+mod mark;
 mod session;
 mod watermark;
 
@@ -19,8 +22,11 @@ use alluvium_parser::OutputMode;
 
 pub use crate::functions::time_window::TimeWindow;
 pub use deduplicate::{Forget, StreamDeduplicateNode};
+pub use expand::{ExpandNode, GroupingSet};
 pub use join::{JoinSide, StreamJoinNode};
+pub use late::LateRowsNode;
 pub use limit::StreamLimitNode;
+pub use mark::StreamMarkNode;
 pub use session::StreamSessionNode;
 pub use watermark::WatermarkNode;
 

@@ -4,6 +4,7 @@
 //! release does not carry it out. Options of file formats are not known here; they are passed on.
 
 mod discovery;
+mod event_time;
 #[cfg(test)]
 mod page_tests;
 
@@ -14,6 +15,7 @@ use crate::near::nearest;
 use crate::store_options::{STORE_OPTIONS, StoreOptions};
 
 pub use discovery::{CleanSource, DiscoveryOptions};
+pub use event_time::EventTimeOptions;
 
 /// Discovery and schema options of a file relation (`cloudFiles.*` and the generic ones).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +46,8 @@ pub struct FilesOptions {
     pub base_path: Option<String>,
     /// Which files count, and what becomes of them.
     pub discovery: DiscoveryOptions,
+    /// What its event times do to the watermark.
+    pub event_time: EventTimeOptions,
     /// Where and as whom an object store is reached, and how it tells of new objects.
     pub store: StoreOptions,
 }
@@ -99,6 +103,8 @@ pub struct TableStreamOptions {
     pub skip_change_commits: bool,
     /// Commits that only remove files are tolerated.
     pub ignore_deletes: bool,
+    /// What its event times do to the watermark.
+    pub event_time: EventTimeOptions,
 }
 
 /// `startingVersion`.
@@ -139,6 +145,7 @@ pub const FILES_OPTIONS: &[OptionDoc] = &[
     doc("basePath", "", "directory below which key=value directories are columns; without it, below the path"),
     doc("fileNamePattern", "", "the same as pathGlobFilter"),
     doc("format", "", "the files' format; must agree with the second argument of cloud_files"),
+    doc("idleTimeout", "", "without input for this long, the source no longer holds a least watermark back: 5 minutes"),
     doc("ignoreCorruptFiles", "false", "pass over damaged files; rows read before the damage stay"),
     doc(
         "ignoredPathSegmentRegex",
@@ -155,6 +162,11 @@ pub const FILES_OPTIONS: &[OptionDoc] = &[
         "neither read nor remember files older than the newest one read by more than this; at least 14 days",
     ),
     doc("maxFilesPerTrigger", "1000", "most files of one epoch"),
+    doc(
+        "maxFutureSkew",
+        "",
+        "event times further ahead of the clock than this do not move the watermark, and are counted: 1 hour",
+    ),
     doc("modifiedAfter", "", "only files modified after this time: 2026-01-31 12:00:00 UTC"),
     doc("modifiedBefore", "", "only files modified before this time"),
     doc("partitionColumns", "", "columns from key=value directories, by name; '' for none; without it, all of them"),
@@ -187,9 +199,15 @@ pub const FILES_OPTIONS: &[OptionDoc] = &[
 
 /// Options of `STREAM t WITH (…)` that are carried out.
 pub const TABLE_STREAM_OPTIONS: &[OptionDoc] = &[
+    doc("idleTimeout", "", "without input for this long, the source no longer holds a least watermark back: 5 minutes"),
     doc("ignoreDeletes", "false", "tolerate commits that only remove files"),
     doc("maxBytesPerTrigger", "", "an epoch ends with the file that crosses this size: 1048576, 10mb, 1g"),
     doc("maxFilesPerTrigger", "1000", "most files of one epoch"),
+    doc(
+        "maxFutureSkew",
+        "",
+        "event times further ahead of the clock than this do not move the watermark, and are counted: 1 hour",
+    ),
     doc("skipChangeCommits", "false", "skip commits that change or remove rows, their new rows included"),
     doc("startingVersion", "", "first version to read, inclusive, or latest; without it the whole table first"),
 ];
@@ -246,6 +264,7 @@ impl FilesOptions {
             schema_hints: None,
             schema_evolution_mode: None,
             discovery: DiscoveryOptions::default(),
+            event_time: EventTimeOptions::default(),
             store: StoreOptions::default(),
             schema_evolution_restart: false,
             schema_location: None,
@@ -261,6 +280,7 @@ impl FilesOptions {
                 once(entry, name, &mut seen)?;
                 options.set(name, entry)?;
                 options.discovery.set(name, entry)?;
+                options.event_time.set(&name.to_lowercase(), entry)?;
             } else if let Some(option) = STORE_OPTIONS.iter().find(|option| option.name.eq_ignore_ascii_case(name)) {
                 once(entry, name, &mut seen)?;
                 options.store.set(option.name, entry)?;
@@ -401,6 +421,7 @@ impl TableStreamOptions {
             starting_version: None,
             skip_change_commits: false,
             ignore_deletes: false,
+            event_time: EventTimeOptions::default(),
         };
         let mut seen = Vec::new();
         for entry in entries {
@@ -412,6 +433,7 @@ impl TableStreamOptions {
                 "startingversion" => options.starting_version = Some(starting_version(entry)?),
                 "skipchangecommits" => options.skip_change_commits = flag(entry)?,
                 "ignoredeletes" => options.ignore_deletes = flag(entry)?,
+                other if options.event_time.set(other, entry)? => {}
                 _ => {
                     if let Some(option) = listed(TABLE_NOT_YET, name) {
                         return Err(not_carried_out(option, entry));

@@ -7,7 +7,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::LogicalPlan;
 
-use crate::node::{StreamJoinNode, StreamLimitNode, StreamSessionNode};
+use crate::node::{LateRowsNode, StreamJoinNode, StreamLimitNode, StreamSessionNode};
 use crate::relation::SourceSpec;
 
 /// What one streaming query does each epoch. Its `Display` is EXPLAIN.
@@ -59,6 +59,17 @@ impl StreamingPlan {
     }
 }
 
+impl StreamingPlan {
+    /// Whether rows that come too late are kept.
+    pub fn keeps_late_rows(&self) -> bool {
+        let kept = |plan: &LogicalPlan| match plan {
+            LogicalPlan::Extension(extension) => extension.node.as_any().is::<LateRowsNode>(),
+            _ => false,
+        };
+        self.plan.exists(|plan| Ok(kept(plan))).unwrap_or(false)
+    }
+}
+
 /// A LIMIT that everything a query gives passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowLimit {
@@ -75,6 +86,8 @@ pub struct WatermarkInfo {
     pub column: String,
     /// How far it stays behind the greatest event time, in microseconds.
     pub delay_us: i64,
+    /// The sources whose rows it sees: positions in the plan's list.
+    pub sources: Vec<usize>,
 }
 
 /// The kind of an inner join of two streams.

@@ -13,6 +13,8 @@ use datafusion::common::{DataFusionError, Result, plan_err};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
+use crate::options::EventTimeOptions;
+
 /// The hidden column of every file read.
 pub const METADATA_COLUMN: &str = "_metadata";
 
@@ -46,6 +48,16 @@ pub struct SourceSpec {
     pub span: Span,
     /// Columns it gives, with `_metadata` last where it has one.
     pub schema: SchemaRef,
+}
+
+impl SourceSpec {
+    /// What its event times do to the watermark.
+    pub fn event_time(&self) -> EventTimeOptions {
+        match &self.kind {
+            SourceKind::Files(files) => files.options.event_time,
+            SourceKind::Table(table) => table.options.event_time,
+        }
+    }
 }
 
 /// The kinds of streaming sources.

@@ -68,6 +68,8 @@ pub(crate) struct Scope<'p> {
     pub laterals: Vec<(String, ast::Expr)>,
     /// The call of `window` or `session_window` that GROUP BY has, by the function's name.
     pub window: Option<(&'static str, ast::Expr)>,
+    /// What GROUPING SETS, ROLLUP or CUBE group by, for `grouping_id()`.
+    pub grouping: Vec<ast::Expr>,
     /// Names given in the select list.
     pub outputs: Vec<String>,
     /// ORDER BY looks at the select list first, GROUP BY and HAVING last.

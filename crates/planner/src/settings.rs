@@ -25,6 +25,34 @@ pub struct SettingDoc {
 const SAMPLE_BYTES: &str = "spark.databricks.cloudFiles.schemaInference.sampleSize.numBytes";
 const SAMPLE_FILES: &str = "spark.databricks.cloudFiles.schemaInference.sampleSize.numFiles";
 
+/// Spark's name for which of several watermarks counts.
+const WATERMARK_POLICY: &str = "spark.sql.streaming.multipleWatermarkPolicy";
+
+/// Which of the watermarks of a query is the query's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum WatermarkPolicy {
+    /// The least: a stream that falls behind holds the others back.
+    #[default]
+    Min,
+    /// The greatest: rows of a stream that falls behind are late.
+    Max,
+}
+
+impl WatermarkPolicy {
+    /// `min` or `max`.
+    pub fn name(self) -> &'static str {
+        match self {
+            WatermarkPolicy::Min => "min",
+            WatermarkPolicy::Max => "max",
+        }
+    }
+
+    /// The policy of this name.
+    pub fn of(name: &str) -> Option<WatermarkPolicy> {
+        [WatermarkPolicy::Min, WatermarkPolicy::Max].into_iter().find(|policy| policy.name().eq_ignore_ascii_case(name))
+    }
+}
+
 /// Every key of `SET`.
 pub const SETTINGS: &[SettingDoc] = &[
     SettingDoc {
@@ -46,6 +74,11 @@ pub const SETTINGS: &[SettingDoc] = &[
         name: "spark.databricks.cloudFiles.schemaInference.sampleSize.numFiles",
         default: "1000",
         meaning: "columns of files are learnt from at most so many of the newest ones",
+    },
+    SettingDoc {
+        name: "spark.sql.streaming.multipleWatermarkPolicy",
+        default: "min",
+        meaning: "which of several watermarks of a query counts, min or max; a stream keeps what held at its first start",
     },
     SettingDoc {
         name: "target_partitions",
@@ -83,6 +116,8 @@ pub struct Settings {
     pub target_partitions: usize,
     /// IANA name or offset.
     pub timezone: String,
+    /// Of streams that are started for the first time.
+    pub watermark_policy: WatermarkPolicy,
 }
 
 impl Default for Settings {
@@ -94,6 +129,7 @@ impl Default for Settings {
             sample_files: 1000,
             target_partitions: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
             timezone: "UTC".to_string(),
+            watermark_policy: WatermarkPolicy::default(),
         }
     }
 }
@@ -135,6 +171,9 @@ impl Settings {
                     .filter(|count| *count > 0)
                     .ok_or_else(|| invalid(key, value, "a whole number from 1"))?;
             }
+            WATERMARK_POLICY => {
+                self.watermark_policy = WatermarkPolicy::of(value).ok_or_else(|| invalid(key, value, "min or max"))?;
+            }
             "target_partitions" => {
                 self.target_partitions = value
                     .parse()
@@ -163,6 +202,7 @@ impl Settings {
             "on_error" => self.on_error = default.on_error,
             SAMPLE_BYTES => self.sample_bytes = default.sample_bytes,
             SAMPLE_FILES => self.sample_files = default.sample_files,
+            WATERMARK_POLICY => self.watermark_policy = default.watermark_policy,
             "target_partitions" => self.target_partitions = default.target_partitions,
             _ => self.timezone = default.timezone,
         }
@@ -186,6 +226,7 @@ impl Settings {
             SAMPLE_BYTES if self.sample_bytes.is_multiple_of(1 << 20) => format!("{}mb", self.sample_bytes >> 20),
             SAMPLE_BYTES => self.sample_bytes.to_string(),
             SAMPLE_FILES => self.sample_files.to_string(),
+            WATERMARK_POLICY => self.watermark_policy.name().to_string(),
             "target_partitions" => self.target_partitions.to_string(),
             _ => self.timezone.clone(),
         }
@@ -223,6 +264,7 @@ mod tests {
             ("ON_ERROR", "continue"),
             (SAMPLE_BYTES, "10mb"),
             (SAMPLE_FILES, "5"),
+            (WATERMARK_POLICY, "max"),
             ("target_partitions", "3"),
             ("timezone", "Europe/Berlin"),
         ] {
@@ -235,6 +277,7 @@ mod tests {
         assert_eq!(settings, Settings::default());
         assert_eq!(settings.rows().len(), SETTINGS.len());
         assert_eq!(settings.set("timezone", "Mars").unwrap_err().code, "INVALID_SETTING");
+        assert_eq!(settings.set(WATERMARK_POLICY, "mean").unwrap_err().code, "INVALID_SETTING");
         assert_eq!(settings.set("memory_limit", "1mb").unwrap_err().code, "INVALID_SETTING");
         assert_eq!(settings.set("memory_limits", "1g").unwrap_err().help, ["did you mean `memory_limit`?"]);
     }

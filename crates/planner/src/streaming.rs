@@ -3,7 +3,10 @@
 //! The rules are in `rules.rs`, one function each. Here they are put in order, aggregates over streams and joins of two become
 //! nodes with state, and the rest is optimized once, for every epoch to come.
 
+mod distinct;
 mod event_time;
+mod grouping;
+mod late;
 mod panes;
 mod rules;
 mod session;
@@ -29,7 +32,7 @@ pub(crate) use stream_join::length_us;
 use crate::bind::stream_of;
 use crate::errors::diagnose;
 use crate::places::Places;
-use crate::plan::StreamingPlan;
+use crate::plan::{StreamingPlan, WatermarkInfo};
 use crate::relation::{SourceKind, SourceSpec};
 
 /// Plans what a stream does each epoch.
@@ -44,6 +47,37 @@ pub fn plan_stream(
     mode: (OutputMode, Span),
     state: &SessionState,
 ) -> Result<StreamingPlan, Diagnostic> {
+    planned(bound, query, mode, state, None)
+}
+
+/// [`plan_stream`] of a stream whose late rows are kept in a table, asked for at `at`.
+///
+/// # Errors
+/// LATE_ROWS_NEVER where no row can be late, and those of [`plan_stream`].
+pub fn plan_stream_keeping_late_rows(
+    bound: LogicalPlan,
+    query: &Query,
+    mode: (OutputMode, Span),
+    state: &SessionState,
+    at: Span,
+) -> Result<StreamingPlan, Diagnostic> {
+    let plan = planned(bound, query, mode, state, Some(state))?;
+    if plan.keeps_late_rows() {
+        return Ok(plan);
+    }
+    Err(Diagnostic::new("LATE_ROWS_NEVER", "no row of this stream can be late, so none can be kept")
+        .at(at)
+        .at_least(query.span)
+        .help("rows are late for groups and keys that a WATERMARK ends: in OUTPUT MODE APPEND or UPDATE"))
+}
+
+fn planned(
+    bound: LogicalPlan,
+    query: &Query,
+    mode: (OutputMode, Span),
+    state: &SessionState,
+    keep_late: Option<&SessionState>,
+) -> Result<StreamingPlan, Diagnostic> {
     let places = places(&bound, query, state);
     let refused = |error| diagnose(&error, query);
     let analyzed = state.analyzer().execute_and_check(bound, state.config_options(), |_, _| {}).map_err(refused)?;
@@ -51,7 +85,9 @@ pub fn plan_stream(
     rules::check(&analyzed, mode, &places, query)?;
     let sources = sources(&analyzed).map_err(refused)?;
     let schema = Arc::new(analyzed.schema().as_arrow().clone());
-    let stateful::Stateful { plan, operators, watermarks } = stateful::with_state(analyzed, mode.0).map_err(refused)?;
+    let stateful = stateful::with_state(analyzed, mode.0, &sources, keep_late).map_err(refused)?;
+    let stateful::Stateful { plan, operators, watermarks } = stateful;
+    require_watermarks(&sources, &watermarks, query)?;
     let limit = stateful::limit_on_top(&plan);
     let mut fingerprint = fingerprint(&plan, &sources).map_err(refused)?;
     let plan = state.optimizer().optimize(plan, state, |_, _| {}).map_err(refused)?;
@@ -60,6 +96,21 @@ pub fn plan_stream(
         fingerprint.push_str(&stored);
     }
     Ok(StreamingPlan { plan, sources, mode: mode.0, operators, watermarks, schema, limit, fingerprint })
+}
+
+/// Options about event time mean nothing to a source that no watermark sees.
+fn require_watermarks(sources: &[Arc<SourceSpec>], marks: &[WatermarkInfo], query: &Query) -> Result<(), Diagnostic> {
+    for (at, source) in sources.iter().enumerate() {
+        let Some(option) = source.event_time().given() else { continue };
+        if !marks.iter().any(|mark| mark.sources.contains(&at)) {
+            let why = format!("option `{option}` of {}: the source has no watermark", source.title);
+            return Err(Diagnostic::new("INVALID_OPTION", why)
+                .at(source.span)
+                .at_least(query.span)
+                .help("write WATERMARK ts DELAY OF INTERVAL 10 MINUTES behind the stream, or leave the option out"));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a static query that reads a stream. `what` names the statement: `INSERT`, `CREATE TABLE … AS`.

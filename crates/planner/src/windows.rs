@@ -5,7 +5,7 @@
 
 use alluvium_parser::{Diagnostic, Span};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, Result};
+use datafusion::common::{Column, DataFusionError, Result};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
@@ -44,11 +44,11 @@ pub(crate) enum WindowError {
     /// The user's mistake.
     Refused(Box<Diagnostic>),
     /// Everything else.
-    Failed(datafusion::common::DataFusionError),
+    Failed(DataFusionError),
 }
 
-impl From<datafusion::common::DataFusionError> for WindowError {
-    fn from(error: datafusion::common::DataFusionError) -> Self {
+impl From<DataFusionError> for WindowError {
+    fn from(error: DataFusionError) -> Self {
         WindowError::Failed(error)
     }
 }

@@ -6,6 +6,7 @@
 //! not have (`evolution.rs`), and one whose files were written again: those it names as they are then first.
 
 mod evolution;
+mod late_rows;
 mod statics;
 #[cfg(test)]
 mod tests;
@@ -14,7 +15,7 @@ mod watermark;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use alluvium_planner::plan::StreamingPlan;
 use alluvium_planner::relation::{SourceSpec, StaticReference, StaticRelation, StreamRelation};
@@ -34,14 +35,16 @@ use crate::clock::now_ms;
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::metrics::EpochRecord;
-use crate::operator::{StreamExtensionPlanner, rows_let_through};
+use crate::operator::{KeptRows, StreamExtensionPlanner, rows_let_through};
 use crate::sink::{Sink, Written};
 use crate::source::{EpochInput, ReadCounters, Source};
 use crate::state::{StagedJoin, StagedState, StateTable};
 use crate::table;
 
 pub use evolution::{Replan, Replanned, widens};
+pub use late_rows::LateTable;
 use statics::OlderTable;
+use watermark::Heard;
 pub use watermark::Watermarks;
 
 /// Everything a stream needs to run epochs; owned by one task.
@@ -68,6 +71,8 @@ pub struct Pipeline {
     pub new_columns: Vec<String>,
     /// How far event time has come.
     pub watermarks: Watermarks,
+    /// Where late rows go; None: they are only counted.
+    pub late_rows: Option<LateTable>,
 }
 
 /// What one run of an intent left to be committed.
@@ -80,6 +85,10 @@ struct Ran {
     event_times: BTreeMap<u32, i64>,
     /// Rows that came too late.
     late: u64,
+    /// Those of them that are kept.
+    kept: Vec<KeptRows>,
+    /// Rows too far ahead of the clock.
+    future: u64,
 }
 
 /// A table that is joined, at a version.
@@ -113,7 +122,8 @@ impl Pipeline {
         let intent = loop {
             let alterations = self.checkpoint.ledger().alterations();
             let inputs = self.choose(limited).await?;
-            let watermark = self.watermarks.next(&self.plan);
+            let timestamp_ms = now_ms();
+            let watermark = self.watermarks.next(&self.plan, &self.heard(&inputs, timestamp_ms));
             if inputs.is_empty() && !self.watermarks.is_due(&self.plan, watermark) {
                 return Ok(None);
             }
@@ -121,7 +131,7 @@ impl Pipeline {
             failpoint::reached("after_choose", self.next_epoch);
             let intent = Intent {
                 epoch: self.next_epoch,
-                timestamp_ms: now_ms(),
+                timestamp_ms,
                 inputs,
                 fingerprint: self.plan.fingerprint.clone(),
                 statics,
@@ -173,9 +183,13 @@ impl Pipeline {
                 }
             }
         }
-        let Ran { counters, staged, joins, written, event_times, late } =
+        let Ran { counters, staged, joins, written, event_times, late, kept, future } =
             self.run_until_it_fits(&mut intent, run).await?;
-        let watermarks = self.watermarks.behind(intent.watermark, &event_times);
+        if let Some(table) = &mut self.late_rows {
+            table.write(epoch, intent.timestamp_ms, kept).await?;
+        }
+        let heard = self.heard(&intent.inputs, intent.timestamp_ms);
+        let watermarks = self.watermarks.behind(&self.plan, intent.watermark, &event_times, &heard);
         let ran = begun.elapsed();
         failpoint::reached("before_commit", epoch);
         let now = now_ms();
@@ -191,6 +205,8 @@ impl Pipeline {
             records_corrupt: counters.corrupt.load(Ordering::Relaxed),
             files_corrupt: counters.corrupt_files.load(Ordering::Relaxed),
             rows_late: late,
+            rows_future: future,
+            heard_ms: watermarks.heard_ms().clone(),
             watermark_us: watermarks.current(),
             event_times_us: watermarks.event_times().to_vec(),
             table_version: written.version,
@@ -227,6 +243,18 @@ impl Pipeline {
         self.next_epoch = epoch + 1;
         self.new_columns.clear();
         Ok(record)
+    }
+
+    /// What the sources say to an epoch with this input.
+    fn heard(&self, inputs: &[(String, EpochInput)], now_ms: i64) -> Heard {
+        let ids = self.sources.iter().map(|(id, _)| id.clone()).collect();
+        Heard { ids, with_input: inputs.iter().map(|(id, _)| id.clone()).collect(), now_ms }
+    }
+
+    /// How long until a source becomes idle and may let the watermark go on; None: that will not happen.
+    pub fn idle_in(&self) -> Option<Duration> {
+        let heard = self.heard(&[], now_ms());
+        self.watermarks.idle_in_ms(&self.plan, &heard).map(|wait_ms| Duration::from_millis(wait_ms as u64))
     }
 
     /// What the next epoch would read. A source whose table has more columns now gets a new plan first.
@@ -282,7 +310,9 @@ impl Pipeline {
             written = self.sink.write(epoch, Vec::new()).await?;
         }
         let event_times = ran_through.as_ref().map(|run| run.event_times()).unwrap_or_default();
-        Ok(Ran { counters, staged, joins, written, event_times, late: ran_through.map_or(0, |run| run.late()) })
+        let (late, future) = ran_through.as_ref().map_or((0, 0), |run| (run.late(), run.future()));
+        let kept = ran_through.map_or_else(Vec::new, |run| run.kept_rows());
+        Ok(Ran { counters, staged, joins, written, event_times, late, kept, future })
     }
 
     /// Starts the epoch's query: its streams of rows, and where its operators stage their state.
@@ -291,7 +321,8 @@ impl Pipeline {
         intent: &Intent,
         counters: &Arc<ReadCounters>,
     ) -> Result<(Vec<SendableRecordBatchStream>, Arc<StreamExtensionPlanner>)> {
-        let extension = Arc::new(StreamExtensionPlanner::new(self.states.clone(), intent.epoch, intent.watermark));
+        let extension = StreamExtensionPlanner::new(self.states.clone(), intent.epoch, intent.watermark);
+        let extension = Arc::new(extension.at(intent.timestamp_ms));
         let physical = self.physical(intent, extension.clone(), counters).await?;
         Ok((execute_stream_partitioned(physical, self.session.task_ctx())?, extension))
     }
@@ -361,7 +392,7 @@ impl Pipeline {
     }
 }
 
-fn millis(duration: std::time::Duration) -> f64 {
+fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 

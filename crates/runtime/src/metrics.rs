@@ -1,5 +1,7 @@
 //! What one epoch did, in numbers.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// One row of SHOW EPOCHS, stored with the epoch's commit.
@@ -29,12 +31,18 @@ pub struct EpochRecord {
     /// Rows that came too late for an operator with state; of sliding windows, one for each window that was over.
     #[serde(default)]
     pub rows_late: u64,
+    /// Rows whose event time was too far ahead of the clock to move the watermark.
+    #[serde(default)]
+    pub rows_future: u64,
     /// The watermark it went by: what is at or before it is final. Microseconds since 1970 UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watermark_us: Option<i64>,
     /// Greatest event times so far, by the number of the query's watermark. Microseconds since 1970 UTC.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub event_times_us: Vec<Option<i64>>,
+    /// When each source with an `idleTimeout` last had input, by its id. Milliseconds since 1970 UTC.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub heard_ms: BTreeMap<String, i64>,
     /// Files read.
     pub files: u64,
     /// Bytes read.

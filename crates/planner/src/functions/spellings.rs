@@ -20,6 +20,8 @@ const RENAMED: &[(&str, &str)] = &[
     ("lcase", "lower"),
     ("mean", "avg"),
     ("position", "locate"),
+    // Of rows where neither is NULL, as a BIGINT.
+    ("regr_count", "count"),
     ("regexp", "regexp_like"),
     ("some", "bool_or"),
     ("startswith", "starts_with"),
@@ -43,14 +45,15 @@ const PARTS: &[(&str, &str)] = &[
 
 /// The names that are understood here beside those of the registered functions.
 pub(crate) fn known() -> impl Iterator<Item = &'static str> {
-    let others = ["approx_count_distinct", "array_sort", "count_if", "sort_array", "struct"];
+    let others = ["approx_count_distinct", "array_sort", "count_if", "grouping_id", "sort_array", "struct"];
     RENAMED.iter().chain(PARTS).map(|(name, _)| *name).chain(others)
 }
 
 /// The expression `function` stands for, if it is one of Spark's spellings.
 pub(crate) fn respelled(function: &ast::Function) -> Option<ast::Expr> {
     let name = function.name.to_string().to_lowercase();
-    if let Some(aggregate) = without_nulls(function, &name).or_else(|| joined(function, &name)) {
+    let aggregate = without_nulls(function, &name).or_else(|| joined(function, &name));
+    if let Some(aggregate) = aggregate.or_else(|| collected_once(function, &name)) {
         return Some(ast::Expr::Function(aggregate));
     }
     if let Some(expanded) = templates::expanded(function, &name) {
@@ -109,6 +112,12 @@ pub(crate) fn respelled(function: &ast::Function) -> Option<ast::Expr> {
     }
 }
 
+/// `grouping_id(a, b)`, and without arguments of all the keys of the grouping sets, as `grouping`.
+pub(crate) fn grouping_id(function: &ast::Function, keys: &[ast::Expr]) -> ast::Expr {
+    let args = arguments(function).filter(|args| !args.is_empty()).unwrap_or_else(|| keys.to_vec());
+    cast(ast::Expr::Function(called(function, "grouping", args)), ast::DataType::BigInt(None))
+}
+
 /// `first(x, true)` and `any_value(x) IGNORE NULLS` as `first_value(x) IGNORE NULLS`.
 fn without_nulls(function: &ast::Function, name: &str) -> Option<ast::Function> {
     let to = match name {
@@ -132,6 +141,21 @@ fn without_nulls(function: &ast::Function, name: &str) -> Option<ast::Function> 
         function.null_treatment = Some(ast::NullTreatment::IgnoreNulls);
     }
     Some(function)
+}
+
+/// `collect_list(DISTINCT x)`, which is `collect_set(x)`.
+fn collected_once(function: &ast::Function, name: &str) -> Option<ast::Function> {
+    let mut set = renamed(function, "collect_set");
+    match &mut set.args {
+        ast::FunctionArguments::List(list)
+            if matches!(name, "array_agg" | "collect_list")
+                && list.duplicate_treatment == Some(ast::DuplicateTreatment::Distinct) =>
+        {
+            list.duplicate_treatment = None;
+            Some(set)
+        }
+        _ => None,
+    }
 }
 
 /// `listagg(x)`, whose texts have nothing between them, and `… WITHIN GROUP (ORDER BY …)`.

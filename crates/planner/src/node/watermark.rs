@@ -20,6 +20,8 @@ pub struct WatermarkNode {
     pub column: Expr,
     /// How far the watermark stays behind the greatest event time, in microseconds.
     pub delay_us: i64,
+    /// Event times further ahead of the epoch's time than this, in microseconds, do not count.
+    pub max_future_us: Option<i64>,
 }
 
 impl PartialOrd for WatermarkNode {

@@ -5,17 +5,24 @@
 //! streams gives rows out later than it read them: behind it a column stays behind the watermark by a lag, or loses event
 //! time where the join holds rows for ever (`stream_join.rs`).
 
+use std::sync::Arc;
+
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::Column;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Column, Result};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::scalar::ScalarValue;
 
+use super::grouping::{all_keys, is_in_every_set};
 use super::stream_join::{StreamJoin, is_of_streams, joined_times};
+use crate::bind::stream_of;
 use crate::functions::session_window::is_session;
 use crate::functions::time_window::{is_window, is_window_time};
 use crate::node::{
-    StreamAggregateNode, StreamDeduplicateNode, StreamJoinNode, StreamLimitNode, StreamSessionNode, WatermarkNode,
+    ExpandNode, LateRowsNode, StreamAggregateNode, StreamDeduplicateNode, StreamJoinNode, StreamLimitNode,
+    StreamMarkNode, StreamSessionNode, WatermarkNode,
 };
+use crate::relation::SourceSpec;
 
 /// What a column tells of event time. Once the watermark is W, no row comes any more that is at or before W less the lag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +79,18 @@ pub(super) fn event_times(plan: &LogicalPlan) -> Vec<Option<EventTime>> {
             if let Some(node) = node.downcast_ref::<StreamJoinNode>() {
                 return joined_times(&node.left, &node.right, &node.sides, node.join_type);
             }
+            if let Some(node) = node.downcast_ref::<LateRowsNode>() {
+                return event_times(&node.input);
+            }
+            if let Some(node) = node.downcast_ref::<StreamMarkNode>() {
+                return [event_times(&node.input), vec![None]].concat();
+            }
+            if let Some(node) = node.downcast_ref::<ExpandNode>() {
+                let below = Known::of(&node.input);
+                let kept = |at: usize| node.sets.iter().all(|set| !set.without[at]);
+                let keys = node.keys.iter().enumerate().map(|(at, key)| below.event_time(key).filter(|_| kept(at)));
+                return below.times.iter().copied().chain(keys).chain([None]).collect();
+            }
             vec![None; plan.schema().fields().len()]
         }
         LogicalPlan::Projection(projection) => {
@@ -119,8 +138,7 @@ pub(super) fn event_times(plan: &LogicalPlan) -> Vec<Option<EventTime>> {
 
 /// The first of `keys` over `input` that the watermark bounds.
 pub(super) fn bounded_key(keys: &[Expr], input: &LogicalPlan) -> Option<usize> {
-    let below = Known::of(input);
-    keys.iter().position(|key| below.event_time(key).is_some())
+    key_times(keys, input).iter().position(Option::is_some)
 }
 
 /// How far rows may stay behind the watermark by `key`, in microseconds.
@@ -139,6 +157,21 @@ pub(super) fn has_watermark(plan: &LogicalPlan) -> bool {
     is_watermark(plan).is_some() || plan.inputs().into_iter().any(has_watermark)
 }
 
+/// Which of `sources` a plan reads, by their positions.
+pub(super) fn sources_below(plan: &LogicalPlan, sources: &[Arc<SourceSpec>]) -> Result<Vec<usize>> {
+    let mut found = Vec::new();
+    plan.apply_with_subqueries(|node| {
+        if let Some(spec) = stream_of(node)
+            && let Some(at) = sources.iter().position(|known| Arc::ptr_eq(known, &spec))
+            && !found.contains(&at)
+        {
+            found.push(at);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found)
+}
+
 /// The watermark this very node is.
 pub(crate) fn is_watermark(plan: &LogicalPlan) -> Option<&WatermarkNode> {
     match plan {
@@ -148,10 +181,16 @@ pub(crate) fn is_watermark(plan: &LogicalPlan) -> Option<&WatermarkNode> {
 }
 
 fn grouped(keys: &[Expr], columns: usize, input: &LogicalPlan) -> Vec<Option<EventTime>> {
-    let below = Known::of(input);
-    let mut times: Vec<_> = keys.iter().map(|key| below.event_time(key)).collect();
+    let mut times = key_times(keys, input);
     times.resize(columns, None);
     times
+}
+
+/// What each grouping key tells. One that some grouping set leaves out is NULL there, and tells nothing.
+fn key_times(group_expr: &[Expr], input: &LogicalPlan) -> Vec<Option<EventTime>> {
+    let below = Known::of(input);
+    let keys = all_keys(group_expr).unwrap_or_default();
+    keys.into_iter().map(|key| below.event_time(key).filter(|_| is_in_every_set(key, group_expr))).collect()
 }
 
 /// Columns below, with what they tell.

@@ -12,6 +12,7 @@ use sqlparser::ast::SetOperator;
 
 use super::event_time::{bounded_column, bounded_key, has_watermark};
 use super::session::has_sessions;
+use super::session::is_over_sessions;
 use super::stream_join::{StreamJoin, is_of_streams, waiting_sides};
 use crate::bind::{first_stream, stream_of};
 use crate::node::{Forget, StreamDeduplicateNode};
@@ -67,8 +68,10 @@ impl Check<'_> {
                 if self.mode == OutputMode::Complete {
                     self.chained(flow)?;
                 }
-                self.grouping_sets(&aggregate.group_expr)?;
-                self.distinct_aggregates(&aggregate.aggr_expr)?;
+                if is_over_sessions(aggregate) {
+                    self.grouping_sets(&aggregate.group_expr)?;
+                    self.distinct_aggregates(&aggregate.aggr_expr)?;
+                }
                 Ok(if self.mode == OutputMode::Complete { Flow::Result } else { Flow::Stream })
             }
             LogicalPlan::Distinct(distinct) if flow == Flow::Stream => match self.mode {
@@ -376,7 +379,7 @@ impl Check<'_> {
         Err(self
             .refuse(
                 "STREAMING_DISTINCT_AGGREGATE",
-                "a DISTINCT aggregate has to remember every value of a stream, which is not carried out yet",
+                "a DISTINCT aggregate of sessions is not carried out yet",
                 self.places.distinct_aggregates.first(),
                 "counting in",
             )
@@ -386,7 +389,7 @@ impl Check<'_> {
     fn grouping_sets(&self, keys: &[Expr]) -> Result<(), Diagnostic> {
         if keys.iter().any(|key| matches!(key, Expr::GroupingSet(_))) {
             let place = self.places.groupings.first();
-            return Err(not_yet("GROUPING SETS, ROLLUP and CUBE over a stream", Span::UNKNOWN)
+            return Err(not_yet("GROUPING SETS, ROLLUP and CUBE of sessions", Span::UNKNOWN)
                 .at(place.map_or(self.somewhere(), |place| place.span))
                 .help("write one GROUP BY for each grouping, each into a table of its own"));
         }

@@ -8,11 +8,16 @@ use alluvium_parser::OutputMode;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result};
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::{
-    Aggregate, Distinct, Expr, ExprSchemable, Extension, FetchType, Join, LogicalPlan, UserDefinedLogicalNode,
+    Aggregate, Distinct, Expr, ExprSchemable, Extension, FetchType, Join, LogicalPlan, LogicalPlanBuilder,
+    UserDefinedLogicalNode,
 };
 
+use super::distinct::{Marked, marked};
 use super::event_time::{bounded_column, bounded_key, lag_us};
+use super::grouping::{Grouped, all_keys, grouped};
+use super::late::kept;
 use super::stream_join::{self, StreamJoin, is_of_streams};
 use super::{panes, session};
 use crate::bind::first_stream;
@@ -21,10 +26,11 @@ use crate::errors::without_stand_ins;
 use crate::functions::arithmetic::plain_arithmetic;
 use crate::functions::time_window::windows_of_pane;
 use crate::node::{
-    Forget, StreamAggregateNode, StreamDeduplicateNode, StreamJoinNode, StreamLimitNode, StreamSessionNode,
-    WatermarkNode,
+    ExpandNode, Forget, JoinSide, LateRowsNode, StreamAggregateNode, StreamDeduplicateNode, StreamJoinNode,
+    StreamLimitNode, StreamMarkNode, StreamSessionNode, WatermarkNode,
 };
 use crate::plan::{OperatorInfo, RowLimit, WatermarkInfo};
+use crate::relation::SourceSpec;
 use crate::windows::WINDOW_COLUMN;
 
 /// Aggregates whose state holds every value of a key.
@@ -53,31 +59,37 @@ pub(super) struct Stateful {
 }
 
 /// Puts stateful nodes in the place of aggregates over streams and joins of two, and numbers them and the watermarks.
-pub(super) fn with_state(plan: LogicalPlan, mode: OutputMode) -> Result<Stateful> {
+/// `sources`: those of the query; `keep_late`: rows that come too late are kept.
+pub(super) fn with_state(
+    plan: LogicalPlan,
+    mode: OutputMode,
+    sources: &[Arc<SourceSpec>],
+    keep_late: Option<&SessionState>,
+) -> Result<Stateful> {
     let (mut operators, mut watermarks) = (Vec::new(), Vec::new());
     let plan = plan.transform_up(|node| match node {
         LogicalPlan::Aggregate(aggregate) if session::is_over_sessions(&aggregate) => {
+            let aggregate = keeping_late(aggregate, mode, keep_late)?;
             let node = session::node(operators.len() as u32, aggregate, mode);
             operators.push(session::info(&node));
             Ok(Transformed::yes(extension(node)))
         }
         LogicalPlan::Aggregate(aggregate) if first_stream(&aggregate.input).is_some() => {
-            let Aggregate { input, group_expr, aggr_expr, schema, .. } = aggregate;
+            let schema = aggregate.schema.clone();
+            let aggregate = keeping_late(aggregate, mode, keep_late)?;
+            let Grouped { input, keys: group_expr, aggregates } = grouped(aggregate)?;
             let time = bounded_key(&group_expr, &input);
             let lag_us = time.map_or(0, |key| lag_us(&group_expr[key], &input));
-            let node = StreamAggregateNode {
-                operator: operators.len() as u32,
-                input: Arc::unwrap_or_clone(input),
-                group_expr,
-                aggr_expr,
-                schema,
-                mode,
-                time,
-                lag_us,
-                panes: None,
-            };
+            let values = aggregates.iter().map(sql_text).collect();
+            let forgotten = time.filter(|_| mode != OutputMode::Complete);
+            let marked = marked(input, &group_expr, aggregates, (forgotten, lag_us), operators.len() as u32)?;
+            operators.extend(marked.marks.iter().map(info_of_mark));
+            let Marked { input, aggregates: aggr_expr, .. } = marked;
+            let operator = operators.len() as u32;
+            let node =
+                StreamAggregateNode { operator, input, group_expr, aggr_expr, schema, mode, time, lag_us, panes: None };
             let node = panes::over_panes(node)?;
-            operators.push(info(&node));
+            operators.push(OperatorInfo { values, ..info(&node) });
             Ok(Transformed::yes(extension(node)))
         }
         LogicalPlan::Distinct(Distinct::All(input)) if first_stream(&input).is_some() => {
@@ -86,6 +98,7 @@ pub(super) fn with_state(plan: LogicalPlan, mode: OutputMode) -> Result<Stateful
                 OutputMode::Append => {
                     let on = input.schema().columns().into_iter().map(Expr::Column).collect();
                     let node = deduplicate(operator, Arc::unwrap_or_clone(input), on, None);
+                    let node = deduplicate_keeping_late(node, keep_late)?;
                     operators.push(info_of_deduplicate(&node, "distinct"));
                     extension(node)
                 }
@@ -106,7 +119,14 @@ pub(super) fn with_state(plan: LogicalPlan, mode: OutputMode) -> Result<Stateful
                 }
             }
             let Join { left, right, join_type, schema, .. } = join;
-            let (left, right) = (Arc::unwrap_or_clone(left), Arc::unwrap_or_clone(right));
+            let side_of = |input: Arc<LogicalPlan>, side: &JoinSide| {
+                let input = Arc::unwrap_or_clone(input);
+                let Some(time) = side.late.as_ref().filter(|_| keep_late.is_some()) else { return Ok(input) };
+                // So that what the join stores of a row is what it needs, whatever is kept of late ones.
+                let all: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
+                LogicalPlanBuilder::from(kept(input, time, side.lag_us, keep_late)?).project(all)?.build()
+            };
+            let (left, right) = (side_of(left, &sides[0])?, side_of(right, &sides[1])?);
             let operator = operators.len() as u32;
             let node = StreamJoinNode { operator, left, right, join_type, on, filter, sides, schema };
             operators.push(stream_join::info(&node, mode));
@@ -122,8 +142,12 @@ pub(super) fn with_state(plan: LogicalPlan, mode: OutputMode) -> Result<Stateful
         LogicalPlan::Extension(ref known) => {
             if let Some(node) = known.node.as_any().downcast_ref::<WatermarkNode>() {
                 let number = watermarks.len() as u32;
-                watermarks.push(WatermarkInfo { column: sql_text(&node.column), delay_us: node.delay_us });
-                return Ok(Transformed::yes(extension(WatermarkNode { number, ..node.clone() })));
+                let seen = super::event_time::sources_below(&node.input, sources)?;
+                let skews = seen.iter().filter_map(|at| sources[*at].event_time().max_future_skew);
+                let max_future_us = skews.min().map(|skew| i64::try_from(skew.as_micros()).unwrap_or(i64::MAX));
+                let column = sql_text(&node.column);
+                watermarks.push(WatermarkInfo { column, delay_us: node.delay_us, sources: seen });
+                return Ok(Transformed::yes(extension(WatermarkNode { number, max_future_us, ..node.clone() })));
             }
             if let Some(node) = known.node.as_any().downcast_ref::<StreamDeduplicateNode>() {
                 let within = match node.forget {
@@ -131,6 +155,7 @@ pub(super) fn with_state(plan: LogicalPlan, mode: OutputMode) -> Result<Stateful
                     Forget::Never | Forget::Passed(_) => None,
                 };
                 let node = deduplicate(operators.len() as u32, node.input.clone(), node.on.clone(), within);
+                let node = deduplicate_keeping_late(node, keep_late)?;
                 operators.push(info_of_deduplicate(&node, "deduplicate"));
                 return Ok(Transformed::yes(extension(node)));
             }
@@ -139,6 +164,30 @@ pub(super) fn with_state(plan: LogicalPlan, mode: OutputMode) -> Result<Stateful
         other => Ok(Transformed::no(other)),
     })?;
     Ok(Stateful { plan: plan.data, operators, watermarks })
+}
+
+/// An aggregate whose late rows are kept, before they are repeated for each of its grouping sets.
+fn keeping_late(aggregate: Aggregate, mode: OutputMode, wanted: Option<&SessionState>) -> Result<Aggregate> {
+    let time = bounded_key(&aggregate.group_expr, &aggregate.input).filter(|_| mode != OutputMode::Complete);
+    let time = match time {
+        Some(at) => all_keys(&aggregate.group_expr)?.get(at).map(|key| (*key).clone()),
+        None => None,
+    };
+    let Some(time) = time else { return Ok(aggregate) };
+    let Aggregate { input, group_expr, aggr_expr, schema, .. } = aggregate;
+    let lag_us = lag_us(&time, &input);
+    let input = kept(Arc::unwrap_or_clone(input), &time, lag_us, wanted)?;
+    Aggregate::try_new_with_schema(Arc::new(input), group_expr, aggr_expr, schema)
+}
+
+fn deduplicate_keeping_late(
+    node: StreamDeduplicateNode,
+    wanted: Option<&SessionState>,
+) -> Result<StreamDeduplicateNode> {
+    match node.time.clone() {
+        Some(time) => Ok(StreamDeduplicateNode { input: kept(node.input, &time, node.lag_us, wanted)?, ..node }),
+        None => Ok(node),
+    }
 }
 
 fn extension(node: impl UserDefinedLogicalNode + 'static) -> LogicalPlan {
@@ -181,6 +230,9 @@ pub(super) fn fingerprints(plan: &LogicalPlan) -> Result<Vec<String>> {
             }
             if let Some(node) = node.downcast_ref::<StreamDeduplicateNode>() {
                 found.push((node.operator, fingerprint_of_deduplicate(node)));
+            }
+            if let Some(node) = node.downcast_ref::<StreamMarkNode>() {
+                found.push((node.operator, fingerprint_of_mark(node)));
             }
             if let Some(node) = node.downcast_ref::<StreamSessionNode>() {
                 found.push((node.operator, session::fingerprint(node)));
@@ -274,10 +326,23 @@ fn info_of_deduplicate(node: &StreamDeduplicateNode, kind: &'static str) -> Oper
     }
 }
 
+fn info_of_mark(node: &StreamMarkNode) -> OperatorInfo {
+    OperatorInfo {
+        kind: "distinct values",
+        keys: node.on.iter().map(|key| sql_text(&defined(key, &node.input))).collect(),
+        values: vec!["nothing".to_string()],
+        bounded_by: match node.time.and_then(|key| node.on.get(key)) {
+            Some(key) => format!("the watermark: {} is over", sql_text(&defined(key, &node.input))),
+            None => "number of distinct keys".to_string(),
+        },
+        unbounded: Vec::new(),
+    }
+}
+
 pub(super) fn grows(expr: &Expr) -> bool {
     match expr {
         Expr::Alias(alias) => grows(&alias.expr),
-        Expr::AggregateFunction(function) => function.params.distinct || UNBOUNDED.contains(&function.func.name()),
+        Expr::AggregateFunction(function) => UNBOUNDED.contains(&function.func.name()),
         _ => false,
     }
 }
@@ -322,9 +387,38 @@ fn fingerprint_of_deduplicate(node: &StreamDeduplicateNode) -> String {
     format!("aggregate of first rows keys=[{}]{until}", node.on.iter().map(key).collect::<Vec<_>>().join(", "))
 }
 
+fn fingerprint_of_mark(node: &StreamMarkNode) -> String {
+    let schema = node.input.schema();
+    let key = |expr: &Expr| {
+        let text = exact_text(&defined(expr, &node.input));
+        match expr.get_type(schema) {
+            Ok(data_type) => format!("{text} {}", sql_type(&data_type)),
+            Err(_) => text,
+        }
+    };
+    let condition = node.condition.as_ref().map_or(String::new(), |expr| format!(" where {}", exact_text(expr)));
+    let until = node.time.map_or(String::new(), |key| format!(" until={key}"));
+    format!("distinct values keys=[{}]{condition}{until}", node.on.iter().map(key).collect::<Vec<_>>().join(", "))
+}
+
 /// A key as it was typed: a column of windows stands for the call that cuts them.
 fn defined(key: &Expr, input: &LogicalPlan) -> Expr {
     let projection = match input {
+        LogicalPlan::Extension(extension) => {
+            let node = extension.node.as_any();
+            if let Some(node) = node.downcast_ref::<StreamMarkNode>() {
+                return defined(key, &node.input);
+            }
+            if let Some(node) = node.downcast_ref::<LateRowsNode>() {
+                return defined(key, &node.input);
+            }
+            return match (node.downcast_ref::<ExpandNode>(), key) {
+                (Some(node), Expr::Column(column)) => {
+                    node.key_of(column).map_or_else(|| key.clone(), |key| defined(key, &node.input))
+                }
+                _ => key.clone(),
+            };
+        }
         LogicalPlan::Projection(projection) => projection,
         LogicalPlan::Unnest(unnest) => return defined(key, &unnest.input),
         _ => return key.clone(),

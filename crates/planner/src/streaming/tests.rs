@@ -120,12 +120,29 @@ const TABLE: &[(&str, &str, &str)] = &[
         "ok",
     ),
     ("SELECT session_window(ts, '1 minute') w, k, count(*) FROM STREAM s GROUP BY 1, 2", E_APPEND, "ok"),
-    ("SELECT k, count(DISTINCT v) FROM STREAM s GROUP BY k", E_APPEND, "STREAMING_DISTINCT_AGGREGATE"),
+    ("SELECT k, count(DISTINCT v) FROM STREAM s GROUP BY k", E_APPEND, "ok"),
+    (
+        "SELECT window(ts, '1 minute') w, count(DISTINCT k) FROM STREAM s WATERMARK ts DELAY OF INTERVAL 1 MINUTE GROUP BY 1",
+        "ok",
+        "ok",
+    ),
     ("SELECT k, approx_count_distinct(v) FROM STREAM s GROUP BY k", E_APPEND, "ok"),
     ("SELECT k, date_trunc('minute', ts) m, count(*) FROM STREAM s GROUP BY 1, 2", E_APPEND, "ok"),
     ("SELECT *, row_number() OVER (PARTITION BY k ORDER BY ts) rn FROM STREAM s", "STREAMING_WINDOW_FUNCTION", E_MODE),
-    ("SELECT k, v, count(*) FROM STREAM s GROUP BY CUBE(k, v)", E_APPEND, "NOT_SUPPORTED_YET"),
-    ("SELECT k, count(*) FROM STREAM s GROUP BY GROUPING SETS((k), ())", E_APPEND, "NOT_SUPPORTED_YET"),
+    ("SELECT k, v, count(*) FROM STREAM s GROUP BY CUBE(k, v)", E_APPEND, "ok"),
+    ("SELECT k, count(*) FROM STREAM s GROUP BY GROUPING SETS((k), ())", E_APPEND, "ok"),
+    (
+        "SELECT w, k, count(*) FROM (SELECT window(ts, '1 minute') w, k \
+         FROM STREAM s WATERMARK ts DELAY OF INTERVAL 1 MINUTE) GROUP BY GROUPING SETS ((w, k), (w))",
+        "ok",
+        "ok",
+    ),
+    (
+        "SELECT w, k, count(*) FROM (SELECT window(ts, '1 minute') w, k \
+         FROM STREAM s WATERMARK ts DELAY OF INTERVAL 1 MINUTE) GROUP BY ROLLUP (w, k)",
+        E_APPEND,
+        "ok",
+    ),
     ("SELECT count(*) FROM STREAM s", E_APPEND, "ok"),
     ("SELECT * FROM STREAM s JOIN b ON k = bk", "ok", E_MODE),
     ("SELECT * FROM STREAM s LEFT JOIN b ON k = bk", "ok", E_MODE),
@@ -250,12 +267,11 @@ fn refusals_point_at_the_clause() {
         let span = plan(sql, mode).unwrap_err().span;
         (span.start.line, span.start.column, span.end.column)
     };
-    use OutputMode::{Append, Complete};
+    use OutputMode::Append;
     assert_eq!(place("SELECT *\nFROM sv\nORDER BY id", Append), (3, 1, 12));
     assert_eq!(place("SELECT *\nFROM STREAM s LIMIT 5 OFFSET 1", Append), (2, 23, 31));
     assert_eq!(place("SELECT k, count(*) FROM STREAM s\nGROUP BY k", Append), (2, 1, 11));
     assert_eq!(place("SELECT *\nFROM b LEFT JOIN STREAM s ON k = bk", Append), (2, 8, 26));
-    assert_eq!(place("SELECT\n count(DISTINCT v) FROM STREAM s", Complete), (2, 2, 19));
     assert_eq!(place("SELECT * FROM b", Append), (1, 15, 16));
     assert_eq!(place("SELECT DISTINCT k FROM STREAM s", Append), (1, 8, 16));
 }
@@ -313,6 +329,31 @@ fn fingerprints_follow_state_and_not_spelling() {
     assert_ne!(first, of("SELECT id, sum(v) FROM STREAM s GROUP BY id"));
     assert_ne!(first, of("SELECT k2, sum(v2) FROM STREAM s2 GROUP BY k2"));
     assert_eq!(first, "table STREAM s; aggregate keys=[k STRING] values=[sum(v) BIGINT]");
+}
+
+#[test]
+fn distinct_arguments_have_state_of_their_own() {
+    let sql = "SELECT k, count(DISTINCT v) AS c, sum(DISTINCT v) AS s, count(DISTINCT id) FILTER (WHERE v > 1) AS f, \
+               max(DISTINCT v) AS m, count(*) AS n FROM STREAM s GROUP BY k";
+    let plan = plan(sql, OutputMode::Complete).unwrap();
+    let kinds: Vec<_> = plan.operators.iter().map(|operator| (operator.kind, operator.keys.join(", "))).collect();
+    let expected = [("distinct values", "k, v"), ("distinct values", "k, id"), ("aggregate", "k")];
+    assert_eq!(kinds, expected.map(|(kind, keys)| (kind, keys.to_string())), "count and sum of v share theirs");
+    assert!(plan.operators[2].unbounded.is_empty());
+    let text = plan.to_string();
+    assert!(text.contains("keeps per key: count(DISTINCT v), sum(DISTINCT v)"), "{text}");
+    assert!(text.contains("Stateful distinct values 1 keys [k, id], where v > 1"), "{text}");
+    assert_eq!(scan_columns(&plan.plan), ["id", "k", "v"]);
+}
+
+#[test]
+fn grouping_sets_are_rows_below_one_grouping() {
+    let sql = "SELECT k, id, grouping(k) AS g, count(*) AS n FROM STREAM s GROUP BY ROLLUP (k, id)";
+    let plan = plan(sql, OutputMode::Complete).unwrap();
+    let text = plan.to_string();
+    assert!(text.contains("Grouping sets (), (k), (k, id)"), "{text}");
+    assert!(text.contains("keys: k, id, __grouping_id"), "{text}");
+    assert_eq!(scan_columns(&plan.plan), ["id", "k"]);
 }
 
 #[test]

@@ -8,12 +8,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use alluvium_parser::{OutputMode, Place, RelationKind, Span, StatementKind, parse_statement};
+use alluvium_parser::{OptionEntry, OutputMode, Place, RelationKind, Span, StatementKind, parse_statement};
 use alluvium_planner::bind::{Resolved, Wanted, bind, wanted};
 use alluvium_planner::functions::session_state;
 use alluvium_planner::options::TableStreamOptions;
 use alluvium_planner::relation::{SourceKind, TableSpec};
-use alluvium_planner::settings::Settings;
+use alluvium_planner::settings::{Settings, WatermarkPolicy};
 use alluvium_planner::streaming::plan_stream;
 use arrow::array::{Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -64,6 +64,40 @@ fn table(rows: &[Row]) -> Arc<dyn TableProvider> {
     Arc::new(MemTable::try_new(columns(), vec![parts[..half].to_vec(), parts[half..].to_vec()]).unwrap())
 }
 
+/// A plan over streams with these columns, in APPEND.
+pub(super) fn planned(sql: &str) -> StreamingPlan {
+    planned_with(sql, OutputMode::Append, &session_state(&Settings::default()))
+}
+
+fn planned_with(sql: &str, mode: OutputMode, session: &SessionState) -> StreamingPlan {
+    let statement = parse_statement(sql, Place { line: 1, column: 1 }).unwrap();
+    let StatementKind::Query { query, .. } = statement.kind else { panic!("{sql}") };
+    let stream = |name: &str, options: &[OptionEntry]| {
+        let kind = SourceKind::Table(Arc::new(TableSpec {
+            name: name.into(),
+            location: format!("/{name}"),
+            options: TableStreamOptions::parse(options).unwrap(),
+        }));
+        let spec = SourceSpec { kind, title: format!("STREAM {name}"), span: Span::UNKNOWN, schema: columns() };
+        Arc::new(StreamRelation { spec: Arc::new(spec) }) as Arc<dyn TableProvider>
+    };
+    // Streams of one name are one source.
+    let mut known: BTreeMap<String, Arc<dyn TableProvider>> = BTreeMap::new();
+    let resolved = wanted(&query).into_iter().map(|wanted| match wanted {
+        Wanted::Special { relation, .. } => match &relation.kind {
+            RelationKind::Stream { name, options } => {
+                let name = name.parts.join(".");
+                let provider = known.entry(name.clone()).or_insert_with(|| stream(&name, options)).clone();
+                Resolved { provider, has_metadata: false }
+            }
+            other => panic!("{sql}: {other:?}"),
+        },
+        Wanted::Named { .. } => panic!("{sql}: only streams are known"),
+    });
+    let bound = bind(&query, &resolved.collect::<Vec<_>>(), session).unwrap();
+    plan_stream(bound, &query, (mode, Span::UNKNOWN), session).unwrap_or_else(|e| panic!("{sql}: {e}"))
+}
+
 /// A stream's plan and what is remembered of it.
 struct Stream {
     session: SessionState,
@@ -86,35 +120,7 @@ struct Done {
 impl Stream {
     fn new(sql: &str, mode: OutputMode, partitions: usize, budget: usize, log_bytes: usize) -> Stream {
         let session = session_state(&Settings { target_partitions: partitions, ..Settings::default() });
-        let statement = parse_statement(sql, Place { line: 1, column: 1 }).unwrap();
-        let StatementKind::Query { query, .. } = statement.kind else { panic!("{sql}") };
-        // Streams of one name are one source.
-        let mut providers: BTreeMap<String, Arc<dyn TableProvider>> = BTreeMap::new();
-        let resolved = wanted(&query).into_iter().map(|want| {
-            let name = match want {
-                Wanted::Special { relation, .. } => match &relation.kind {
-                    RelationKind::Stream { name, .. } => name.parts.join("."),
-                    other => panic!("{other:?}"),
-                },
-                Wanted::Named { parts, .. } => panic!("{parts:?} is no stream"),
-            };
-            let provider = providers.entry(name.clone()).or_insert_with(|| {
-                let spec = SourceSpec {
-                    kind: SourceKind::Table(Arc::new(TableSpec {
-                        name: name.clone(),
-                        location: format!("/{name}"),
-                        options: TableStreamOptions::parse(&[]).unwrap(),
-                    })),
-                    title: format!("STREAM {name}"),
-                    span: Span::UNKNOWN,
-                    schema: columns(),
-                };
-                Arc::new(StreamRelation { spec: Arc::new(spec) })
-            });
-            Resolved { provider: provider.clone(), has_metadata: false }
-        });
-        let bound = bind(&query, &resolved.collect::<Vec<_>>(), &session).unwrap();
-        let plan = plan_stream(bound, &query, (mode, Span::UNKNOWN), &session).unwrap_or_else(|e| panic!("{sql}: {e}"));
+        let plan = planned_with(sql, mode, &session);
         Stream {
             session,
             plan,
@@ -130,7 +136,7 @@ impl Stream {
     fn open(&mut self, checkpoint: Checkpoint) {
         let tables = self.plan.state_tables().into_iter();
         self.states = tables.map(|at| checkpoint.state_with(at, self.budget, self.log_bytes).unwrap()).collect();
-        self.watermarks = Watermarks::after(checkpoint.last_committed().unwrap().as_ref());
+        self.watermarks = Watermarks::after(checkpoint.last_committed().unwrap().as_ref(), WatermarkPolicy::Min, 0);
         self.checkpoint = Some(checkpoint);
     }
 
@@ -157,13 +163,14 @@ impl Stream {
 
     /// One epoch with these rows of each source.
     async fn epoch_of(&mut self, rows: &[&[Row]], twice: bool) -> Done {
-        let watermark = self.watermarks.next(&self.plan);
+        let heard = Heard { ids: Vec::new(), with_input: Vec::new(), now_ms: 0 };
+        let watermark = self.watermarks.next(&self.plan, &heard);
         if twice {
             self.run(rows, watermark).await;
         }
         let (batches, extension) = self.run(rows, watermark).await;
         let checkpoint = self.checkpoint.as_ref().unwrap();
-        let watermarks = self.watermarks.behind(watermark, &extension.event_times());
+        let watermarks = self.watermarks.behind(&self.plan, watermark, &extension.event_times(), &heard);
         let intent = Intent {
             epoch: self.epoch,
             timestamp_ms: 0,
@@ -303,7 +310,9 @@ impl Shape {
                  GROUP BY window(window_time(w), '{} seconds')",
                 size * times
             ),
-            Shape::Instants => format!("SELECT unix_timestamp(ts), k, count(*), sum(v) FROM {from} GROUP BY ts, k"),
+            Shape::Instants => format!(
+                "SELECT unix_timestamp(ts), k, count(*), sum(v), count(DISTINCT v % 7) FROM {from} GROUP BY ts, k"
+            ),
             Shape::Distinct => format!("SELECT unix_timestamp(ts), k FROM (SELECT DISTINCT k, ts FROM {from})"),
             Shape::Within => format!("SELECT k FROM {from} DEDUPLICATE BY (k) WITHIN WATERMARK"),
         }
@@ -326,6 +335,8 @@ struct Model {
     greatest: Option<i64>,
     /// Numbers of rows by window start or instant, and key: count, sum, greatest.
     groups: BTreeMap<(Option<i64>, String), (i64, i64, i64)>,
+    /// Different values of the same groups.
+    values: BTreeMap<(Option<i64>, String), BTreeSet<i64>>,
     /// Windows of windows: rows, their sum, parts.
     outer: BTreeMap<i64, (i64, i64, i64)>,
     /// Sessions by key.
@@ -345,6 +356,7 @@ impl Model {
             watermark: None,
             greatest: None,
             groups: BTreeMap::new(),
+            values: BTreeMap::new(),
             outer: BTreeMap::new(),
             sessions: BTreeMap::new(),
             panes: BTreeSet::new(),
@@ -403,7 +415,11 @@ impl Model {
                 }
                 Shape::Instants => match row.ts.is_some_and(is_late) {
                     true => late += 1,
-                    false => self.add((row.ts, format!("k{}", row.k)), row.v),
+                    false => {
+                        let group = (row.ts, format!("k{}", row.k));
+                        self.values.entry(group.clone()).or_default().insert(row.v % 7);
+                        self.add(group, row.v);
+                    }
                 },
                 Shape::Distinct => match row.ts.is_some_and(is_late) {
                     true => late += 1,
@@ -476,7 +492,9 @@ impl Model {
             }
             Shape::Instants => {
                 for ((at, k), (n, sum, _)) in self.end(is_over) {
-                    out.push(format!("{}|{k}|{n}|{sum}", text(at)));
+                    let group = (at, k);
+                    let values = self.values.remove(&group).map_or(0, |values| values.len());
+                    out.push(format!("{}|{}|{n}|{sum}|{values}", text(at), group.1));
                 }
             }
             Shape::Distinct => self.seen.retain(|(ts, _)| !ts.is_some_and(is_over)),
@@ -485,13 +503,14 @@ impl Model {
         out.sort();
         self.watermark = until;
         self.greatest = self.greatest.max(rows.iter().filter_map(|row| row.ts).max());
+        let values: usize = self.values.values().map(BTreeSet::len).sum();
         // A session is a row, and so is a key that has some.
         let sessions = self.sessions.values().map(|sessions| sessions.len() + 1).sum::<usize>();
         let groups = match self.shape {
             Shape::Windows { size, slide, complete: false, .. } if slide < size => self.panes.len(),
             _ => self.groups.len(),
         };
-        let kept = groups + self.outer.len() + self.seen.len() + self.until.len() + sessions;
+        let kept = values + groups + self.outer.len() + self.seen.len() + self.until.len() + sessions;
         Done { rows: out, late, kept: kept as u64 }
     }
 

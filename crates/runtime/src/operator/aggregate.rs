@@ -3,17 +3,19 @@
 //! State: key = the grouping columns, value = DataFusion's partial state of each aggregate. Written once per epoch for
 //! the keys its input has; in APPEND forgotten when the watermark reaches the key's event time, never otherwise. The
 //! input is the epoch's partial states, in one partition; the output is the result of every key (COMPLETE), of the
-//! touched ones (UPDATE), or of those that the watermark has reached (APPEND), each of which comes out once. Results are made a batch at a time from the
-//! state, whose keys are distinct already, so the output needs no hash table and no memory that grows with it.
+//! touched ones (UPDATE), or of those that the watermark has reached (APPEND), each of which comes out once. Results are made a batch at a
+//! time from the state, whose keys are distinct already, so the output needs no hash table and no memory that grows with it. In COMPLETE the
+//! partitions of the output share one scan, so that results are made and written side by side.
 
 use std::fmt;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use alluvium_parser::OutputMode;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result as DfResult, internal_err};
+use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
@@ -26,11 +28,15 @@ use datafusion::physical_plan::{
     PlanProperties,
 };
 use futures::{Stream, StreamExt, TryStreamExt};
+use tokio::sync::OnceCell;
 
 use super::merge::{Aggregates, Merge};
 use super::plan::StagedCell;
 use crate::clock::EpochWatermark;
 use crate::state::{StateScan, StateTable};
+
+/// What all partitions learn of the merge.
+type Merged = Result<Arc<Mutex<StateScan>>, Arc<DataFusionError>>;
 
 /// Merges an epoch's partial states into stored state and gives results; see the module.
 #[derive(Clone)]
@@ -46,16 +52,19 @@ pub struct StreamAggregateExec {
     epoch: u64,
     watermark: EpochWatermark,
     staged: StagedCell,
+    /// The scan that the partitions of the output share, once the input is merged.
+    merged: Arc<OnceCell<Merged>>,
     metrics: ExecutionPlanMetricsSet,
     properties: Arc<PlanProperties>,
 }
 
 impl StreamAggregateExec {
-    /// Above `input`, which has the columns of `partial`; they are pinned as those of `table`. `schema`: of the output.
+    /// Above `input`, which has the columns of `partial`; they are pinned as those of `table`. `schema`: of the output,
+    /// which has `partitions` where it may be large.
     pub(super) fn try_new(
         (input, partial): (Arc<dyn ExecutionPlan>, &AggregateExec),
         table: Arc<StateTable>,
-        schema: SchemaRef,
+        (schema, partitions): (SchemaRef, usize),
         (mode, time): (OutputMode, Option<usize>),
         (epoch, watermark): (u64, EpochWatermark),
         staged: StagedCell,
@@ -67,7 +76,7 @@ impl StreamAggregateExec {
         table.bind_timed(&state_schema, keys, time.filter(|_| mode == OutputMode::Append))?;
         let properties = PlanProperties::new(
             EquivalenceProperties::new(schema),
-            Partitioning::UnknownPartitioning(1),
+            Partitioning::UnknownPartitioning(if mode == OutputMode::Complete && keys > 0 { partitions } else { 1 }),
             EmissionType::Final,
             Boundedness::Bounded,
         );
@@ -81,6 +90,7 @@ impl StreamAggregateExec {
             epoch,
             watermark,
             staged,
+            merged: Arc::default(),
             metrics: ExecutionPlanMetricsSet::new(),
             properties: Arc::new(properties),
         })
@@ -124,10 +134,11 @@ impl StreamAggregateExec {
     }
 
     /// Results of the state, a batch at a time.
-    fn results(self: Arc<Self>, scan: StateScan) -> impl Stream<Item = DfResult<RecordBatch>> {
+    fn results(self: Arc<Self>, scan: Arc<Mutex<StateScan>>) -> impl Stream<Item = DfResult<RecordBatch>> {
         let metrics = BaselineMetrics::new(&self.metrics, 0);
         let schema = self.schema();
-        futures::stream::iter(scan).map(move |rows| {
+        let next = move || scan.lock().unwrap_or_else(PoisonError::into_inner).next();
+        futures::stream::iter(std::iter::from_fn(next)).map(move |rows| {
             let timer = metrics.elapsed_compute().timer();
             let results = self.aggregates.evaluate(&rows?, &schema)?;
             timer.done();
@@ -171,7 +182,9 @@ impl ExecutionPlan for StreamAggregateExec {
         _options: ReplaceChildrenOptions,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         match (children.pop(), children.is_empty()) {
-            (Some(input), true) => Ok(Arc::new(StreamAggregateExec { input, ..(*self).clone() })),
+            (Some(input), true) => {
+                Ok(Arc::new(StreamAggregateExec { input, merged: Arc::default(), ..(*self).clone() }))
+            }
             _ => internal_err!("StreamAggregateExec has one input"),
         }
     }
@@ -182,13 +195,21 @@ impl ExecutionPlan for StreamAggregateExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
-        if partition != 0 {
+        if partition >= self.properties.partitioning.partition_count() {
             return internal_err!("StreamAggregateExec has no partition {partition}");
         }
         let this = Arc::new(self.clone());
         let results = futures::stream::once(async move {
-            let scan = this.merge(context).await?;
-            Ok::<_, datafusion::error::DataFusionError>(this.results(scan))
+            let merge = || async {
+                match this.merge(context).await {
+                    Ok(scan) => Ok(Arc::new(Mutex::new(scan))),
+                    Err(error) => Err(Arc::new(error)),
+                }
+            };
+            match this.merged.get_or_init(merge).await {
+                Ok(scan) => Ok(this.clone().results(scan.clone())),
+                Err(error) => Err(DataFusionError::Shared(error.clone())),
+            }
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), results.try_flatten())))
     }

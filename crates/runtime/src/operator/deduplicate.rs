@@ -1,18 +1,12 @@
 //! `DEDUPLICATE BY` and `SELECT DISTINCT` over a stream.
 //!
-//! State: key = the columns that make rows the same, value = nothing, or with WITHIN WATERMARK the instant until which
-//! the key is remembered: the least event time of its rows in the epoch it came with, and the delay. Written with a
-//! key's first row; forgotten when the watermark passes the key's event time or that instant. A row goes on when its
-//! key has no state. The output keeps the input's columns; which of the rows of one epoch is the first is not said.
+//! State: that of [`super::first_keys`]. A row goes on when its key has none. The output keeps the input's columns.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError};
 
-use arrow::array::{
-    Array, ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt32Array, new_empty_array,
-};
-use arrow::compute::{concat, filter, take, take_record_batch};
-use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use arrow::array::{RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result as DfResult, internal_err};
 use datafusion::execution::memory_pool::MemoryConsumer;
@@ -26,21 +20,11 @@ use datafusion::physical_plan::{
 };
 use futures::StreamExt;
 
+use super::first_keys::{FirstKeys, Remembered};
 use super::plan::StagedCell;
 use super::watermark::in_microseconds;
 use crate::clock::EpochWatermark;
-use crate::state::{Eviction, StagedState, StateTable, Touched, canonical_keys, times_of};
-
-/// What a key's state is.
-#[derive(Debug, Clone)]
-pub(super) enum Remembered {
-    /// For ever.
-    ForEver,
-    /// Until the watermark passes this key column.
-    UntilPassed(usize),
-    /// Until the watermark passes the event time, given by this expression, and this many microseconds.
-    Within(Arc<dyn PhysicalExpr>, i64),
-}
+use crate::state::StateTable;
 
 /// See the module.
 #[derive(Clone)]
@@ -66,19 +50,8 @@ impl StreamDeduplicateExec {
         staged: StagedCell,
     ) -> DfResult<Self> {
         let schema = input.schema();
-        let mut fields = Vec::with_capacity(on.len() + 1);
-        for (key, name) in &on {
-            fields.push(Field::new(name, key.data_type(&schema)?, true));
-        }
-        let time = match &remembered {
-            Remembered::ForEver => None,
-            Remembered::UntilPassed(key) => Some(*key),
-            Remembered::Within(..) => {
-                fields.push(Field::new("until", DataType::Timestamp(TimeUnit::Microsecond, None), true));
-                Some(on.len())
-            }
-        };
-        table.bind_timed(&Schema::new(fields), on.len(), time)?;
+        let stored = on.iter().map(|(key, name)| Ok((name.clone(), key.data_type(&schema)?)));
+        remembered.bind(&table, stored.collect::<DfResult<_>>()?)?;
         let properties = PlanProperties::new(
             EquivalenceProperties::new(schema),
             Partitioning::UnknownPartitioning(1),
@@ -99,112 +72,17 @@ impl StreamDeduplicateExec {
     }
 }
 
-/// Keys met in one run.
-struct Run {
-    run: u32,
-    /// Slots of the keys met, by the table's number.
-    touched: Vec<u32>,
-    /// Which of them had no state.
-    is_new: Vec<bool>,
-    /// Until when they are remembered, with WITHIN WATERMARK.
-    until: Vec<Option<i64>>,
-    /// Key columns of the keys met, in pieces.
-    keys: Vec<Vec<ArrayRef>>,
-    bytes: usize,
-    scratch: Touched,
-}
-
-impl Run {
-    fn begin(table: &StateTable) -> DfResult<Run> {
-        Ok(Run {
-            run: table.begin_run()?,
-            touched: Vec::new(),
-            is_new: Vec::new(),
-            until: Vec::new(),
-            keys: Vec::new(),
-            bytes: 0,
-            scratch: Touched::default(),
-        })
-    }
-
-    fn bytes(&self) -> usize {
-        self.bytes + self.touched.len() * (size_of::<u32>() + size_of::<Option<i64>>() + 1)
-    }
-
-    /// The rows of a batch whose key has not been met before, in this run or an earlier epoch.
-    fn first_rows(&mut self, exec: &StreamDeduplicateExec, batch: &RecordBatch) -> DfResult<RecordBatch> {
+impl StreamDeduplicateExec {
+    /// The rows of a batch whose key comes for the first time.
+    fn first_rows(&self, run: &mut FirstKeys, batch: &RecordBatch) -> DfResult<RecordBatch> {
         let rows = batch.num_rows();
         let evaluate = |expr: &Arc<dyn PhysicalExpr>| expr.evaluate(batch)?.into_array(rows);
-        let keys = canonical_keys(&exec.on.iter().map(evaluate).collect::<DfResult<Vec<_>>>()?);
-        let before = self.touched.len();
-        exec.table.touch(self.run, &keys, rows, &mut self.touched, &mut self.scratch)?;
-        let fresh = UInt32Array::from(self.scratch.fresh.clone());
-        let mut first = Vec::with_capacity(fresh.len());
-        if !fresh.is_empty() {
-            let keys = keys.iter().map(|column| take(column, &fresh, None)).collect::<Result<Vec<_>, _>>()?;
-            self.is_new.resize(self.touched.len(), true);
-            for position in exec.table.stored(&self.touched[before..], &keys)?.positions {
-                self.is_new[before + position as usize] = false;
-            }
-            self.bytes += keys.iter().map(|column| column.get_array_memory_size()).sum::<usize>();
-            self.keys.push(keys);
-            let is_first = |(at, row): (usize, &u32)| self.is_new[before + at].then_some(*row);
-            first.extend(self.scratch.fresh.iter().enumerate().filter_map(is_first));
-        }
-        if let Remembered::Within(time, delay) = &exec.remembered {
-            let times = times_of(&in_microseconds(evaluate(time)?)?)?;
-            self.until.resize(self.touched.len(), None);
-            for (row, group) in self.scratch.groups.iter().enumerate() {
-                if times.is_valid(row) {
-                    let until = times.value(row).saturating_add(*delay);
-                    let known = &mut self.until[*group];
-                    *known = Some(known.map_or(until, |known| known.min(until)));
-                }
-            }
+        let keys = self.on.iter().map(evaluate).collect::<DfResult<Vec<_>>>()?;
+        let first = run.first_of(&keys, rows)?;
+        if let Remembered::Within(time, delay_us) = &self.remembered {
+            run.note_times(&in_microseconds(evaluate(time)?)?, *delay_us)?;
         }
         Ok(take_record_batch(batch, &UInt32Array::from(first))?)
-    }
-
-    /// New keys as state, without those that the watermark ends at once.
-    fn finish(self, exec: &StreamDeduplicateExec) -> DfResult<StagedState> {
-        let Some((schema, keys)) = exec.table.schema()? else { return internal_err!("state without a schema") };
-        let mut columns = Vec::with_capacity(schema.fields().len());
-        for at in 0..keys {
-            let parts: Vec<&dyn Array> = self.keys.iter().map(|keys| keys[at].as_ref()).collect();
-            columns.push(match parts.is_empty() {
-                true => new_empty_array(schema.field(at).data_type()),
-                false => concat(&parts)?,
-            });
-        }
-        if matches!(exec.remembered, Remembered::Within(..)) {
-            columns.push(Arc::new(TimestampMicrosecondArray::from(self.until)) as ArrayRef);
-        }
-        let until_us = exec.watermark.until_us;
-        let time = match exec.remembered {
-            Remembered::ForEver => None,
-            Remembered::UntilPassed(key) => Some(key),
-            Remembered::Within(..) => Some(keys),
-        };
-        let keep: BooleanArray = match (time, until_us) {
-            (Some(time), Some(until_us)) => {
-                let times = times_of(&columns[time])?;
-                let stays = times.iter().map(|time| time.is_none_or(|time| time > until_us));
-                stays.zip(&self.is_new).map(|(stays, new)| Some(stays && *new)).collect()
-            }
-            _ => BooleanArray::from(self.is_new),
-        };
-        let columns = columns.iter().map(|column| filter(column, &keep)).collect::<Result<Vec<_>, _>>()?;
-        let slots: Vec<u32> =
-            self.touched.iter().zip(keep.values()).filter(|(_, keep)| *keep).map(|(slot, _)| *slot).collect();
-        let new = slots.len() as u64;
-        let staged = exec.table.stage(exec.epoch, columns, slots, new, None)?;
-        match (time, until_us) {
-            (Some(_), Some(until_us)) => {
-                let rows = exec.table.expired(until_us, None, false)?.rows;
-                Ok(staged.evicting(Eviction { until_us, rows }))
-            }
-            _ => Ok(staged),
-        }
     }
 }
 
@@ -266,17 +144,17 @@ impl ExecutionPlan for StreamDeduplicateExec {
         }
         let reservation = MemoryConsumer::new("StreamDeduplicate").register(context.memory_pool());
         let input = self.input.execute(0, context)?;
-        let begun = (Run::begin(&self.table)?, input, reservation, self.clone());
+        let begun = (FirstKeys::begin(self.table.clone())?, input, reservation, self.clone());
         let rows = futures::stream::try_unfold(Some(begun), |state| async move {
             let Some((mut run, mut input, reservation, exec)) = state else { return Ok(None) };
             match input.next().await {
                 Some(batch) => {
-                    let first = run.first_rows(&exec, &batch?)?;
+                    let first = exec.first_rows(&mut run, &batch?)?;
                     reservation.try_resize(run.bytes())?;
                     Ok(Some((first, Some((run, input, reservation, exec)))))
                 }
                 None => {
-                    let staged = run.finish(&exec)?;
+                    let staged = run.finish(&exec.remembered, exec.epoch, exec.watermark)?;
                     *exec.staged.lock().unwrap_or_else(PoisonError::into_inner) = Some(staged);
                     Ok(None)
                 }

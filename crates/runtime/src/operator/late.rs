@@ -3,17 +3,20 @@
 //! A row is late when its event time, or the end of its window, is at or before the watermark of the epoch before: what
 //! it belongs to has come out and is forgotten. A row without an event time is never late. A row with a pane of sliding windows
 //! is late once for each of its windows that is over, and left out when all are.
+//! Where the stream's late rows are kept in a table, they are collected here as text, within the memory limit; the epoch
+//! writes them.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use alluvium_planner::node::TimeWindow;
-use arrow::array::{ArrayRef, AsArray, BooleanArray};
-use arrow::compute::filter_record_batch;
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray};
+use arrow::compute::{filter_record_batch, not};
 use arrow::datatypes::TimestampMicrosecondType;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result as DfResult, internal_err};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execution_plan::ReplaceChildrenOptions;
@@ -23,6 +26,20 @@ use futures::StreamExt;
 
 use super::watermark::in_microseconds;
 use crate::state::times_of;
+
+/// Late rows of one batch that are kept.
+#[derive(Debug)]
+pub struct KeptRows {
+    /// Their event times.
+    pub times: TimestampMicrosecondArray,
+    /// The rows as JSON, a column of strings.
+    pub rows: ArrayRef,
+    /// The memory they take.
+    _memory: MemoryReservation,
+}
+
+/// Where a run's late rows are collected.
+pub(super) type Collected = Arc<Mutex<Vec<KeptRows>>>;
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -34,6 +51,8 @@ pub struct LateExec {
     /// Microseconds since 1970 UTC.
     late_us: i64,
     dropped: Arc<AtomicU64>,
+    /// The row as text, and where late ones go.
+    kept: Option<(Arc<dyn PhysicalExpr>, Collected)>,
 }
 
 impl LateExec {
@@ -44,12 +63,45 @@ impl LateExec {
         late_us: i64,
         dropped: Arc<AtomicU64>,
     ) -> Self {
-        LateExec { input, time, panes: None, late_us, dropped }
+        LateExec { input, time, panes: None, late_us, dropped, kept: None }
     }
 
     /// The same where `time` is a pane of these windows.
     pub(super) fn of_panes(self, windows: TimeWindow) -> Self {
         LateExec { panes: Some(windows), ..self }
+    }
+
+    /// With late rows, as this expression says them, put into `collected`.
+    pub(super) fn keeping(self, row: Arc<dyn PhysicalExpr>, collected: Collected) -> Self {
+        LateExec { kept: Some((row, collected)), ..self }
+    }
+
+    /// The rows of a batch that are not late.
+    fn timely(&self, batch: RecordBatch, pool: &Arc<dyn MemoryPool>) -> DfResult<RecordBatch> {
+        let times = in_microseconds(self.time.evaluate(&batch)?.into_array(batch.num_rows())?)?;
+        if let Some(windows) = self.panes {
+            self.dropped.fetch_add(windows_over(&times, windows, self.late_us)?, Ordering::Relaxed);
+        }
+        let times = times_of(&times)?;
+        if times.iter().all(|time| time.is_none_or(|time| time > self.late_us)) {
+            return Ok(batch);
+        }
+        let timely: BooleanArray = times.iter().map(|time| Some(time.is_none_or(|time| time > self.late_us))).collect();
+        if self.panes.is_none() {
+            self.dropped.fetch_add((batch.num_rows() - timely.true_count()) as u64, Ordering::Relaxed);
+        }
+        if let Some((row, collected)) = &self.kept {
+            let late = not(&timely)?;
+            let batch = filter_record_batch(&batch, &late)?;
+            let rows = row.evaluate(&batch)?.into_array(batch.num_rows())?;
+            let times: TimestampMicrosecondArray =
+                times.iter().zip(late.values()).filter(|(_, late)| *late).map(|(time, _)| time).collect();
+            let memory = MemoryConsumer::new("LateRows").register(pool);
+            memory.try_grow(rows.get_array_memory_size())?;
+            let kept = KeptRows { times, rows, _memory: memory };
+            collected.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
+        }
+        Ok(filter_record_batch(&batch, &timely)?)
     }
 }
 
@@ -74,7 +126,10 @@ impl ExecutionPlan for LateExec {
         &self,
         f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> DfResult<TreeNodeRecursion>,
     ) -> DfResult<TreeNodeRecursion> {
-        f(&self.time)
+        match (f(&self.time)?, &self.kept) {
+            (TreeNodeRecursion::Continue, Some((row, _))) => f(row),
+            (so_far, _) => Ok(so_far),
+        }
     }
 
     fn replace_children(
@@ -94,23 +149,8 @@ impl ExecutionPlan for LateExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
-        let (time, panes, late_us, dropped) = (self.time.clone(), self.panes, self.late_us, self.dropped.clone());
-        let rows = self.input.execute(partition, context)?.map(move |batch| {
-            let batch = batch?;
-            let times = in_microseconds(time.evaluate(&batch)?.into_array(batch.num_rows())?)?;
-            if let Some(windows) = panes {
-                dropped.fetch_add(windows_over(&times, windows, late_us)?, Ordering::Relaxed);
-            }
-            let times = times_of(&times)?;
-            if times.iter().all(|time| time.is_none_or(|time| time > late_us)) {
-                return Ok(batch);
-            }
-            let timely: BooleanArray = times.iter().map(|time| Some(time.is_none_or(|time| time > late_us))).collect();
-            if panes.is_none() {
-                dropped.fetch_add((batch.num_rows() - timely.true_count()) as u64, Ordering::Relaxed);
-            }
-            Ok(filter_record_batch(&batch, &timely)?)
-        });
+        let (exec, pool) = (self.clone(), context.memory_pool().clone());
+        let rows = self.input.execute(partition, context)?.map(move |batch| exec.timely(batch?, &pool));
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
     }
 }

@@ -6,10 +6,13 @@
 
 mod aggregate;
 mod deduplicate;
+mod expand;
+mod first_keys;
 mod join;
 mod join_sides;
 mod late;
 mod limit;
+mod mark;
 mod merge;
 mod pane_aggregate;
 mod panes;
@@ -22,10 +25,12 @@ mod watermark;
 
 pub use aggregate::StreamAggregateExec;
 pub use deduplicate::StreamDeduplicateExec;
+pub use expand::ExpandExec;
 pub use join::StreamJoinExec;
 pub use join_sides::with_join_sides;
-pub use late::LateExec;
+pub use late::{KeptRows, LateExec};
 pub use limit::{StreamLimitExec, rows_let_through};
+pub use mark::StreamMarkExec;
 pub use pane_aggregate::StreamPaneExec;
 pub use panes::WindowsExec;
 pub use plan::StreamExtensionPlanner;

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use alluvium_parser::OutputMode;
 use alluvium_planner::node::{
-    Forget, Panes, StreamAggregateNode, StreamDeduplicateNode, StreamJoinNode, StreamLimitNode, StreamSessionNode,
-    WatermarkNode,
+    ExpandNode, Forget, LateRowsNode, Panes, StreamAggregateNode, StreamDeduplicateNode, StreamJoinNode,
+    StreamLimitNode, StreamMarkNode, StreamSessionNode, WatermarkNode,
 };
 use async_trait::async_trait;
-use datafusion::common::{DFSchema, DFSchemaRef, Result as DfResult, internal_err, not_impl_err};
+use datafusion::common::{DFSchema, DFSchemaRef, Result as DfResult, internal_err};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNode};
 use datafusion::physical_expr::PhysicalExpr;
@@ -19,15 +19,16 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
-use super::deduplicate::Remembered;
+use super::first_keys::Remembered;
 use super::join::{Conditions, JoinCell, SideTimes};
+use super::late::{Collected, KeptRows};
 use super::pane_aggregate::windows_of_panes;
 use super::panes::WindowsOf;
 use super::session_merge::SessionTables;
-use super::watermark::Greatest;
+use super::watermark::{Future, Greatest};
 use super::{
-    LateExec, StreamAggregateExec, StreamDeduplicateExec, StreamJoinExec, StreamLimitExec, StreamSessionExec,
-    WatermarkExec, WindowsExec,
+    ExpandExec, LateExec, StreamAggregateExec, StreamDeduplicateExec, StreamJoinExec, StreamLimitExec, StreamMarkExec,
+    StreamSessionExec, WatermarkExec, WindowsExec,
 };
 use crate::clock::EpochWatermark;
 use crate::error::{Error, Result};
@@ -46,6 +47,11 @@ pub struct StreamExtensionPlanner {
     /// Greatest event times by the watermark's number.
     greatest: Mutex<BTreeMap<u32, Greatest>>,
     late: Arc<AtomicU64>,
+    /// Late rows that are kept.
+    kept: Collected,
+    /// The epoch's time, from which event times may be too far ahead; microseconds since 1970 UTC.
+    now_us: i64,
+    future: Arc<AtomicU64>,
 }
 
 impl StreamExtensionPlanner {
@@ -59,7 +65,15 @@ impl StreamExtensionPlanner {
             joined: Mutex::default(),
             greatest: Mutex::default(),
             late: Arc::default(),
+            kept: Arc::default(),
+            now_us: i64::MAX,
+            future: Arc::default(),
         }
+    }
+
+    /// The same, for an epoch of this time.
+    pub fn at(self, timestamp_ms: i64) -> Self {
+        StreamExtensionPlanner { now_us: timestamp_ms.saturating_mul(1000), ..self }
     }
 
     /// The greatest event time of each watermark in the input, by number. Call it after the plan ran to its end.
@@ -71,6 +85,16 @@ impl StreamExtensionPlanner {
     /// Rows that came too late for an operator with state. Call it after the plan ran to its end.
     pub fn late(&self) -> u64 {
         self.late.load(Ordering::Relaxed)
+    }
+
+    /// The late rows that are to be kept. Call it once, after the plan ran to its end.
+    pub fn kept_rows(&self) -> Vec<KeptRows> {
+        std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Rows whose event time was too far ahead to move the watermark. Call it after the plan ran to its end.
+    pub fn future(&self) -> u64 {
+        self.future.load(Ordering::Relaxed)
     }
 
     /// What the operators staged, by operator number. Call it after the plan ran to its end.
@@ -122,7 +146,9 @@ impl ExtensionPlanner for StreamExtensionPlanner {
         if let Some(node) = node.downcast_ref::<WatermarkNode>() {
             let mut greatest = self.greatest.lock().unwrap_or_else(PoisonError::into_inner);
             let greatest = greatest.entry(node.number).or_default().clone();
-            return Ok(Some(Arc::new(WatermarkExec::new(input.clone(), expr(&node.column)?, greatest))));
+            let until_us = node.max_future_us.map(|skew_us| self.now_us.saturating_add(skew_us));
+            let future = Future { until_us, rows: self.future.clone() };
+            return Ok(Some(Arc::new(WatermarkExec::new(input.clone(), expr(&node.column)?, greatest, future))));
         }
         if let Some(node) = node.downcast_ref::<StreamLimitNode>() {
             let (state, cell) = (self.state(node.operator)?, self.cell(node.operator));
@@ -138,15 +164,39 @@ impl ExtensionPlanner for StreamExtensionPlanner {
                 (Forget::After(delay_us), Some(time)) => Remembered::Within(time, delay_us),
                 (Forget::After(_), None) => return internal_err!("WITHIN WATERMARK without an event time"),
             };
-            let name = |key: &Expr| match key {
-                Expr::Column(column) => column.name.clone(),
-                other => other.schema_name().to_string(),
-            };
-            let key = |key: &Expr| Ok((expr(key)?, name(key)));
+            let key = |key: &Expr| Ok((expr(key)?, stored_name(key)));
             let on = node.on.iter().map(key).collect::<DfResult<Vec<_>>>()?;
             let (state, cell) = (self.state(node.operator)?, self.cell(node.operator));
             let exec = StreamDeduplicateExec::try_new(input, on, remembered, state, (self.epoch, watermark), cell)?;
             return Ok(Some(Arc::new(exec)));
+        }
+        if let Some(node) = node.downcast_ref::<StreamMarkNode>() {
+            let time = node.time.and_then(|key| node.on.get(key)).map(&expr).transpose()?;
+            let watermark = self.watermark.behind(node.lag_us);
+            let input = self.timely(input, time.as_ref(), watermark);
+            let remembered = node.time.map_or(Remembered::ForEver, Remembered::UntilPassed);
+            let key = |key: &Expr| Ok((expr(key)?, stored_name(key)));
+            let on = node.on.iter().map(key).collect::<DfResult<Vec<_>>>()?;
+            let condition = node.condition.as_ref().map(&expr).transpose()?;
+            let schema = node.schema().inner().clone();
+            let (state, cell) = (self.state(node.operator)?, self.cell(node.operator));
+            let at = (self.epoch, watermark);
+            let exec = StreamMarkExec::try_new(input, schema, (on, condition), remembered, state, at, cell)?;
+            return Ok(Some(Arc::new(exec)));
+        }
+        if let Some(node) = node.downcast_ref::<LateRowsNode>() {
+            return Ok(Some(match self.watermark.behind(node.lag_us).late_us {
+                Some(late_us) => {
+                    let late = LateExec::new(input.clone(), expr(&node.time)?, late_us, self.late.clone());
+                    Arc::new(late.keeping(expr(&node.row)?, self.kept.clone()))
+                }
+                None => input.clone(),
+            }));
+        }
+        if let Some(node) = node.downcast_ref::<ExpandNode>() {
+            let keys = node.keys.iter().map(expr).collect::<DfResult<Vec<_>>>()?;
+            let schema = node.schema().inner().clone();
+            return Ok(Some(Arc::new(ExpandExec::new(input.clone(), schema, keys, node.sets.clone()))));
         }
         if let Some(node) = node.downcast_ref::<StreamSessionNode>() {
             let watermark = self.watermark.behind(node.lag_us);
@@ -188,7 +238,7 @@ impl ExtensionPlanner for StreamExtensionPlanner {
                 Arc::new(WindowsExec::new(partial.clone(), WindowsOf { panes, after_us, until_us: None }))
             }
         };
-        let schema = node.schema.inner().clone();
+        let schema = (node.schema.inner().clone(), session.config().target_partitions());
         let exec = StreamAggregateExec::try_new((input, &partial), state, schema, (node.mode, node.time), at, cell)?;
         Ok(Some(Arc::new(exec)))
     }
@@ -274,6 +324,14 @@ impl StreamExtensionPlanner {
     }
 }
 
+/// The name under which a key is stored.
+fn stored_name(key: &Expr) -> String {
+    match key {
+        Expr::Column(column) => column.name.clone(),
+        other => other.schema_name().to_string(),
+    }
+}
+
 /// The stateless first stage: one partial state per key and partition of the epoch's input. It is told grouping
 /// expressions, aggregates, and the columns of the result.
 fn partial(
@@ -291,7 +349,7 @@ fn partial(
     let mut keys = Vec::with_capacity(group_expr.len());
     for (expr, name) in group_expr.iter().zip(key_names) {
         if matches!(expr, Expr::GroupingSet(_)) {
-            return not_impl_err!("GROUPING SETS, ROLLUP and CUBE over a stream");
+            return internal_err!("grouping sets above state");
         }
         keys.push((planner.create_physical_expr(expr, logical, session, planning_ctx)?, name.clone()));
     }

@@ -6,9 +6,9 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, TimestampMicrosecondArray};
 use arrow::compute::{cast, max};
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -32,6 +32,28 @@ impl Default for Greatest {
     }
 }
 
+/// Event times that are too far ahead of the clock.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Future {
+    /// Later ones do not count, microseconds since 1970 UTC; None: all do.
+    pub until_us: Option<i64>,
+    /// How many there were.
+    pub rows: Arc<AtomicU64>,
+}
+
+impl Future {
+    /// The greatest of the times that count.
+    fn max(&self, times: &TimestampMicrosecondArray) -> Option<i64> {
+        let greatest = max(times);
+        let Some(until_us) = self.until_us.filter(|until_us| greatest.is_some_and(|time| time > *until_us)) else {
+            return greatest;
+        };
+        let ahead = times.iter().flatten().filter(|time| *time > until_us).count();
+        self.rows.fetch_add(ahead as u64, Ordering::Relaxed);
+        times.iter().flatten().filter(|time| *time <= until_us).max()
+    }
+}
+
 impl Greatest {
     /// None: there was no event time.
     pub(super) fn get(&self) -> Option<i64> {
@@ -45,12 +67,18 @@ pub struct WatermarkExec {
     input: Arc<dyn ExecutionPlan>,
     time: Arc<dyn PhysicalExpr>,
     greatest: Greatest,
+    future: Future,
 }
 
 impl WatermarkExec {
     /// `time`: a timestamp over `input`.
-    pub(super) fn new(input: Arc<dyn ExecutionPlan>, time: Arc<dyn PhysicalExpr>, greatest: Greatest) -> Self {
-        WatermarkExec { input, time, greatest }
+    pub(super) fn new(
+        input: Arc<dyn ExecutionPlan>,
+        time: Arc<dyn PhysicalExpr>,
+        greatest: Greatest,
+        future: Future,
+    ) -> Self {
+        WatermarkExec { input, time, greatest, future }
     }
 }
 
@@ -95,11 +123,11 @@ impl ExecutionPlan for WatermarkExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
-        let (time, greatest) = (self.time.clone(), self.greatest.clone());
+        let (time, greatest, future) = (self.time.clone(), self.greatest.clone(), self.future.clone());
         let rows = self.input.execute(partition, context)?.map(move |batch| {
             let batch = batch?;
             let times = in_microseconds(time.evaluate(&batch)?.into_array(batch.num_rows())?)?;
-            if let Some(time) = max(&times_of(&times)?) {
+            if let Some(time) = future.max(&times_of(&times)?) {
                 greatest.0.fetch_max(time, Ordering::Relaxed);
             }
             Ok(batch)

@@ -3,7 +3,7 @@
 mod open;
 mod stream;
 
-pub use open::{PipelineParts, check_fingerprint, file_sources, open};
+pub use open::{PipelineParts, WATERMARK_POLICY, check_fingerprint, file_sources, open};
 pub use stream::{OnEpoch, StreamHandle, StreamState, StreamStatus, failure};
 
 use std::collections::HashMap;

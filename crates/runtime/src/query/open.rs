@@ -7,10 +7,12 @@ use alluvium_parser::Diagnostic;
 use alluvium_planner::options::StartingVersion;
 use alluvium_planner::plan::StreamingPlan;
 use alluvium_planner::relation::{SourceKind, SourceSpec};
+use alluvium_planner::settings::WatermarkPolicy;
 use datafusion::execution::SessionState;
 
 use crate::checkpoint::{Checkpoint, Facts, Intent, Recovery, decide};
-use crate::epoch::{Pipeline, Replan, Watermarks};
+use crate::clock::now_ms;
+use crate::epoch::{LateTable, Pipeline, Replan, Watermarks};
 use crate::error::{Error, Result};
 use crate::metrics::EpochRecord;
 use crate::sink::Sink;
@@ -23,6 +25,9 @@ use crate::source::table::TableSource;
 const SOURCE_IDS: &str = "source_ids";
 /// Checkpoint entry: the fingerprint of the plan whose state is stored.
 const FINGERPRINT: &str = "fingerprint";
+
+/// Checkpoint entry: which of several watermarks counts.
+pub const WATERMARK_POLICY: &str = "watermark_policy";
 
 /// What a pipeline is made of.
 pub struct PipelineParts {
@@ -40,18 +45,23 @@ pub struct PipelineParts {
     pub name: String,
     /// Makes a new plan when columns come; None: they end the stream.
     pub replan: Option<Replan>,
+    /// Which of several watermarks counts, if this is the first start.
+    pub watermark_policy: WatermarkPolicy,
+    /// Where late rows go; None: they are only counted.
+    pub late_rows: Option<LateTable>,
 }
 
 /// Opens sources and state and finishes what a crash left: an intent without its commit is run again.
 /// Returns the pipeline and the record of the epoch that was run again, if one was.
 pub async fn open(parts: PipelineParts) -> Result<(Pipeline, Option<EpochRecord>)> {
-    let PipelineParts { plan, checkpoint, mut sink, session, state_budget, name, replan } = parts;
+    let PipelineParts { plan, checkpoint, mut sink, session, state_budget, name, replan, .. } = parts;
     check_fingerprint(&plan, &checkpoint, &name)?;
     let record = checkpoint.last_committed()?;
     let new_columns = new_columns(&plan, record.as_ref())?;
-    let watermarks = Watermarks::after(record.as_ref());
-    let last = record.map(|record| record.epoch);
     let intent = checkpoint.pending_intent()?;
+    let policy = watermark_policy(&checkpoint, parts.watermark_policy, record.is_none() && intent.is_none())?;
+    let watermarks = Watermarks::after(record.as_ref(), policy, now_ms());
+    let last = record.map(|record| record.epoch);
     let facts = Facts {
         last_committed: last,
         last_published: checkpoint.last_published()?,
@@ -81,12 +91,26 @@ pub async fn open(parts: PipelineParts) -> Result<(Pipeline, Option<EpochRecord>
         replan,
         new_columns,
         watermarks,
+        late_rows: parts.late_rows,
     };
     let rerun = match (recovery, intent) {
         (Recovery::Rerun { sink_has_it, .. }, Some(intent)) => Some(pipeline.rerun(intent, sink_has_it).await?),
         _ => None,
     };
     Ok((pipeline, rerun))
+}
+
+/// The policy a stream has kept since its first start; those of former versions began with the least.
+fn watermark_policy(checkpoint: &Checkpoint, wanted: WatermarkPolicy, first_start: bool) -> Result<WatermarkPolicy> {
+    match checkpoint.meta(WATERMARK_POLICY)? {
+        Some(name) => WatermarkPolicy::of(&name)
+            .ok_or_else(|| Error::environment("CHECKPOINT_CORRUPT", format!("there is no watermark policy `{name}`"))),
+        None if first_start => {
+            checkpoint.put_meta(WATERMARK_POLICY, wanted.name())?;
+            Ok(wanted)
+        }
+        None => Ok(WatermarkPolicy::Min),
+    }
 }
 
 /// An epoch that was begun is finished by a query that reads the same sources; another one would take them for read.

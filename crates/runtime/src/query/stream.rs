@@ -295,8 +295,13 @@ async fn read_for_ever(shared: &Shared, pipeline: &mut Pipeline, interval: Durat
 /// The next multiple of the interval since 1970; without an interval, the next sign of something new.
 async fn next_look(pipeline: &mut Pipeline, interval: Duration) {
     if interval.is_zero() {
+        let idle_in = pipeline.idle_in();
         let signs = pipeline.sources.iter_mut().map(|(_, source)| source.changed());
-        futures::future::select_all(signs).await;
+        let changed = futures::future::select_all(signs);
+        match idle_in {
+            Some(wait) => drop(tokio::time::timeout(wait, changed).await),
+            None => drop(changed.await),
+        }
         return;
     }
     let interval_ms = (interval.as_millis() as i64).max(1);

@@ -205,6 +205,11 @@ impl Session {
                 if let Some(watermark) = last.watermark_us.and_then(DateTime::from_timestamp_micros) {
                     rows.push(("watermark".to_string(), watermark.format("%Y-%m-%d %H:%M:%S%.3f UTC").to_string()));
                 }
+                if last.event_times_us.len() > 1
+                    && let Some(policy) = checkpoint.meta(crate::query::WATERMARK_POLICY)?
+                {
+                    rows.push(("watermark policy".to_string(), policy));
+                }
             }
             let ids = checkpoint.meta("source_ids")?.unwrap_or_else(|| "[]".into());
             let ids: Vec<String> = serde_json::from_str(&ids).unwrap_or_default();

@@ -39,11 +39,24 @@ impl Session {
         let sink = Box::new(Shown { sender });
         let session = self.state();
         let state_budget = (self.settings().memory_limit / 4) as usize;
+        let watermark_policy = self.settings().watermark_policy;
         let at = dir.clone();
         let opening = async move {
             let checkpoint = Checkpoint::open(&at, "a live query")?;
             let name = "a live query".to_string();
-            open(PipelineParts { plan, checkpoint, sink, session, state_budget, name, replan: None }).await
+            let (replan, late_rows) = (None, None);
+            let parts = PipelineParts {
+                plan,
+                checkpoint,
+                sink,
+                session,
+                state_budget,
+                name,
+                replan,
+                watermark_policy,
+                late_rows,
+            };
+            open(parts).await
         };
         let trigger = if now { Trigger::AvailableNow } else { Trigger::ProcessingTime(LIVE_INTERVAL) };
         let handle = StreamHandle::spawn("a live query", trigger, mode, None, opening);

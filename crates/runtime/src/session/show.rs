@@ -150,6 +150,7 @@ impl Session {
             .number("rows_in", number(|r| r.rows_in))
             .number("rows_out", number(|r| r.rows_out))
             .number("rows_late", number(|r| r.rows_late))
+            .number("rows_future", number(|r| r.rows_future))
             .time("watermark", records.iter().map(|r| r.watermark_us.map(|us| us.div_euclid(1000))))
             .number("rows_rescued", number(|r| r.rows_rescued))
             .number("records_corrupt", number(|r| r.records_corrupt))

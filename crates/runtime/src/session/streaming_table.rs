@@ -13,7 +13,7 @@ use alluvium_parser::{
 };
 use alluvium_planner::plan::StreamingPlan;
 use alluvium_planner::relation::{FilesSpec, SourceKind};
-use alluvium_planner::streaming::plan_stream;
+use alluvium_planner::streaming::{plan_stream, plan_stream_keeping_late_rows};
 use arrow::datatypes::{Schema, SchemaRef};
 
 use crate::catalog::{Entry, Object, StreamEntry, table_name};
@@ -22,6 +22,7 @@ use crate::epoch::{Pipeline, Replan, Replanned, widens};
 use crate::error::{Error, Result};
 use crate::metrics::EpochRecord;
 use crate::query::{PipelineParts, StreamHandle, StreamState, StreamStatus, failure, open};
+use crate::session::late_rows;
 use crate::session::outcome::{Notice, Outcome};
 use crate::session::resolve::{EMPTY_DIRECTORY, FormerSchemas, StoredSchemas};
 use crate::session::{Session, is_live};
@@ -134,7 +135,13 @@ impl Session {
             bound = super::ddl::assigned(bound, &declared, create.query.span)?;
         }
         let mode = create.output_mode.unwrap_or((OutputMode::Append, create.query.span));
-        let plan = plan_stream(bound, &create.query, mode, &self.state())?;
+        self.check_late_rows(create)?;
+        let plan = match late_rows::wanted(create) {
+            Some(at) => {
+                plan_stream_keeping_late_rows(bound, &create.query, mode, &self.state(), at.key.span.to(at.value.span))?
+            }
+            None => plan_stream(bound, &create.query, mode, &self.state())?,
+        };
         let target = target_schema(create, &plan)?;
         let mut logs: Vec<&String> = Vec::new();
         for spec in file_sources(&plan) {
@@ -541,11 +548,27 @@ async fn open_stream(
     }
     let mut sink = Box::new(DeltaSink::open(&stream.location, checkpoint.query_id(), plan.mode).await?);
     sink.take_schema(&target, widens(&plan)?)?;
-    let replan = Some(replan(session.clone(), create, stream.checkpoint));
-    let session = session.session()?;
-    let state_budget = (session.settings().memory_limit / 4) as usize;
-    let parts = PipelineParts { plan, checkpoint, sink, session: session.state(), state_budget, name, replan };
-    drop(session);
+    let open_session = session.session()?;
+    let late_rows = match late_rows::wanted(&create) {
+        Some(wanted) => Some(open_session.late_table(&name, wanted, checkpoint.query_id()).await?),
+        None => None,
+    };
+    let settings = open_session.settings();
+    let (state_budget, watermark_policy) = ((settings.memory_limit / 4) as usize, settings.watermark_policy);
+    let state = open_session.state();
+    drop(open_session);
+    let replan = Some(replan(session, create, stream.checkpoint));
+    let parts = PipelineParts {
+        plan,
+        checkpoint,
+        sink,
+        session: state,
+        state_budget,
+        name,
+        replan,
+        watermark_policy,
+        late_rows,
+    };
     open(parts).await
 }
 

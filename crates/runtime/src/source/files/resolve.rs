@@ -134,7 +134,8 @@ impl Typed {
     }
 
     fn check_discovery(&self) -> Result<()> {
-        if let Some(option) = self.options.discovery.only_of_streams().filter(|_| !self.streaming) {
+        let only_of_streams = self.options.discovery.only_of_streams().or(self.options.event_time.given());
+        if let Some(option) = only_of_streams.filter(|_| !self.streaming) {
             return Err(Diagnostic::new(
                 "INVALID_OPTION",
                 format!("option `{option}` belongs to a stream, and {} reads once", self.title),

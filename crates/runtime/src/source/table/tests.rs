@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use alluvium_parser::Span;
-use alluvium_planner::options::TableStreamOptions;
+use alluvium_planner::options::{EventTimeOptions, TableStreamOptions};
 use alluvium_planner::relation::TableSpec;
 use arrow::datatypes::{DataType, Field, Schema};
 
@@ -21,6 +21,7 @@ fn options() -> TableStreamOptions {
         starting_version: None,
         skip_change_commits: false,
         ignore_deletes: false,
+        event_time: EventTimeOptions::default(),
     }
 }
 
