@@ -29,11 +29,14 @@ impl fmt::Display for StreamingPlan {
         let outer = |kind: &str| kind.ends_with(" join") && kind != INNER_JOIN;
         let aggregates = self.operators.iter().filter(|operator| ["aggregate", "session"].contains(&operator.kind));
         let complete = aggregates.count() == 1 && !self.operators.iter().any(|operator| outer(operator.kind));
+        // Where no aggregate decides on the rows, UPDATE is APPEND.
+        let update = self.upsert.is_some() || self.operators.iter().all(|operator| operator.kind == "deduplicate");
         let legal = match (self.mode, complete) {
             (OutputMode::Append, true) => "APPEND, COMPLETE",
-            (OutputMode::Append, false) => "APPEND",
+            (OutputMode::Append | OutputMode::Update, false) => "APPEND",
             _ => "COMPLETE",
         };
+        let legal = if update { format!("{legal}, UPDATE") } else { legal.to_string() };
         writeln!(f, "  legal output modes: {legal}")?;
         let watermarks = self.watermarks.iter().map(|watermark| watermark.to_string()).collect::<Vec<_>>();
         let watermark = if watermarks.is_empty() { "none".to_string() } else { watermarks.join("; ") };

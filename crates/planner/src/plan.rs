@@ -30,6 +30,8 @@ pub struct StreamingPlan {
     pub limit: Option<RowLimit>,
     /// Changes when the state of an operator would no longer fit: keys, aggregates and their types, sources.
     pub fingerprint: String,
+    /// How rows of the result are found again in the target; None where they are not an aggregate's groups.
+    pub upsert: Option<Upsert>,
 }
 
 impl StreamingPlan {
@@ -77,6 +79,40 @@ pub struct RowLimit {
     pub operator: u32,
     /// Rows that come out.
     pub rows: u64,
+}
+
+/// How an epoch's rows take the place of former ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upsert {
+    /// One for each grouping column: together they are different for different groups.
+    pub keys: Vec<UpsertKey>,
+    /// Whether a group may have no row (HAVING).
+    pub filtered: bool,
+    /// Position among the keys of the one by which the watermark ends groups; None: no watermark does, or what it ends
+    /// by is not in the result.
+    pub time: Option<usize>,
+}
+
+/// A column of the result that stands for a grouping column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UpsertKey {
+    /// Its position in the result.
+    pub column: usize,
+    /// The position of the grouping column among those of the aggregate.
+    pub group: usize,
+    /// What of that column it is.
+    pub part: KeyPart,
+}
+
+/// What of a grouping column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyPart {
+    /// Its value.
+    Whole,
+    /// The start of a window.
+    Start,
+    /// The end of a window.
+    End,
 }
 
 /// A watermark of a query.

@@ -14,6 +14,7 @@ mod stateful;
 mod stream_join;
 #[cfg(test)]
 mod tests;
+mod upsert;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -90,12 +91,13 @@ fn planned(
     require_watermarks(&sources, &watermarks, query)?;
     let limit = stateful::limit_on_top(&plan);
     let mut fingerprint = fingerprint(&plan, &sources).map_err(refused)?;
+    let upsert = upsert::upsert(&plan, mode, query.span)?;
     let plan = state.optimizer().optimize(plan, state, |_, _| {}).map_err(refused)?;
     for stored in stateful::stored_columns(&plan).map_err(refused)? {
         fingerprint.push_str("; ");
         fingerprint.push_str(&stored);
     }
-    Ok(StreamingPlan { plan, sources, mode: mode.0, operators, watermarks, schema, limit, fingerprint })
+    Ok(StreamingPlan { plan, sources, mode: mode.0, operators, watermarks, schema, limit, fingerprint, upsert })
 }
 
 /// Options about event time mean nothing to a source that no watermark sees.

@@ -30,13 +30,13 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream_partitioned};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use futures::StreamExt;
 
-use crate::checkpoint::{Checkpoint, EpochCommit, Intent};
+use crate::checkpoint::{Checkpoint, EpochCommit, Intent, SinkValue};
 use crate::clock::now_ms;
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::metrics::EpochRecord;
 use crate::operator::{KeptRows, StreamExtensionPlanner, rows_let_through};
-use crate::sink::{Sink, Written};
+use crate::sink::{Sink, SinkCommit, Written};
 use crate::source::{EpochInput, ReadCounters, Source};
 use crate::state::{StagedJoin, StagedState, StateTable};
 use crate::table;
@@ -80,6 +80,8 @@ struct Ran {
     counters: Arc<ReadCounters>,
     staged: Vec<StagedState>,
     joins: Vec<StagedJoin>,
+    /// What the sink keeps by name.
+    sink: Vec<SinkValue>,
     written: Written,
     /// Greatest event times of the input, by the watermark's number.
     event_times: BTreeMap<u32, i64>,
@@ -183,7 +185,7 @@ impl Pipeline {
                 }
             }
         }
-        let Ran { counters, staged, joins, written, event_times, late, kept, future } =
+        let Ran { counters, staged, joins, sink, written, event_times, late, kept, future } =
             self.run_until_it_fits(&mut intent, run).await?;
         if let Some(table) = &mut self.late_rows {
             table.write(epoch, intent.timestamp_ms, kept).await?;
@@ -232,6 +234,7 @@ impl Pipeline {
             positions,
             state: staged,
             joins,
+            sink,
         })?;
         failpoint::reached("after_commit", epoch);
         for (id, input) in &intent.inputs {
@@ -287,7 +290,7 @@ impl Pipeline {
         if run != Run::StateOnly {
             let (partitions, extension) = self.execute(intent, &counters).await?;
             let partitions = partitions.into_iter().map(|stream| watched(stream, epoch)).collect();
-            written = self.sink.write(epoch, partitions).await?;
+            written = self.sink.write(epoch, partitions, &|| extension.touched()).await?;
             match (written.existed, run) {
                 (false, _) => {
                     (staged, joins) = (extension.staged()?, extension.staged_joins()?);
@@ -307,12 +310,14 @@ impl Pipeline {
                 ran_through = Some(extension);
             }
             // Writes nothing: it tells what the epoch wrote before.
-            written = self.sink.write(epoch, Vec::new()).await?;
+            written = self.sink.write(epoch, Vec::new(), &|| None).await?;
         }
+        let SinkCommit { state, values: sink } = self.sink.take_commit();
+        staged.extend(state);
         let event_times = ran_through.as_ref().map(|run| run.event_times()).unwrap_or_default();
         let (late, future) = ran_through.as_ref().map_or((0, 0), |run| (run.late(), run.future()));
         let kept = ran_through.map_or_else(Vec::new, |run| run.kept_rows());
-        Ok(Ran { counters, staged, joins, written, event_times, late, kept, future })
+        Ok(Ran { counters, staged, joins, sink, written, event_times, late, kept, future })
     }
 
     /// Starts the epoch's query: its streams of rows, and where its operators stage their state.
@@ -322,7 +327,7 @@ impl Pipeline {
         counters: &Arc<ReadCounters>,
     ) -> Result<(Vec<SendableRecordBatchStream>, Arc<StreamExtensionPlanner>)> {
         let extension = StreamExtensionPlanner::new(self.states.clone(), intent.epoch, intent.watermark);
-        let extension = Arc::new(extension.at(intent.timestamp_ms));
+        let extension = Arc::new(extension.at(intent.timestamp_ms).changes_only(self.sink.takes_changes()));
         let physical = self.physical(intent, extension.clone(), counters).await?;
         Ok((execute_stream_partitioned(physical, self.session.task_ctx())?, extension))
     }

@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 static ARMED: OnceLock<Option<(String, u64)>> = OnceLock::new();
 
 /// The steps a test can name, in the order an epoch reaches them; the one about a new intent only if files were written
-/// again, those about the schema only if columns come, those about widening only if columns of the table get wider types, those
-/// about late rows only if there are some and they are kept.
+/// again, the note only if rows are written by key, those about the schema only if columns come, those about widening only
+/// if columns of the table get wider types, those about late rows only if there are some and they are kept.
 pub const STEPS: &[&str] = &[
     "after_choose",
     "after_intent",
@@ -20,6 +20,7 @@ pub const STEPS: &[&str] = &[
     "before_widening",
     "after_widening",
     "after_data_files",
+    "after_note",
     "before_publish",
     "after_publish",
     "before_late_rows",

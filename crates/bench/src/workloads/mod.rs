@@ -10,6 +10,8 @@ pub mod million_files;
 pub mod small_files;
 pub mod startup;
 pub mod table_stream;
+pub mod update;
+pub mod update_scattered;
 pub mod windows;
 
 use std::path::{Path, PathBuf};
@@ -93,6 +95,10 @@ pub enum Workload {
     Startup,
     /// 200 epochs into a complete aggregate of 100,000 keys that are all there from the first.
     LongState,
+    /// 50 epochs of 200,000 rows each into 5,000,000 groups that are all there, update mode.
+    Update,
+    /// 1,000 scattered groups of 10,000,000 change, beside deltalake's MERGE of the same rows.
+    UpdateScattered,
     /// A stream of a Delta table with 1,000 commits, and with 10.
     TableStream,
     /// The decoders alone, beside arrow-json and arrow-csv.
@@ -100,8 +106,8 @@ pub enum Workload {
 }
 
 impl Workload {
-    /// All, in the order of a full run.
-    pub const ALL: [Workload; 12] = [
+    /// All that need nothing but this program, in the order of a full run.
+    pub const ALL: [Workload; 13] = [
         Workload::Startup,
         Workload::Ingest,
         Workload::IngestCsv,
@@ -112,6 +118,7 @@ impl Workload {
         Workload::Latency,
         Workload::LatencyAggregate,
         Workload::LongState,
+        Workload::Update,
         Workload::TableStream,
         Workload::Decode,
     ];
@@ -129,6 +136,8 @@ impl Workload {
             Workload::LatencyAggregate => latency::run(bench, "latency-aggregate", latency::Query::Complete),
             Workload::Startup => startup::run(bench),
             Workload::LongState => long_state::run(bench),
+            Workload::Update => update::run(bench),
+            Workload::UpdateScattered => update_scattered::run(bench),
             Workload::TableStream => table_stream::run(bench),
             Workload::Decode => decode::run(bench),
         }

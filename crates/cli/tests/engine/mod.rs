@@ -128,7 +128,7 @@ pub fn number(value: &Value) -> f64 {
 pub struct Log {
     /// Newest version; None when there is no log.
     pub version: Option<u64>,
-    /// Rows of the files that are in the table, by their statistics.
+    /// Rows of the files that are in the table, by their statistics, without those that deletion vectors take away.
     pub rows: u64,
     /// Versions by `txn` application: (application, epoch) in order of commits.
     pub transactions: Vec<(String, u64)>,
@@ -147,7 +147,8 @@ impl Log {
                 let action: Value = serde_json::from_str(line).unwrap();
                 if let Some(add) = action.get("add") {
                     let statistics: Value = serde_json::from_str(add["stats"].as_str().unwrap()).unwrap();
-                    let file = (add["size"].as_u64().unwrap(), statistics["numRecords"].as_u64().unwrap());
+                    let dead = add["deletionVector"]["cardinality"].as_u64().unwrap_or(0);
+                    let file = (add["size"].as_u64().unwrap(), statistics["numRecords"].as_u64().unwrap() - dead);
                     assert!(
                         live.insert(add["path"].as_str().unwrap().to_string(), file).is_none(),
                         "added twice: {add}"

@@ -26,7 +26,7 @@ enum Flow {
     Static,
     /// The epoch's new rows.
     Stream,
-    /// The whole result of an aggregate, in COMPLETE mode.
+    /// The result of an aggregate: the whole of it in COMPLETE mode, the groups that changed in UPDATE mode.
     Result,
 }
 
@@ -48,7 +48,6 @@ pub(super) fn check(
     check.subqueries(plan)?;
     check.needs_a_stream(plan)?;
     check.sessions_in_update(plan)?;
-    check.update_mode()?;
     check.mode_fits(plan)?;
     check.set_operations()?;
     let flow = check.flow(plan)?;
@@ -65,14 +64,14 @@ impl Check<'_> {
         let flow = inputs.first().copied().unwrap_or(Flow::Static);
         match plan {
             LogicalPlan::Aggregate(aggregate) if flow != Flow::Static => {
-                if self.mode == OutputMode::Complete {
+                if self.mode != OutputMode::Append {
                     self.chained(flow)?;
                 }
                 if is_over_sessions(aggregate) {
                     self.grouping_sets(&aggregate.group_expr)?;
                     self.distinct_aggregates(&aggregate.aggr_expr)?;
                 }
-                Ok(if self.mode == OutputMode::Complete { Flow::Result } else { Flow::Stream })
+                Ok(if self.mode == OutputMode::Append { Flow::Stream } else { Flow::Result })
             }
             LogicalPlan::Distinct(distinct) if flow == Flow::Stream => match self.mode {
                 OutputMode::Append if bounded_column(plan).is_none() => Err(self.distinct(distinct)),
@@ -171,14 +170,6 @@ impl Check<'_> {
         .help("or use OUTPUT MODE COMPLETE: the table is replaced by all sessions each epoch"))
     }
 
-    fn update_mode(&self) -> Result<(), Diagnostic> {
-        match self.mode {
-            OutputMode::Append | OutputMode::Complete => Ok(()),
-            OutputMode::Update => Err(not_yet("OUTPUT MODE UPDATE", self.mode_span)
-                .help("use OUTPUT MODE COMPLETE for aggregates, APPEND for everything else")),
-        }
-    }
-
     /// COMPLETE needs an aggregate; APPEND cannot have one whose rows are never final.
     fn mode_fits(&self, plan: &LogicalPlan) -> Result<(), Diagnostic> {
         let (mut keeps_result, mut unbounded) = (false, None);
@@ -262,8 +253,9 @@ impl Check<'_> {
 
     fn sort(&self, flow: Flow) -> Result<Flow, Diagnostic> {
         match flow {
-            Flow::Static | Flow::Result => Ok(flow),
-            Flow::Stream => Err(self
+            Flow::Static => Ok(flow),
+            Flow::Result if self.mode == OutputMode::Complete => Ok(flow),
+            Flow::Stream | Flow::Result => Err(self
                 .refuse(
                     "STREAMING_SORT",
                     "ORDER BY needs a finished result, and a stream never finishes",
@@ -276,9 +268,10 @@ impl Check<'_> {
 
     fn limit(&self, flow: Flow, offset: bool, limit: bool) -> Result<Flow, Diagnostic> {
         match flow {
-            Flow::Static | Flow::Result => Ok(flow),
+            Flow::Static => Ok(flow),
+            Flow::Result if self.mode == OutputMode::Complete => Ok(flow),
             Flow::Stream if limit && !offset && self.mode == OutputMode::Append => Ok(flow),
-            Flow::Stream if limit && !offset => Err(self
+            Flow::Stream | Flow::Result if limit && !offset => Err(self
                 .refuse(
                     "STREAMING_LIMIT",
                     "LIMIT over a stream lets its first rows through, which go into the table once: in OUTPUT MODE APPEND",
@@ -286,7 +279,7 @@ impl Check<'_> {
                     "limiting",
                 )
                 .help("leave the mode out (APPEND), or limit when you query the target table")),
-            Flow::Stream => Err(self
+            Flow::Stream | Flow::Result => Err(self
                 .refuse(
                     "STREAMING_OFFSET",
                     "OFFSET needs an order of rows, and a stream has none",
@@ -589,6 +582,10 @@ impl Check<'_> {
             return Ok(first);
         }
         if inputs.contains(&Flow::Stream) && inputs.contains(&Flow::Result) {
+            // Refused where the keys of the rows are looked for.
+            if self.mode == OutputMode::Update {
+                return Ok(Flow::Stream);
+            }
             return Err(self.complete_without_aggregate());
         }
         Err(self.union_of_kinds())

@@ -287,7 +287,7 @@ fn info(node: &StreamAggregateNode) -> OperatorInfo {
         values: node.aggr_expr.iter().map(sql_text).collect(),
         bounded_by: match (node.group_expr.is_empty(), node.time.and_then(|key| node.group_expr.get(key)), node.mode) {
             (true, ..) => "one row".to_string(),
-            (false, Some(key), OutputMode::Append) => {
+            (false, Some(key), OutputMode::Append | OutputMode::Update) => {
                 format!("the watermark: {} is over", sql_text(&defined(key, &node.input)))
             }
             _ => "number of distinct keys".to_string(),
@@ -364,6 +364,8 @@ fn fingerprint(node: &StreamAggregateNode) -> String {
     let evicts = match (node.mode, node.time, node.panes) {
         (OutputMode::Append, Some(key), None) => format!(" until={key}"),
         (OutputMode::Append, Some(key), Some(_)) => format!(" until={key} by panes"),
+        (OutputMode::Update, Some(key), None) => format!(" updated until={key}"),
+        (OutputMode::Update, Some(key), Some(_)) => format!(" updated until={key} by panes"),
         _ => String::new(),
     };
     format!(
@@ -402,7 +404,7 @@ fn fingerprint_of_mark(node: &StreamMarkNode) -> String {
 }
 
 /// A key as it was typed: a column of windows stands for the call that cuts them.
-fn defined(key: &Expr, input: &LogicalPlan) -> Expr {
+pub(super) fn defined(key: &Expr, input: &LogicalPlan) -> Expr {
     let projection = match input {
         LogicalPlan::Extension(extension) => {
             let node = extension.node.as_any();

@@ -256,12 +256,6 @@ fn outcomes_per_output_mode() {
 }
 
 #[test]
-fn update_mode_is_refused_by_name() {
-    let refusal = plan("SELECT k, count(*) FROM STREAM s GROUP BY k", OutputMode::Update).unwrap_err();
-    assert_eq!((refusal.code, refusal.message.contains("OUTPUT MODE UPDATE")), ("NOT_SUPPORTED_YET", true));
-}
-
-#[test]
 fn refusals_point_at_the_clause() {
     let place = |sql: &str, mode| {
         let span = plan(sql, mode).unwrap_err().span;
@@ -361,7 +355,7 @@ fn explain_names_watermark_and_what_it_ends() {
     let sql = "SELECT window.start, k, sum(v) FROM STREAM s WATERMARK ts DELAY OF INTERVAL 90 MINUTES GROUP BY window(ts, '1 hour'), k";
     let text = plan(sql, OutputMode::Append).unwrap().to_string();
     for line in [
-        "  legal output modes: APPEND, COMPLETE",
+        "  legal output modes: APPEND, COMPLETE, UPDATE",
         "  watermark: 90 minutes behind the greatest ts",
         "     keys: window(ts, Utf8(\"1 hour\")), k",
         "     bounded by: the watermark: window(ts, Utf8(\"1 hour\")) is over",

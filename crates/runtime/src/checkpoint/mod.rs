@@ -10,6 +10,7 @@ mod directory;
 mod ledger;
 mod lock;
 pub mod recovery;
+mod sink;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use ledger::{Ages, Alteration, Archived, FileState, Forgetting, Ledger, LedgerEntry, Told};
 pub use recovery::{Facts, Recovery, Refusal, decide};
+pub use sink::{SINK_OPERATOR, SinkValue};
 
 use crate::clock::EpochWatermark;
 use crate::error::{Error, Result};
@@ -68,10 +70,12 @@ pub struct EpochCommit {
     pub ledger: Vec<LedgerEntry>,
     /// New positions by source id.
     pub positions: Vec<(String, serde_json::Value)>,
-    /// What its operators staged.
+    /// What its operators, and its sink, staged.
     pub state: Vec<StagedState>,
     /// What its joins of streams staged.
     pub joins: Vec<StagedJoin>,
+    /// What its sink keeps by name.
+    pub sink: Vec<SinkValue>,
 }
 
 /// An open checkpoint. Clones share it; it closes, and its lock is released, with the last clone and the last
@@ -239,6 +243,7 @@ impl Checkpoint {
         for (source, position) in &commit.positions {
             batch.put(Column::Meta, position_key(source), json(position)?);
         }
+        sink::write_into(&commit.sink, &mut batch);
         batch.put(Column::Epochs, epoch.to_be_bytes(), json(&commit.record)?);
         if commit.record.table_version.is_some() {
             batch.put(Column::Meta, "published", epoch.to_string());

@@ -41,6 +41,7 @@ fn commit(epoch: u64, ledger: Vec<LedgerEntry>) -> EpochCommit {
         positions: vec![("1".into(), serde_json::json!({ "version": epoch }))],
         state: Vec::new(),
         joins: Vec::new(),
+        sink: Vec::new(),
     }
 }
 

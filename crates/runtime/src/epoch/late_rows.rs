@@ -48,7 +48,7 @@ impl LateTable {
             batches.push(self.batch(&schema, epoch, timestamp_ms, rows));
         }
         let rows = futures::stream::iter(batches);
-        self.sink.write(epoch, vec![Box::pin(RecordBatchStreamAdapter::new(schema, rows))]).await?;
+        self.sink.write(epoch, vec![Box::pin(RecordBatchStreamAdapter::new(schema, rows))], &|| None).await?;
         failpoint::reached("after_late_rows", epoch);
         Ok(())
     }

@@ -188,7 +188,9 @@ impl Stream {
         };
         let (state, joins) = (extension.staged().unwrap(), extension.staged_joins().unwrap());
         let (ledger, positions) = (Vec::new(), Vec::new());
-        checkpoint.commit(EpochCommit { record, inputs: Vec::new(), ledger, positions, state, joins }).unwrap();
+        checkpoint
+            .commit(EpochCommit { record, inputs: Vec::new(), ledger, positions, state, joins, sink: Vec::new() })
+            .unwrap();
         self.watermarks = watermarks;
         self.epoch += 1;
         let kept = checkpoint.state_sizes().unwrap().iter().map(|size| size.rows).sum();

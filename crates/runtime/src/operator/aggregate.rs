@@ -1,10 +1,11 @@
 //! `GROUP BY` over a stream.
 //!
 //! State: key = the grouping columns, value = DataFusion's partial state of each aggregate. Written once per epoch for
-//! the keys its input has; in APPEND forgotten when the watermark reaches the key's event time, never otherwise. The
-//! input is the epoch's partial states, in one partition; the output is the result of every key (COMPLETE), of the
-//! touched ones (UPDATE), or of those that the watermark has reached (APPEND), each of which comes out once. Results are made a batch at a
-//! time from the state, whose keys are distinct already, so the output needs no hash table and no memory that grows with it. In COMPLETE the
+//! the keys its input has; in APPEND and UPDATE forgotten when the watermark reaches the key's event time, never
+//! otherwise. The input is the epoch's partial states, in one partition; the output is the result of every key (COMPLETE),
+//! of the touched ones (UPDATE, and COMPLETE into a sink that takes changes), or of those that the watermark has reached
+//! (APPEND), each of which comes out once. Results are made a batch at a time from the state, whose keys are distinct
+//! already, so the output needs no hash table and no memory that grows with it. In COMPLETE the
 //! partitions of the output share one scan, so that results are made and written side by side.
 
 use std::fmt;
@@ -31,7 +32,7 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use tokio::sync::OnceCell;
 
 use super::merge::{Aggregates, Merge};
-use super::plan::StagedCell;
+use super::plan::{StagedCell, TouchedCell};
 use crate::clock::EpochWatermark;
 use crate::state::{StateScan, StateTable};
 
@@ -54,26 +55,29 @@ pub struct StreamAggregateExec {
     staged: StagedCell,
     /// The scan that the partitions of the output share, once the input is merged.
     merged: Arc<OnceCell<Merged>>,
+    /// Where the keys that the epoch touched are told, when only their results come out.
+    touched: Option<TouchedCell>,
     metrics: ExecutionPlanMetricsSet,
     properties: Arc<PlanProperties>,
 }
 
 impl StreamAggregateExec {
     /// Above `input`, which has the columns of `partial`; they are pinned as those of `table`. `schema`: of the output,
-    /// which has `partitions` where it may be large.
+    /// which has `partitions` where it may be large. `touched`: given where only results of touched keys are
+    /// wanted; always in UPDATE mode.
     pub(super) fn try_new(
         (input, partial): (Arc<dyn ExecutionPlan>, &AggregateExec),
         table: Arc<StateTable>,
         (schema, partitions): (SchemaRef, usize),
         (mode, time): (OutputMode, Option<usize>),
         (epoch, watermark): (u64, EpochWatermark),
-        staged: StagedCell,
+        (staged, touched): (StagedCell, Option<TouchedCell>),
     ) -> DfResult<StreamAggregateExec> {
         let keys = partial.group_expr().expr().len();
         let aggregates = Aggregates::try_new(partial.aggr_expr().to_vec(), keys)?;
         let state_schema = partial.schema();
         // COMPLETE never lets a group go, so its state need not be in the order of time.
-        table.bind_timed(&state_schema, keys, time.filter(|_| mode == OutputMode::Append))?;
+        table.bind_timed(&state_schema, keys, time.filter(|_| mode != OutputMode::Complete))?;
         let properties = PlanProperties::new(
             EquivalenceProperties::new(schema),
             Partitioning::UnknownPartitioning(if mode == OutputMode::Complete && keys > 0 { partitions } else { 1 }),
@@ -91,6 +95,7 @@ impl StreamAggregateExec {
             watermark,
             staged,
             merged: Arc::default(),
+            touched,
             metrics: ExecutionPlanMetricsSet::new(),
             properties: Arc::new(properties),
         })
@@ -111,7 +116,7 @@ impl StreamAggregateExec {
         }
         let timer = metrics.elapsed_compute().timer();
         let (staged, results) = match (self.mode, self.time, self.watermark.until_us) {
-            (OutputMode::Complete, ..) => {
+            (OutputMode::Complete, ..) if self.touched.is_none() => {
                 let staged = merge.finish(self.epoch)?;
                 let results = self.table.scan(Some(&staged))?;
                 (staged, results)
@@ -122,8 +127,15 @@ impl StreamAggregateExec {
                 (staged, StateScan::of(done))
             }
             (OutputMode::Append, ..) => (merge.finish(self.epoch)?, StateScan::of(Vec::new())),
-            (OutputMode::Update, ..) => {
+            (OutputMode::Update, Some(time), Some(until_us)) => {
+                let (staged, touched, _) = merge.finish_keeping(self.epoch, time, until_us)?;
+                reservation.try_resize(touched.get_array_memory_size())?;
+                self.tell_touched(&touched, Some(until_us))?;
+                (staged, StateScan::of(vec![touched]))
+            }
+            (OutputMode::Update | OutputMode::Complete, ..) => {
                 let staged = merge.finish(self.epoch)?;
+                self.tell_touched(staged.rows(), None)?;
                 let results = StateScan::of(vec![staged.rows().clone()]);
                 (staged, results)
             }
@@ -131,6 +143,15 @@ impl StreamAggregateExec {
         *self.staged.lock().unwrap_or_else(PoisonError::into_inner) = Some(staged);
         timer.done();
         Ok(results)
+    }
+
+    /// `rows`: of state, one for each key that was touched. Keys up to the instant `until_us` are done with.
+    fn tell_touched(&self, rows: &RecordBatch, until_us: Option<i64>) -> DfResult<()> {
+        if let Some(cell) = &self.touched {
+            let keys: Vec<usize> = (0..self.aggregates.keys).collect();
+            *cell.lock().unwrap_or_else(PoisonError::into_inner) = Some((rows.project(&keys)?, until_us));
+        }
+        Ok(())
     }
 
     /// Results of the state, a batch at a time.

@@ -9,6 +9,7 @@ use alluvium_planner::node::{
     ExpandNode, Forget, LateRowsNode, Panes, StreamAggregateNode, StreamDeduplicateNode, StreamJoinNode,
     StreamLimitNode, StreamMarkNode, StreamSessionNode, WatermarkNode,
 };
+use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use datafusion::common::{DFSchema, DFSchemaRef, Result as DfResult, internal_err};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
@@ -37,6 +38,9 @@ use crate::state::{StagedJoin, StagedState, StateTable};
 /// What an operator staged, filled when its input is read to the end.
 pub(super) type StagedCell = Arc<Mutex<Option<StagedState>>>;
 
+/// The keys that an epoch touched, and the instant up to which keys are done with, filled likewise.
+pub(super) type TouchedCell = Arc<Mutex<Option<(RecordBatch, Option<i64>)>>>;
+
 /// See the module above.
 pub struct StreamExtensionPlanner {
     states: Vec<Arc<StateTable>>,
@@ -52,6 +56,9 @@ pub struct StreamExtensionPlanner {
     /// The epoch's time, from which event times may be too far ahead; microseconds since 1970 UTC.
     now_us: i64,
     future: Arc<AtomicU64>,
+    /// Only results of the groups that the epoch touches are wanted, also in COMPLETE mode.
+    changes_only: bool,
+    touched: TouchedCell,
 }
 
 impl StreamExtensionPlanner {
@@ -68,12 +75,25 @@ impl StreamExtensionPlanner {
             kept: Arc::default(),
             now_us: i64::MAX,
             future: Arc::default(),
+            changes_only: false,
+            touched: Arc::default(),
         }
     }
 
     /// The same, for an epoch of this time.
     pub fn at(self, timestamp_ms: i64) -> Self {
         StreamExtensionPlanner { now_us: timestamp_ms.saturating_mul(1000), ..self }
+    }
+
+    /// For a sink that takes changes: in COMPLETE mode, too, only groups that the epoch touches come out.
+    pub fn changes_only(self, changes_only: bool) -> Self {
+        StreamExtensionPlanner { changes_only, ..self }
+    }
+
+    /// Key columns of the groups that the epoch touched, where only those came out, and the instant up to which groups are
+    /// done with, in microseconds since 1970 UTC. Call it after the plan ran to its end.
+    pub fn touched(&self) -> Option<(RecordBatch, Option<i64>)> {
+        self.touched.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The greatest event time of each watermark in the input, by number. Call it after the plan ran to its end.
@@ -239,7 +259,9 @@ impl ExtensionPlanner for StreamExtensionPlanner {
             }
         };
         let schema = (node.schema.inner().clone(), session.config().target_partitions());
-        let exec = StreamAggregateExec::try_new((input, &partial), state, schema, (node.mode, node.time), at, cell)?;
+        let changes = node.mode == OutputMode::Update || node.mode == OutputMode::Complete && self.changes_only;
+        let cells = (cell, changes.then(|| self.touched.clone()));
+        let exec = StreamAggregateExec::try_new((input, &partial), state, schema, (node.mode, node.time), at, cells)?;
         Ok(Some(Arc::new(exec)))
     }
 }

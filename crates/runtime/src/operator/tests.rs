@@ -197,6 +197,7 @@ fn commit(checkpoint: &Checkpoint, epoch: u64, state: Vec<StagedState>) {
             positions: Vec::new(),
             state,
             joins: Vec::new(),
+            sink: Vec::new(),
         })
         .unwrap();
 }

@@ -8,6 +8,7 @@ use arrow::datatypes::Field;
 use chrono::DateTime;
 
 use crate::catalog::{Entry, Object, table_name};
+use crate::checkpoint::SINK_OPERATOR;
 use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::session::outcome::{Outcome, Rows};
@@ -222,6 +223,10 @@ impl Session {
             }
             rows.extend(self.describe_files(&stream, checkpoint)?);
             for size in checkpoint.state_sizes()? {
+                if size.operator == SINK_OPERATOR {
+                    rows.push(("index".into(), format!("{} by key, {} bytes", counted(size.rows), size.bytes)));
+                    continue;
+                }
                 let operator = match StreamSessionNode::of_keys_number(size.operator) {
                     Some(operator) => format!("operator {operator} keys"),
                     None => {

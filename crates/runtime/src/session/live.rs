@@ -21,7 +21,7 @@ use crate::query::{PipelineParts, StreamHandle, open};
 use crate::session::Session;
 use crate::session::outcome::{Live, LiveStop, LiveUpdate, Outcome, Rows};
 use crate::session::select::natural_mode;
-use crate::sink::{Sink, Written};
+use crate::sink::{Sink, Touched, Written};
 
 /// How often a live query looks for something new.
 const LIVE_INTERVAL: Duration = Duration::from_millis(200);
@@ -106,7 +106,12 @@ impl Sink for Shown {
         Ok(())
     }
 
-    async fn write(&mut self, epoch: u64, partitions: Vec<SendableRecordBatchStream>) -> Result<Written> {
+    async fn write(
+        &mut self,
+        epoch: u64,
+        partitions: Vec<SendableRecordBatchStream>,
+        _: Touched<'_>,
+    ) -> Result<Written> {
         let read = partitions.into_iter().map(|mut stream| async move {
             let mut batches = Vec::new();
             while let Some(batch) = stream.next().await {

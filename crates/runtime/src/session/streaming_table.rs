@@ -546,8 +546,7 @@ async fn open_stream(
         let new = new_table(&create, &plan)?;
         table::create(&stream.location, &new).await?;
     }
-    let mut sink = Box::new(DeltaSink::open(&stream.location, checkpoint.query_id(), plan.mode).await?);
-    sink.take_schema(&target, widens(&plan)?)?;
+    let sink = DeltaSink::open(&stream.location, checkpoint.query_id(), plan.mode).await?;
     let open_session = session.session()?;
     let late_rows = match late_rows::wanted(&create) {
         Some(wanted) => Some(open_session.late_table(&name, wanted, checkpoint.query_id()).await?),
@@ -555,6 +554,8 @@ async fn open_stream(
     };
     let settings = open_session.settings();
     let (state_budget, watermark_policy) = ((settings.memory_limit / 4) as usize, settings.watermark_policy);
+    let mut sink = Box::new(sink.upserting(&plan, &checkpoint, state_budget / 2)?);
+    sink.take_schema(&target, widens(&plan)?)?;
     let state = open_session.state();
     drop(open_session);
     let replan = Some(replan(session, create, stream.checkpoint));
@@ -614,9 +615,21 @@ fn new_table(create: &CreateStreamingTable, plan: &StreamingPlan) -> Result<NewT
         partition_columns: super::ddl::partition_columns(&create.partitioned_by, &schema)?,
         schema,
         comment: create.comment.as_ref().map(|text| text.value.clone()),
-        properties: super::ddl::properties(&create.properties),
+        properties: properties(create, plan),
         name: Some(create.name.parts.join(".")),
     })
+}
+
+/// TBLPROPERTIES. Where rows are to take the place of others, the former ones may die by deletion vectors, unless the
+/// statement says otherwise.
+fn properties(create: &CreateStreamingTable, plan: &StreamingPlan) -> Vec<(String, String)> {
+    const VECTORS: &str = "delta.enableDeletionVectors";
+    let mut properties = super::ddl::properties(&create.properties);
+    let said = properties.iter().any(|(name, _)| name == VECTORS);
+    if plan.mode == OutputMode::Update && plan.upsert.is_some() && !said {
+        properties.push((VECTORS.into(), "true".into()));
+    }
+    properties
 }
 
 /// Columns of the table: those declared, else those of the query.

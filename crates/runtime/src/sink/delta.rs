@@ -6,20 +6,24 @@
 
 #[cfg(test)]
 mod tests;
+mod upsert;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use alluvium_parser::{Diagnostic, OutputMode};
+use alluvium_planner::plan::StreamingPlan;
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::execution::SendableRecordBatchStream;
 use tokio::task::JoinHandle;
 
-use super::{Sink, Written};
+use self::upsert::{Changes, Upserts};
+use super::{Sink, SinkCommit, Touched, Written};
+use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::table::actions::Action;
+use crate::table::actions::{Action, Transaction};
 use crate::table::{self, Conform, Grown, Head, Layout, Operation, SeenTransaction, Staged};
 
 /// The table a stream writes to. A checkpoint of the log that is being written when this is dropped is finished; cut
@@ -44,17 +48,13 @@ pub struct DeltaSink {
     /// Version of the last checkpoint of the log that is there or being written.
     log_checkpointed: u64,
     log_checkpoint: Option<JoinHandle<()>>,
+    /// Where rows take the place of others.
+    upserts: Option<Upserts>,
 }
 
 impl DeltaSink {
     /// The existing table at `path`, for the stream with this id. Refuses tables that must not be written to.
     pub async fn open(path: &Path, query_id: &str, mode: OutputMode) -> Result<DeltaSink> {
-        if mode == OutputMode::Update {
-            return Err(Error::statement(
-                Diagnostic::new("NOT_SUPPORTED_YET", "OUTPUT MODE UPDATE cannot be written to a Delta table yet")
-                    .help("use COMPLETE"),
-            ));
-        }
         let mut head = match mode {
             OutputMode::Append => Head::open(path).await?.without_files(),
             _ => Head::open(path).await?,
@@ -80,7 +80,33 @@ impl DeltaSink {
             generation,
             log_checkpointed,
             log_checkpoint: None,
+            upserts: None,
         })
+    }
+
+    /// For a plan whose rows may take the place of others: those are remembered in `checkpoint`, where the mode and the
+    /// table allow it. `budget`: bytes that may be kept in memory for it.
+    pub fn upserting(mut self, plan: &StreamingPlan, checkpoint: &Checkpoint, budget: usize) -> Result<DeltaSink> {
+        let vectors = table::takes_deletion_vectors(self.head.protocol(), self.head.metadata());
+        match (&plan.upsert, plan.mode) {
+            (Some(upsert), OutputMode::Update) => {
+                table::upsertable(self.head.metadata())?;
+                self.upserts = Some(Upserts::open(upsert, &plan.schema, checkpoint, budget)?);
+            }
+            // Readers of a table without deletion vectors are spared them; all of it is then written again.
+            (Some(upsert), OutputMode::Complete) if vectors && table::upsertable(self.head.metadata()).is_ok() => {
+                let upserts = Upserts::open(upsert, &plan.schema, checkpoint, budget)?;
+                self.upserts = Some(upserts.of_query(plan.plan.display_indent().to_string())?);
+            }
+            (None, OutputMode::Update) => self.head = self.head.without_files(),
+            _ => {}
+        }
+        Ok(self)
+    }
+
+    /// Whether an epoch takes rows away.
+    fn removes(&self) -> bool {
+        self.mode == OutputMode::Complete || self.upserts.is_some()
     }
 
     /// The table's columns.
@@ -101,7 +127,10 @@ impl DeltaSink {
             if self.head.table_id() != self.table_id {
                 return Err(replaced(self.head.path()));
             }
-            table::check(&self.head, self.mode == OutputMode::Complete)?;
+            table::check(&self.head, self.removes())?;
+            if self.upserts.is_some() {
+                table::upsertable(self.head.metadata())?;
+            }
             self.arrange()?;
         }
         Ok(())
@@ -137,21 +166,77 @@ impl DeltaSink {
     }
 
     /// The table has this epoch, or a later one, which only another process can have written.
-    fn there_already(&self, seen: SeenTransaction, epoch: u64) -> Result<Written> {
+    fn there_already(&mut self, seen: SeenTransaction, epoch: u64) -> Result<Written> {
         if seen.number > epoch {
             return Err(fenced(&self.query_id, epoch, seen.number));
         }
-        self.as_written(seen)
+        let (written, info) = self.as_written(seen)?;
+        if let Some(upserts) = &mut self.upserts {
+            let id = info.as_ref().and_then(|info| info["txnId"].as_str());
+            upserts.recover(epoch, id, written.version, &self.layout)?;
+        }
+        Ok(written)
     }
 
-    /// What an epoch wrote that is there already, as far as its commit can still be read.
-    fn as_written(&self, seen: SeenTransaction) -> Result<Written> {
+    /// The epoch's rows in the place of others. `None`: another process was faster with this epoch.
+    async fn write_upserts(
+        &mut self,
+        upserts: &mut Upserts,
+        epoch: u64,
+        partitions: Vec<SendableRecordBatchStream>,
+        touched: Touched<'_>,
+    ) -> Result<Result<Written, SeenTransaction>> {
+        upserts.follow(&self.head, &self.layout)?;
+        let vectors = table::takes_deletion_vectors(self.head.protocol(), self.head.metadata());
+        let mut changes = upserts.run(epoch, &self.layout, partitions, touched, vectors).await?;
+        failpoint::reached("after_data_files", epoch);
+        if changes.is_empty() {
+            upserts.unpublished(changes);
+            return Ok(Ok(Written::default()));
+        }
+        changes.staged.sync().await?;
+        upserts.note(epoch, &changes)?;
+        failpoint::reached("after_note", epoch);
+        let staged = std::mem::take(&mut changes.staged);
+        let operation = Operation::StreamingUpdate { mode: self.mode, query_id: self.query_id.clone(), epoch };
+        let (query_id, generation) = (self.query_id.clone(), self.generation);
+        let grown = self.grown.clone();
+        let mut overtaken = None;
+        let written = table::publish_until_done(&mut self.head, staged, |head, _| {
+            if let Some(seen) = head.known_transaction(&query_id)
+                && seen.number >= epoch
+            {
+                overtaken = Some(seen);
+                return Ok(None);
+            }
+            failpoint::reached("before_publish", epoch);
+            if head.generation() != generation || !upserts.fits(head) {
+                return Err(table::changed_meanwhile());
+            }
+            Ok(Some(commit_lines(head, &changes, &operation, &grown, &query_id, epoch)))
+        })
+        .await?;
+        failpoint::reached("after_publish", epoch);
+        match (overtaken, written.version) {
+            (Some(seen), _) => Ok(Err(seen)),
+            (None, Some(version)) => {
+                let rows = changes.rows;
+                upserts.published(changes, version)?;
+                self.write_log_checkpoint_if_due(version);
+                Ok(Ok(Written { rows, ..written }))
+            }
+            (None, None) => Ok(Ok(written)),
+        }
+    }
+
+    /// What an epoch wrote that is there already, as far as its commit can still be read, and what that says of itself.
+    fn as_written(&self, seen: SeenTransaction) -> Result<(Written, Option<serde_json::Value>)> {
         let version = seen.version.or_else(|| self.find(seen.number));
-        let Some(at) = version else { return Ok(Written { existed: true, ..Written::default() }) };
+        let Some(at) = version else { return Ok((Written { existed: true, ..Written::default() }, None)) };
         let actions = self.head.log().read(at)?.unwrap_or_default();
-        let info = actions.iter().find_map(|action| action.commit_info.as_ref());
-        let rows = info.and_then(|info| info["operationMetrics"]["numOutputRows"].as_str()?.parse().ok());
-        Ok(Written { rows: rows.unwrap_or(0), version, publish_us: 0, existed: true })
+        let info = actions.into_iter().find_map(|action| action.commit_info);
+        let rows = info.as_ref().and_then(|info| info["operationMetrics"]["numOutputRows"].as_str()?.parse().ok());
+        Ok((Written { rows: rows.unwrap_or(0), version, publish_us: 0, existed: true }, info))
     }
 
     /// The version of an epoch's commit, which is among the last ones when it matters.
@@ -199,7 +284,20 @@ impl Sink for DeltaSink {
         self.arrange()
     }
 
-    async fn write(&mut self, epoch: u64, partitions: Vec<SendableRecordBatchStream>) -> Result<Written> {
+    fn takes_changes(&self) -> bool {
+        self.upserts.as_ref().is_some_and(|upserts| !upserts.wants_all())
+    }
+
+    fn take_commit(&mut self) -> SinkCommit {
+        self.upserts.as_mut().map(Upserts::take_commit).unwrap_or_default()
+    }
+
+    async fn write(
+        &mut self,
+        epoch: u64,
+        partitions: Vec<SendableRecordBatchStream>,
+        touched: Touched<'_>,
+    ) -> Result<Written> {
         self.refresh().await?;
         if let Some(seen) = self.head.known_transaction(&self.query_id)
             && seen.number >= epoch
@@ -207,6 +305,14 @@ impl Sink for DeltaSink {
             return self.there_already(seen, epoch);
         }
         self.widen_if_narrow(epoch).await?;
+        if let Some(mut upserts) = self.upserts.take_if(|upserts| !upserts.wants_all()) {
+            let written = self.write_upserts(&mut upserts, epoch, partitions, touched).await;
+            self.upserts = Some(upserts);
+            return match written? {
+                Ok(written) => Ok(written),
+                Err(seen) => self.there_already(seen, epoch),
+            };
+        }
         let staged = Staged::write(self.layout.clone(), partitions).await?;
         failpoint::reached("after_data_files", epoch);
         let operation = Operation::StreamingUpdate { mode: self.mode, query_id: self.query_id.clone(), epoch };
@@ -251,6 +357,25 @@ impl Sink for DeltaSink {
             (None, None) => Ok(written),
         }
     }
+}
+
+/// An epoch's commit, with the columns that the table gets with it.
+fn commit_lines(
+    head: &Head,
+    changes: &Changes,
+    operation: &Operation,
+    grown: &Option<Grown>,
+    query_id: &str,
+    epoch: u64,
+) -> Vec<Action> {
+    let last_updated = Some(crate::clock::now_ms());
+    let transaction = Transaction { app_id: query_id.to_owned(), version: epoch as i64, last_updated };
+    let mut lines = changes.lines(head, operation, Action::txn(transaction));
+    if let Some(Grown { metadata, protocol }) = grown {
+        lines.insert(1, Action::metadata(metadata.clone()));
+        lines.extend(protocol.clone().map(Action::protocol));
+    }
+    lines
 }
 
 fn replaced(path: &Path) -> Error {

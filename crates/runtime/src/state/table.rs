@@ -342,7 +342,7 @@ impl StateTable {
     }
 
     /// Replays the log into an empty hot table.
-    fn load(&self, schema: SchemaRef) -> Result<()> {
+    pub(super) fn load(&self, schema: SchemaRef) -> Result<()> {
         let keys = key_count(self.operator, &schema)?;
         let time = time_column(self.operator, &schema)?;
         let mut inner = self.lock()?;
@@ -509,7 +509,8 @@ impl StagedState {
         Ok(self.slots.iter().chain(self.removed.iter().flat_map(|(_, slots)| slots)).copied().collect())
     }
 
-    pub(super) fn removed(&self) -> Option<&RecordBatch> {
+    /// Keys that are removed.
+    pub fn removed(&self) -> Option<&RecordBatch> {
         self.removed.as_ref().map(|(keys, _)| keys)
     }
 
@@ -593,7 +594,7 @@ pub(super) const KEYS: &str = "alluvium.keys";
 const TIME: &str = "alluvium.time";
 
 /// The schema as pinned: nullability and metadata of the query do not matter to what is kept.
-fn pinned(schema: &Schema, keys: usize, time: Option<usize>) -> SchemaRef {
+pub(super) fn pinned(schema: &Schema, keys: usize, time: Option<usize>) -> SchemaRef {
     let fields = schema.fields().iter().map(|field| Field::new(field.name(), field.data_type().clone(), true));
     let mut metadata = HashMap::from([(KEYS.to_string(), keys.to_string())]);
     metadata.extend(time.map(|time| (TIME.to_string(), time.to_string())));

@@ -121,8 +121,7 @@ fn describe(new: &NewTable) -> Result<(Protocol, Metadata)> {
     for (key, value) in &configuration {
         let harmless = !matches!(
             key.as_str(),
-            "delta.enableDeletionVectors"
-                | "delta.columnMapping.mode"
+            "delta.columnMapping.mode"
                 | "delta.enableRowTracking"
                 | "delta.enableInCommitTimestamps"
                 | "delta.enableTypeWidening"
@@ -145,8 +144,11 @@ fn describe(new: &NewTable) -> Result<(Protocol, Metadata)> {
         created_time: Some(now_ms()),
         ..Metadata::default()
     };
-    let changes = metadata.configuration.get("delta.enableChangeDataFeed").is_some_and(|value| value == "true");
-    Ok((protocol_for(schema::has_timestamp_ntz(&stored), changes), metadata))
+    let is_true =
+        |property: &str| metadata.configuration.get(property).is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let protocol = protocol_for(schema::has_timestamp_ntz(&stored), is_true("delta.enableChangeDataFeed"));
+    let vectors = is_true("delta.enableDeletionVectors");
+    Ok((if vectors { with_deletion_vectors(&protocol) } else { protocol }, metadata))
 }
 
 pub(super) fn protocol_for(timestamp_ntz: bool, change_data_feed: bool) -> Protocol {
@@ -164,6 +166,18 @@ pub(super) fn protocol_for(timestamp_ntz: bool, change_data_feed: bool) -> Proto
         reader_features: Some(vec!["timestampNtz".to_owned()]),
         writer_features: Some(writer),
     }
+}
+
+/// The protocol of a table like that whose rows may die by deletion vectors.
+fn with_deletion_vectors(protocol: &Protocol) -> Protocol {
+    let feature = Some(vec!["deletionVectors".to_owned()]);
+    let vectors = Protocol {
+        min_reader_version: 3,
+        min_writer_version: 7,
+        reader_features: feature.clone(),
+        writer_features: feature,
+    };
+    commit::covering(protocol, vectors)
 }
 
 fn check_columns(schema: &Schema, partition_columns: &[String]) -> Result<()> {

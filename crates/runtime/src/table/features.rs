@@ -58,6 +58,27 @@ fn rule(field: &Field) -> Option<&'static str> {
     })
 }
 
+/// Refuses changing rows of a table whose readers are told of each change: the files of changes are not written.
+pub fn upsertable(metadata: &Metadata) -> Result<()> {
+    removable(metadata)?;
+    if is_true(metadata, "delta.enableChangeDataFeed") {
+        return Err(Error::statement(
+            Diagnostic::new(
+                "TABLE_FEATURE",
+                "the table has a change data feed (`delta.enableChangeDataFeed` is true), which is not written with changed rows yet",
+            )
+            .help("leave the property out, or use OUTPUT MODE COMPLETE without deletion vectors"),
+        ));
+    }
+    Ok(())
+}
+
+/// Whether rows of the table's files may die by deletion vectors.
+pub fn takes_deletion_vectors(protocol: &Protocol, metadata: &Metadata) -> bool {
+    let names = protocol.writer_features.iter().flatten().any(|name| name == "deletionVectors");
+    names && is_true(metadata, "delta.enableDeletionVectors")
+}
+
 /// Refuses removing rows from a table that only grows.
 pub fn removable(metadata: &Metadata) -> Result<()> {
     if is_true(metadata, "delta.appendOnly") {

@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use super::actions::{AddFile, Metadata};
 use super::conform::Conform;
 use super::log::{blocking, create_directories, sync_directory};
-use super::partition::{self, Values};
+use super::partition::{self, Part, Values};
 use super::statistics::{self, NanWatch};
 use super::{commit, location, schema};
 use crate::error::{Error, Result};
@@ -31,12 +31,12 @@ use crate::error::{Error, Result};
 const OWN_FILE_ROWS: usize = 32_768;
 const OWN_FILE_BYTES: usize = 8 << 20;
 /// A file that is larger than this is closed and another one begun.
-const FILE_BYTES: usize = 256 << 20;
+pub(super) const FILE_BYTES: usize = 256 << 20;
 /// Encoded bytes a row group holds in memory before it is written out.
 const ROW_GROUP_BYTES: usize = 32 << 20;
 /// Rows of all partitions a stream holds back, and partitions it keeps files open for.
 const HELD_BYTES: usize = 64 << 20;
-const OPEN_FILES: usize = 64;
+pub(super) const OPEN_FILES: usize = 64;
 /// Encoded bytes that the open files of a stream hold in memory together.
 const ENCODING_BYTES: usize = 64 << 20;
 
@@ -84,11 +84,48 @@ impl Layout {
         &self.schema
     }
 
+    /// The columns of the files: those that are not partitioned by.
+    pub fn file_schema(&self) -> &SchemaRef {
+        &self.file_schema
+    }
+
+    /// Where a column of the table is: among the columns of the files, or among those that are partitioned by.
+    pub fn place(&self, column: usize) -> ColumnPlace {
+        match self.partition_columns.iter().position(|at| *at == column) {
+            Some(at) => ColumnPlace::Partition(at),
+            None => ColumnPlace::File(self.file_columns.iter().position(|at| *at == column).unwrap_or_default()),
+        }
+    }
+
+    /// The rows of a batch of the table's columns by partition, without the partition columns.
+    pub fn split(&self, batch: RecordBatch) -> Result<Vec<Part>> {
+        partition::split(batch, &self.partition_columns, &self.file_columns)
+    }
+
+    /// The partition that a file belongs to.
+    pub fn values(&self, add: &AddFile) -> Values {
+        self.partition_names.iter().map(|name| add.partition_values.get(name).cloned().flatten()).collect()
+    }
+
+    /// Where the table lies.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// A directory of one partition, relative to the table; empty without PARTITIONED BY.
     fn directory(&self, values: &Values) -> String {
         let parts = self.partition_names.iter().zip(values);
         parts.map(|(name, value)| location::partition_directory(name, value.as_deref()) + "/").collect()
     }
+}
+
+/// Where a column's values are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColumnPlace {
+    /// In the data files, at this position.
+    File(usize),
+    /// In the log: this one of the partition columns.
+    Partition(usize),
 }
 
 /// Files that are written and belong to no version yet.
@@ -97,23 +134,25 @@ impl Layout {
 #[derive(Debug, Default)]
 pub struct Staged {
     files: Vec<StagedFile>,
+    /// Files that are no data files but come and go with them.
+    beside: Vec<PathBuf>,
     kept: bool,
 }
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        for file in self.files.iter().filter(|_| !self.kept) {
+        for path in self.paths().filter(|_| !self.kept) {
             // One that cannot be removed stays as an orphan, which VACUUM takes.
-            let _ = std::fs::remove_file(&file.path);
+            let _ = std::fs::remove_file(path);
         }
     }
 }
 
 #[derive(Debug)]
-struct StagedFile {
-    add: AddFile,
+pub(super) struct StagedFile {
+    pub(super) add: AddFile,
     path: PathBuf,
-    rows: u64,
+    pub(super) rows: u64,
 }
 
 impl Staged {
@@ -122,6 +161,25 @@ impl Staged {
         let mut staged = Staged::default();
         staged.collect(&layout, partitions).await?;
         Ok(staged)
+    }
+
+    fn paths(&self) -> impl Iterator<Item = &PathBuf> {
+        self.files.iter().map(|file| &file.path).chain(&self.beside)
+    }
+
+    pub(super) fn push(&mut self, file: StagedFile) {
+        self.files.push(file);
+    }
+
+    /// Takes over the files of another.
+    pub fn append(&mut self, mut other: Staged) {
+        self.files.append(&mut other.files);
+        self.beside.append(&mut other.beside);
+    }
+
+    /// Takes in a file that is no data file.
+    pub fn push_beside(&mut self, path: PathBuf) {
+        self.beside.push(path);
     }
 
     /// Whether the files outlive this value: true from the moment a commit that names them may exist.
@@ -197,14 +255,13 @@ impl Staged {
     /// Makes the files and their names durable. The files are synced side by side: a journal is flushed once for all.
     pub async fn sync(&self) -> Result<()> {
         let mut running = JoinSet::new();
-        for file in &self.files {
-            let path = file.path.clone();
+        for path in self.paths() {
+            let path = path.clone();
             running.spawn(blocking(move || {
                 File::open(&path).and_then(|file| file.sync_all()).map_err(|error| Error::io("sync", &path, &error))
             }));
         }
-        let directories: BTreeSet<_> =
-            self.files.iter().filter_map(|file| file.path.parent()).map(Path::to_owned).collect();
+        let directories: BTreeSet<_> = self.paths().filter_map(|path| path.parent()).map(Path::to_owned).collect();
         for directory in directories {
             running.spawn(blocking(move || sync_directory(&directory)));
         }
@@ -255,8 +312,8 @@ impl Drain {
                 continue;
             }
             let batch = conform.apply(&batch)?;
-            for (values, part) in partition::split(batch, &self.layout.partition_columns, &self.layout.file_columns)? {
-                self.add(values, part)?;
+            for part in self.layout.split(batch)? {
+                self.add(part.values, part.batch)?;
             }
         }
         self.close_open_files()
@@ -355,11 +412,11 @@ impl Drop for Drain {
 }
 
 /// A Parquet file being written. Dropped before it is closed, it is taken away.
-struct OpenFile {
+pub(super) struct OpenFile {
     relative: String,
     path: PathBuf,
     writer: ArrowWriter<File>,
-    rows: u64,
+    pub(super) rows: u64,
     nans: NanWatch,
     closed: bool,
 }
@@ -373,7 +430,7 @@ impl Drop for OpenFile {
 }
 
 impl OpenFile {
-    fn create(layout: &Layout, values: &Values) -> Result<Self> {
+    pub(super) fn create(layout: &Layout, values: &Values) -> Result<Self> {
         let name = format!("part-00000-{}-c000.snappy.parquet", uuid::Uuid::new_v4());
         let relative = layout.directory(values) + &name;
         let path = layout.root.join(&relative);
@@ -390,7 +447,7 @@ impl OpenFile {
         Ok(OpenFile { relative, path, writer, rows: 0, nans: NanWatch::default(), closed: false })
     }
 
-    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+    pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         self.nans.look(batch);
         self.rows += batch.num_rows() as u64;
         let written = self
@@ -400,7 +457,7 @@ impl OpenFile {
         written.map_err(|error| parquet_failed("write", &self.path, error))
     }
 
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.writer.bytes_written() + self.encoding()
     }
 
@@ -409,7 +466,7 @@ impl OpenFile {
         self.writer.in_progress_size()
     }
 
-    fn close(mut self, layout: &Layout, values: &Values) -> Result<StagedFile> {
+    pub(super) fn close(mut self, layout: &Layout, values: &Values) -> Result<StagedFile> {
         let footer = self.writer.finish().map_err(|error| parquet_failed("write", &self.path, error))?;
         let about = std::fs::metadata(&self.path).map_err(|error| Error::io("look at", &self.path, &error))?;
         let modified = about.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());

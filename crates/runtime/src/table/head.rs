@@ -232,6 +232,11 @@ impl Head {
         self.files.values()
     }
 
+    /// Whether this very file, with this very deletion vector, is one of them.
+    pub fn holds(&self, add: &AddFile) -> bool {
+        self.files.contains_key(&key(&add.path, &add.deletion_vector))
+    }
+
     /// Grows whenever protocol or metadata change.
     pub fn generation(&self) -> u64 {
         self.generation

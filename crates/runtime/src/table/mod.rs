@@ -9,6 +9,7 @@ mod append;
 mod commit;
 mod conform;
 mod create;
+pub(crate) mod deletion;
 mod durable;
 mod features;
 mod fence;
@@ -16,8 +17,10 @@ mod files;
 mod grow;
 mod head;
 mod history;
+mod live;
 mod location;
 mod log;
+mod numbered;
 mod partition;
 pub mod schema;
 mod statistics;
@@ -38,16 +41,19 @@ pub(crate) use append::{
     changed_meanwhile, check, checkpoint_log_if_due, commits_per_checkpoint, lines, publish_until_done,
 };
 pub use commit::Operation;
+pub(crate) use commit::info as commit_info;
 pub(crate) use conform::Conform;
 pub use create::{NewTable, create, create_as, replace};
-pub(crate) use features::{refused, streamable};
+pub(crate) use features::{streamable, takes_deletion_vectors, upsertable};
 pub(crate) use fence::{load, no_such_version, write_log_checkpoint};
-pub(crate) use files::{Layout, Staged};
+pub(crate) use files::{ColumnPlace, Layout, Staged};
 pub(crate) use grow::{Grown, grown};
 pub use head::{Head, SeenTransaction};
 pub use history::{detail, history, version_at};
+pub(crate) use live::{LiveRows, rows_of_file};
 pub use location::{absolute, decode as decoded, table_path};
 pub(crate) use log::{Log, blocking, create_directories, sync_directory};
+pub(crate) use numbered::{NumberedFile, NumberedFiles};
 pub(crate) use widen::{narrow, widen};
 
 use crate::error::{Error, Result};
@@ -109,12 +115,21 @@ pub async fn remove(path: &Path) -> Result<()> {
     }
     let head = Head::open(path).await?;
     let mut files: HashSet<_> = head.files().map(|file| file.path.clone()).collect();
+    let mut vectors = HashSet::new();
     for version in head.log().versions()? {
         let actions = head.log().read(version)?.unwrap_or_default();
-        files.extend(actions.into_iter().filter_map(|action| action.add).map(|add| add.path));
+        for add in actions.into_iter().filter_map(|action| action.add) {
+            let vector = add.deletion_vector.as_ref().and_then(|vector| deletion::Descriptor::of(vector).ok());
+            let vector = vector.and_then(|vector| vector.file(path).ok()).flatten();
+            vectors.extend(vector.filter(|vector| vector.starts_with(path)));
+            files.insert(add.path);
+        }
     }
     let directory = head.log().directory();
     std::fs::remove_dir_all(directory).map_err(|error| Error::io("remove", directory, &error))?;
+    for vector in vectors {
+        let _ = std::fs::remove_file(vector);
+    }
     for file in files {
         let file = absolute(path, &file)?;
         // A copy that shares files with another table must not take them away from it.

@@ -13,14 +13,21 @@ use crate::error::{Error, Result};
 /// The partition values of a group of rows, in order of the partition columns.
 pub type Values = Vec<Option<String>>;
 
+/// Rows of one partition.
+#[derive(Debug)]
+pub struct Part {
+    /// Its values.
+    pub values: Values,
+    /// Which rows of the batch they were, in order; None: all of them.
+    pub rows: Option<Vec<u32>>,
+    /// They, without the partition columns.
+    pub batch: RecordBatch,
+}
+
 /// The rows of a batch by partition, without the partition columns.
-pub fn split(
-    batch: RecordBatch,
-    partition_columns: &[usize],
-    file_columns: &[usize],
-) -> Result<Vec<(Values, RecordBatch)>> {
+pub fn split(batch: RecordBatch, partition_columns: &[usize], file_columns: &[usize]) -> Result<Vec<Part>> {
     if partition_columns.is_empty() {
-        return Ok(vec![(Vec::new(), batch)]);
+        return Ok(vec![Part { values: Vec::new(), rows: None, batch }]);
     }
     let keys: Vec<ArrayRef> = partition_columns.iter().map(|at| batch.column(*at).clone()).collect();
     let fields = keys.iter().map(|key| SortField::new(key.data_type().clone())).collect();
@@ -37,18 +44,21 @@ pub fn split(
         .map(|indices| {
             let first = indices.first().copied().unwrap_or_default() as usize;
             let values = texts.iter().map(|text| value(text, first)).collect();
-            let part = if whole { file_batch.clone() } else { taken(&file_batch, indices)? };
-            Ok((values, part))
+            if whole {
+                return Ok(Part { values, rows: None, batch: file_batch.clone() });
+            }
+            let batch = taken(&file_batch, &indices)?;
+            Ok(Part { values, rows: Some(indices), batch })
         })
         .collect()
 }
 
-fn taken(batch: &RecordBatch, indices: Vec<u32>) -> Result<RecordBatch> {
+fn taken(batch: &RecordBatch, indices: &[u32]) -> Result<RecordBatch> {
     if batch.num_columns() == 0 {
         let options = RecordBatchOptions::new().with_row_count(Some(indices.len()));
         return Ok(RecordBatch::try_new_with_options(batch.schema(), Vec::new(), &options)?);
     }
-    Ok(take_record_batch(batch, &UInt32Array::from(indices))?)
+    Ok(take_record_batch(batch, &UInt32Array::from(indices.to_vec()))?)
 }
 
 fn value(text: &ArrayRef, row: usize) -> Option<String> {
@@ -92,9 +102,10 @@ mod tests {
         .unwrap();
         let parts = split(batch, &[0, 2], &[1]).unwrap();
         assert_eq!(parts.len(), 2);
-        assert_eq!(parts[0].0, vec![Some("1970-01-01".to_owned()), Some("a".to_owned())]);
-        assert_eq!(parts[0].1.column(0).as_ref(), &Int64Array::from(vec![1, 3]) as &dyn Array);
-        assert_eq!(parts[1].0, vec![Some("1970-01-02".to_owned()), None]);
+        assert_eq!(parts[0].values, vec![Some("1970-01-01".to_owned()), Some("a".to_owned())]);
+        assert_eq!(parts[0].rows, Some(vec![0, 2]));
+        assert_eq!(parts[0].batch.column(0).as_ref(), &Int64Array::from(vec![1, 3]) as &dyn Array);
+        assert_eq!(parts[1].values, vec![Some("1970-01-02".to_owned()), None]);
     }
 
     #[test]

@@ -42,7 +42,15 @@ fn read(checkpoint: &Checkpoint, epoch: u64, names: &[&str], modified_ms: i64, n
     let ledger = input.ledger_entries("0", epoch, 0, now_ms);
     let record = EpochRecord { epoch, ..EpochRecord::default() };
     checkpoint
-        .commit(EpochCommit { record, inputs, ledger, positions: Vec::new(), state: Vec::new(), joins: Vec::new() })
+        .commit(EpochCommit {
+            record,
+            inputs,
+            ledger,
+            positions: Vec::new(),
+            state: Vec::new(),
+            joins: Vec::new(),
+            sink: Vec::new(),
+        })
         .unwrap();
 }
 

@@ -36,18 +36,18 @@ async fn twice_is_once() {
     table(dir.path(), &[]).await;
     let mut first = sink(dir.path(), OutputMode::Append).await;
     assert_eq!(first.last_epoch().await.unwrap(), None);
-    let written = first.write(0, rows([1, 2])).await.unwrap();
+    let written = first.write(0, rows([1, 2]), &|| None).await.unwrap();
     assert_eq!((written.rows, written.version), (2, Some(1)));
-    let again = first.write(0, rows([1, 2])).await.unwrap();
+    let again = first.write(0, rows([1, 2]), &|| None).await.unwrap();
     assert_eq!((again.rows, again.version), (2, Some(1)));
     let mut restarted = sink(dir.path(), OutputMode::Append).await;
     assert_eq!(restarted.last_epoch().await.unwrap(), Some(0));
-    assert_eq!(restarted.write(0, rows([1, 2])).await.unwrap().version, Some(1));
-    restarted.write(1, rows([3])).await.unwrap();
+    assert_eq!(restarted.write(0, rows([1, 2]), &|| None).await.unwrap().version, Some(1));
+    restarted.write(1, rows([3]), &|| None).await.unwrap();
     assert_eq!(keys(dir.path(), None).await, [1, 2, 3]);
     // Another stream has its own epochs.
     let mut other = DeltaSink::open(dir.path(), "query-2", OutputMode::Append).await.unwrap();
-    other.write(0, rows([4])).await.unwrap();
+    other.write(0, rows([4]), &|| None).await.unwrap();
     assert_eq!(keys(dir.path(), None).await, [1, 2, 3, 4]);
 }
 
@@ -57,7 +57,7 @@ async fn complete_replaces_everything_in_one_commit() {
     table(dir.path(), &[]).await;
     let mut sink = sink(dir.path(), OutputMode::Complete).await;
     for epoch in 0..5 {
-        sink.write(epoch, rows(0..=epoch as i64)).await.unwrap();
+        sink.write(epoch, rows(0..=epoch as i64), &|| None).await.unwrap();
         assert_eq!(keys(dir.path(), None).await.len(), epoch as usize + 1);
     }
     let info = Log::of(dir.path()).read(5).unwrap().unwrap().remove(0).commit_info.unwrap();
@@ -76,12 +76,12 @@ async fn an_append_in_between_is_kept_by_append_and_replaced_by_complete() {
         let dir = tempfile::tempdir().unwrap();
         table(dir.path(), &[]).await;
         let mut sink = sink(dir.path(), mode).await;
-        sink.write(0, rows([1])).await.unwrap();
+        sink.write(0, rows([1]), &|| None).await.unwrap();
         let path = dir.path().to_owned();
         let other = async move {
             append(&path, rows([2]), Operation::Write).await.unwrap();
         };
-        let written = sink.write(1, racing(dir.path(), batch([3]), other)).await.unwrap();
+        let written = sink.write(1, racing(dir.path(), batch([3]), other), &|| None).await.unwrap();
         assert_eq!(written.version, Some(3));
         assert_eq!(keys(dir.path(), None).await, expected);
     }
@@ -94,9 +94,9 @@ async fn a_second_process_with_the_same_epoch_changes_nothing() {
     let mut slow = sink(dir.path(), OutputMode::Append).await;
     let mut fast = sink(dir.path(), OutputMode::Append).await;
     let other = async move {
-        fast.write(0, rows([1])).await.unwrap();
+        fast.write(0, rows([1]), &|| None).await.unwrap();
     };
-    let written = slow.write(0, racing(dir.path(), batch([1]), other)).await.unwrap();
+    let written = slow.write(0, racing(dir.path(), batch([1]), other), &|| None).await.unwrap();
     assert_eq!((written.rows, written.version), (1, Some(1)));
     assert_eq!(keys(dir.path(), None).await, [1]);
     let files = std::fs::read_dir(dir.path()).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_file()).count();
@@ -104,10 +104,10 @@ async fn a_second_process_with_the_same_epoch_changes_nothing() {
     // One that is further ahead fences.
     let mut ahead = sink(dir.path(), OutputMode::Append).await;
     let other = async move {
-        ahead.write(1, rows([2])).await.unwrap();
-        ahead.write(2, rows([3])).await.unwrap();
+        ahead.write(1, rows([2]), &|| None).await.unwrap();
+        ahead.write(2, rows([3]), &|| None).await.unwrap();
     };
-    let error = slow.write(1, racing(dir.path(), batch([2]), other)).await.unwrap_err().diagnostic();
+    let error = slow.write(1, racing(dir.path(), batch([2]), other), &|| None).await.unwrap_err().diagnostic();
     assert_eq!(error.code, "STREAM_FENCED");
     assert_eq!(keys(dir.path(), None).await, [1, 2, 3]);
 }
@@ -122,7 +122,7 @@ async fn many_writers_lose_nothing() {
         tasks.push(tokio::spawn(async move {
             let mut sink = DeltaSink::open(&path, &format!("query-{writer}"), OutputMode::Append).await.unwrap();
             for epoch in 0..10 {
-                sink.write(epoch, rows([writer * 10 + epoch as i64])).await.unwrap();
+                sink.write(epoch, rows([writer * 10 + epoch as i64]), &|| None).await.unwrap();
             }
         }));
     }
@@ -146,7 +146,7 @@ async fn files_without_a_commit_are_nobodys() {
     drop(sink_before);
     let mut after = sink(dir.path(), OutputMode::Append).await;
     assert_eq!(after.last_epoch().await.unwrap(), None);
-    after.write(0, rows([7])).await.unwrap();
+    after.write(0, rows([7]), &|| None).await.unwrap();
     assert_eq!(keys(dir.path(), None).await, [7]);
 }
 
@@ -155,12 +155,12 @@ async fn an_empty_epoch_leaves_the_table_alone_unless_it_empties_it() {
     let dir = tempfile::tempdir().unwrap();
     table(dir.path(), &[]).await;
     let mut appending = sink(dir.path(), OutputMode::Append).await;
-    let written = appending.write(0, rows([])).await.unwrap();
+    let written = appending.write(0, rows([]), &|| None).await.unwrap();
     assert_eq!((written.rows, written.version), (0, None));
     assert_eq!(appending.last_epoch().await.unwrap(), None);
-    assert_eq!(appending.write(1, rows([7])).await.unwrap().version, Some(1));
+    assert_eq!(appending.write(1, rows([7]), &|| None).await.unwrap().version, Some(1));
     let mut replacing = DeltaSink::open(dir.path(), "query-2", OutputMode::Complete).await.unwrap();
-    assert_eq!(replacing.write(0, rows([])).await.unwrap().version, Some(2));
+    assert_eq!(replacing.write(0, rows([]), &|| None).await.unwrap().version, Some(2));
     assert_eq!(replacing.last_epoch().await.unwrap(), Some(0));
     assert!(keys(dir.path(), None).await.is_empty());
 }
@@ -171,11 +171,11 @@ async fn an_epoch_that_is_there_is_not_written_again_and_says_so() {
     table(dir.path(), &[]).await;
     let mut first = sink(dir.path(), OutputMode::Append).await;
     let mut second = sink(dir.path(), OutputMode::Append).await;
-    assert!(!first.write(0, rows([1])).await.unwrap().existed);
-    assert!(second.write(0, rows([1])).await.unwrap().existed);
-    first.write(1, rows([2])).await.unwrap();
-    first.write(2, rows([3])).await.unwrap();
-    let error = second.write(1, rows([2])).await.unwrap_err().diagnostic();
+    assert!(!first.write(0, rows([1]), &|| None).await.unwrap().existed);
+    assert!(second.write(0, rows([1]), &|| None).await.unwrap().existed);
+    first.write(1, rows([2]), &|| None).await.unwrap();
+    first.write(2, rows([3]), &|| None).await.unwrap();
+    let error = second.write(1, rows([2]), &|| None).await.unwrap_err().diagnostic();
     assert_eq!(error.code, "STREAM_FENCED");
     assert_eq!(keys(dir.path(), None).await, [1, 2, 3]);
 }
@@ -185,10 +185,10 @@ async fn a_table_put_in_the_place_of_ours_is_not_written_to() {
     let dir = tempfile::tempdir().unwrap();
     table(dir.path(), &[]).await;
     let mut sink = sink(dir.path(), OutputMode::Append).await;
-    sink.write(0, rows([1])).await.unwrap();
+    sink.write(0, rows([1]), &|| None).await.unwrap();
     table::remove(dir.path()).await.unwrap();
     table(dir.path(), &[]).await;
-    let error = sink.write(1, rows([2])).await.unwrap_err().diagnostic();
+    let error = sink.write(1, rows([2]), &|| None).await.unwrap_err().diagnostic();
     assert_eq!(error.code, "DIFFERENT_DELTA_TABLE");
     assert!(keys(dir.path(), None).await.is_empty());
 }
@@ -201,7 +201,7 @@ async fn an_epochs_cost_does_not_grow_with_the_log() {
     let mut most = 0;
     for epoch in 0..120 {
         let before = sink.head.log().lookups();
-        sink.write(epoch, rows([epoch as i64])).await.unwrap();
+        sink.write(epoch, rows([epoch as i64]), &|| None).await.unwrap();
         most = most.max(sink.head.log().lookups() - before);
     }
     // Its own commit of the last epoch, then the missing next one, before writing and before publishing.
@@ -211,19 +211,17 @@ async fn an_epochs_cost_does_not_grow_with_the_log() {
     assert_eq!(keys(dir.path(), None).await.len(), 120);
     let mut reopened = DeltaSink::open(dir.path(), "query-1", OutputMode::Append).await.unwrap();
     assert_eq!(reopened.last_epoch().await.unwrap(), Some(119));
-    assert_eq!(reopened.write(119, rows([119])).await.unwrap().version, Some(120));
+    assert_eq!(reopened.write(119, rows([119]), &|| None).await.unwrap().version, Some(120));
 }
 
 #[tokio::test]
 async fn tables_with_rules_of_their_own_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     table(dir.path(), &[("delta.appendOnly", "true")]).await;
-    sink(dir.path(), OutputMode::Append).await.write(0, rows([1])).await.unwrap();
+    sink(dir.path(), OutputMode::Append).await.write(0, rows([1]), &|| None).await.unwrap();
     let refused = |result: Result<DeltaSink>| result.err().unwrap().diagnostic();
     let error = refused(DeltaSink::open(dir.path(), "q", OutputMode::Complete).await);
     assert!(error.code == "TABLE_FEATURE" && error.message.contains("delta.appendOnly"));
-    let error = refused(DeltaSink::open(dir.path(), "q", OutputMode::Update).await);
-    assert_eq!(error.code, "NOT_SUPPORTED_YET");
     let checked = tempfile::tempdir().unwrap();
     table(checked.path(), &[("delta.constraints.c", "k > 0")]).await;
     let error = refused(DeltaSink::open(checked.path(), "q", OutputMode::Append).await);
@@ -251,9 +249,9 @@ async fn a_schema_change_in_between_fails_the_epoch_and_the_next_try_works() {
         let bytes = table::actions::render(&[table::actions::Action::metadata(metadata)]).unwrap();
         log.publish(log.prepare(&bytes).unwrap(), 1).unwrap();
     };
-    let error = sink.write(0, racing(dir.path(), batch([1]), other)).await.unwrap_err().diagnostic();
+    let error = sink.write(0, racing(dir.path(), batch([1]), other), &|| None).await.unwrap_err().diagnostic();
     assert_eq!(error.code, "TABLE_CHANGED");
-    sink.write(0, rows([1])).await.unwrap();
+    sink.write(0, rows([1]), &|| None).await.unwrap();
     assert_eq!(sink.schema().fields().len(), 3);
     assert_eq!(keys(dir.path(), None).await, [1]);
 }
@@ -263,7 +261,7 @@ async fn streams_that_live_for_one_epoch_get_checkpoints_of_the_log_too() {
     let dir = tempfile::tempdir().unwrap();
     table(dir.path(), &[("delta.checkpointInterval", "3")]).await;
     for epoch in 0..4 {
-        sink(dir.path(), OutputMode::Append).await.write(epoch, rows([epoch as i64])).await.unwrap();
+        sink(dir.path(), OutputMode::Append).await.write(epoch, rows([epoch as i64]), &|| None).await.unwrap();
     }
     let reopened = sink(dir.path(), OutputMode::Append).await;
     assert!(reopened.head.log().announced_checkpoint().is_some_and(|version| version >= 3));

@@ -89,7 +89,15 @@ async fn commit_input(source: &mut FilesSource, checkpoint: &Checkpoint, epoch: 
     let record = EpochRecord { epoch, ..EpochRecord::default() };
     let ledger = files.ledger_entries("0", epoch, 0, 0);
     checkpoint
-        .commit(EpochCommit { record, inputs, ledger, positions: Vec::new(), state: Vec::new(), joins: Vec::new() })
+        .commit(EpochCommit {
+            record,
+            inputs,
+            ledger,
+            positions: Vec::new(),
+            state: Vec::new(),
+            joins: Vec::new(),
+            sink: Vec::new(),
+        })
         .unwrap();
     source.committed(&input).await.unwrap();
 }

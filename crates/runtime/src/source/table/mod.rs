@@ -103,7 +103,7 @@ impl TableSource {
         } else {
             table::load(head.path(), Some(position.version)).await?.files
         };
-        let starting = starting_files(files, position.version)?;
+        let starting = starting_files(files, position.version);
         self.tail.restart(position.version + 1, starting.into_iter().filter(|waiting| !position.covers(&waiting.at)));
         Ok(())
     }
@@ -154,16 +154,13 @@ fn first_position(head: &Head, starting: Option<StartingVersion>) -> Result<Posi
 }
 
 /// The files of a whole table in the order in which a stream reads them.
-fn starting_files(files: Vec<AddFile>, version: u64) -> Result<Vec<Waiting>> {
-    if files.iter().any(|file| file.deletion_vector.is_some()) {
-        return Err(table::refused("deletionVectors", "read as a stream"));
-    }
+fn starting_files(files: Vec<AddFile>, version: u64) -> Vec<Waiting> {
     let mut files: Vec<_> = files.into_iter().map(tail::file).collect();
     files.sort_by_cached_key(|file| (file.modified_ms, table::decoded(&file.path)));
     let numbered = files.into_iter().enumerate();
-    Ok(numbered
+    numbered
         .map(|(index, file)| Waiting { file, at: Position { version, index: index as i64, starting: true } })
-        .collect())
+        .collect()
 }
 
 fn behind(head: &Head, version: u64) -> Error {

@@ -84,6 +84,9 @@ pub struct TableFile {
     /// As in the log.
     #[serde(default, skip_serializing_if = "PartitionValues::is_empty")]
     pub partition_values: PartitionValues,
+    /// As in the log: rows of the file that do not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_vector: Option<Value>,
 }
 
 /// What one epoch reads of a table.

@@ -10,6 +10,7 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, ScalarValue};
 use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
@@ -28,6 +29,7 @@ use super::position::TableFile;
 use crate::error::Error;
 use crate::source::ReadCounters;
 use crate::table;
+use crate::table::deletion::{self, Descriptor};
 
 /// The files of one epoch as a table.
 #[derive(Debug)]
@@ -66,7 +68,11 @@ impl EpochFiles {
                 None => ScalarValue::try_from(field.data_type()),
             }
         });
-        Ok(PartitionedFile::new_from_meta(meta).with_partition_values(values.collect::<Result<_>>()?))
+        let partitioned = PartitionedFile::new_from_meta(meta).with_partition_values(values.collect::<Result<_>>()?);
+        let Some(vector) = &file.deletion_vector else { return Ok(partitioned) };
+        let dead = Descriptor::of(vector)?.read(&self.path)?;
+        let alive = deletion::alive(&dead, table::rows_of_file(&path)?);
+        Ok(partitioned.with_extension(ParquetRowSelection::new(alive)))
     }
 
     /// The files cut into runs of about the same size, in order.

@@ -215,6 +215,7 @@ pub fn file(add: AddFile) -> TableFile {
         size: add.size,
         modified_ms: add.modification_time,
         partition_values: add.partition_values,
+        deletion_vector: add.deletion_vector,
     }
 }
 
@@ -244,9 +245,6 @@ fn admit(terms: &Terms, version: u64, actions: Vec<Action>) -> Result<Admitted> 
             return Ok(Admitted::Files(Vec::new()));
         }
         return Err(rows_removed(terms, version, operation.as_deref(), &removed, adds.is_empty()));
-    }
-    if adds.iter().any(|add| add.deletion_vector.is_some()) {
-        return Err(table::refused("deletionVectors", "read as a stream"));
     }
     Ok(grown.map_or(Admitted::Files(adds), Admitted::Grown))
 }

@@ -611,8 +611,15 @@ mod tests {
         source.checkpoint.write_intent(&intent).unwrap();
         let ledger = files.ledger_entries("0", epoch, 0, 0);
         let record = EpochRecord { epoch, ..EpochRecord::default() };
-        let commit =
-            EpochCommit { record, inputs, ledger, positions: Vec::new(), state: Vec::new(), joins: Vec::new() };
+        let commit = EpochCommit {
+            record,
+            inputs,
+            ledger,
+            positions: Vec::new(),
+            state: Vec::new(),
+            joins: Vec::new(),
+            sink: Vec::new(),
+        };
         source.checkpoint.commit(commit).unwrap();
         source.committed(&input).await.unwrap();
         files.files.iter().map(|file| file.path.clone()).collect()
