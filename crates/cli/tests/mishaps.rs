@@ -2,6 +2,8 @@
 //! goes on when the cause is gone.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "mishaps/damage.rs"]
+mod damage;
 mod engine;
 
 use std::path::Path;

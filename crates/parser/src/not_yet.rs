@@ -16,7 +16,6 @@ const FORMS: &[(&[&str], &str)] = &[
         &["COPY", "INTO"],
         "CREATE STREAMING TABLE … FROM cloud_files(…) loads each file once, and REFRESH loads what is new",
     ),
-    (&["VERIFY", "STREAM"], "compare the table with its query over read_files(…), by EXCEPT"),
     (
         &["ALTER", "STREAMING", "TABLE"],
         "CREATE OR REFRESH STREAMING TABLE changes the query and keeps table and checkpoint",

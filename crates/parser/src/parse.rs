@@ -81,6 +81,7 @@ fn kind(cursor: &mut Cursor<'_>) -> Result<StatementKind, Diagnostic> {
         "START" => streams::start(cursor),
         "STOP" => streams::stop(cursor),
         "AWAIT" => streams::wait(cursor),
+        "VERIFY" => streams::verify(cursor),
         "ALTER" => files::alter(cursor),
         "PREVIEW" => files::preview(cursor),
         "SHOW" => show::show(cursor),

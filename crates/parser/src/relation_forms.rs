@@ -11,11 +11,13 @@ use crate::statement::{Name, OptionEntry, RelationKind, Text};
 const CLOUD_FILES: &str = "cloud_files('path', 'format' [, map('option', 'value', …)])";
 const READ_FILES: &str = "read_files('path', format => 'json', option => value, …)";
 
+const READ_STATE: &str = "read_state('t' [, operator])";
+
 /// Formats that can stand before a path in back-ticks.
 const PATH_FORMATS: &[&str] = &["avro", "binaryfile", "csv", "delta", "json", "orc", "parquet", "text"];
 
 /// Table functions of the language that are not carried out.
-const FUNCTIONS_NOT_YET: &[&str] = &["read_kafka", "read_state", "table_changes"];
+const FUNCTIONS_NOT_YET: &[&str] = &["read_kafka", "table_changes"];
 
 /// A relation and the token that names it when the query gives no alias.
 type Form = (RelationKind, Option<Token>);
@@ -101,7 +103,7 @@ fn last_token(cursor: &Cursor<'_>) -> Option<Token> {
 /// The name, in lower case, of one of our table functions that is called here.
 fn function(cursor: &Cursor<'_>) -> Option<String> {
     let name = cursor.peek()?.bare_word()?.to_ascii_lowercase();
-    let ours = matches!(name.as_str(), "cloud_files" | "read_files" | "cloud_files_state")
+    let ours = matches!(name.as_str(), "cloud_files" | "read_files" | "cloud_files_state" | "read_state")
         || FUNCTIONS_NOT_YET.contains(&name.as_str());
     (ours && cursor.peek_at(1)?.token == Token::LParen).then_some(name)
 }
@@ -112,10 +114,11 @@ fn table_function(cursor: &mut Cursor<'_>, function: &str, stream: bool) -> Resu
     match function {
         "cloud_files" => cloud_files(cursor),
         "read_files" => read_files(cursor, stream),
-        "cloud_files_state" if stream => {
-            Err(syntax("cloud_files_state is read once and is not a stream", cursor.span_from(first))
+        "cloud_files_state" | "read_state" if stream => {
+            Err(syntax(format!("{function} is read once and is not a stream"), cursor.span_from(first))
                 .help("leave STREAM out"))
         }
+        "read_state" => read_state(cursor),
         "cloud_files_state" => cloud_files_state(cursor),
         other => {
             cursor.skip_parens()?;
@@ -212,6 +215,27 @@ fn read_files(cursor: &mut Cursor<'_>, streaming: bool) -> Result<RelationKind, 
 
 /// Behind `cloud_files_state`: `('t')`, `(t)` or `(TABLE(t))`.
 fn cloud_files_state(cursor: &mut Cursor<'_>) -> Result<RelationKind, Diagnostic> {
+    let table = table_argument(cursor)?;
+    cursor.expect_symbol(&Token::RParen)?;
+    Ok(RelationKind::CloudFilesState { table, all: false })
+}
+
+/// Behind `read_state`: `('t')`, with the operator's number behind a comma.
+fn read_state(cursor: &mut Cursor<'_>) -> Result<RelationKind, Diagnostic> {
+    let table = table_argument(cursor)?;
+    let mut operator = None;
+    if cursor.take_symbol(&Token::Comma) {
+        let number = cursor.whole_number("").ok().and_then(|number| u32::try_from(number).ok());
+        operator = Some(number.ok_or_else(|| malformed(cursor, "an operator's number", READ_STATE))?);
+    }
+    if !cursor.take_symbol(&Token::RParen) {
+        return Err(malformed(cursor, "`)`", READ_STATE));
+    }
+    Ok(RelationKind::State { table, operator })
+}
+
+/// Behind a table function's name: `('t'`, `(t` or `(TABLE(t)`.
+fn table_argument(cursor: &mut Cursor<'_>) -> Result<Text, Diagnostic> {
     cursor.expect_symbol(&Token::LParen)?;
     let wrapped = cursor.is(&["TABLE"]) && cursor.peek_at(1).is_some_and(|next| next.token == Token::LParen);
     if wrapped {
@@ -223,10 +247,10 @@ fn cloud_files_state(cursor: &mut Cursor<'_>) -> Result<RelationKind, Diagnostic
         let name = cursor.name("a table name")?;
         Text { value: name.parts.join("."), span: name.span }
     };
-    for _ in 0..=usize::from(wrapped) {
+    if wrapped {
         cursor.expect_symbol(&Token::RParen)?;
     }
-    Ok(RelationKind::CloudFilesState { table, all: false })
+    Ok(table)
 }
 
 /// Takes ``format.`path` `` or `format.'path'`.

@@ -58,6 +58,8 @@ pub enum StatementKind {
     ShowStreams,
     /// `DESCRIBE STREAM t`
     DescribeStream { name: Name },
+    /// `VERIFY STREAM t`
+    VerifyStream { name: Name },
     /// `SHOW EPOCHS FROM t [LIMIT n]`
     ShowEpochs { name: Name, limit: Option<u64> },
     /// `SHOW FILES FROM t [WHERE …] [ORDER BY …] [LIMIT n]`, as a query over them
@@ -323,6 +325,8 @@ pub enum RelationKind {
     Timestamp { name: Name, timestamp: Text },
     /// `cloud_files_state('t')`; `all` with what SHOW FILES tells beyond it
     CloudFilesState { table: Text, all: bool },
+    /// `read_state('t' [, operator])`
+    State { table: Text, operator: Option<u32> },
     /// A relation of the language that this release does not carry out, by name.
     NotYet { what: String },
 }

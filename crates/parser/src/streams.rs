@@ -63,3 +63,11 @@ pub(crate) fn wait(cursor: &mut Cursor<'_>) -> Result<StatementKind, Diagnostic>
     cursor.finish(if timeout.is_some() { &[] } else { &["FOR"] })?;
     Ok(StatementKind::AwaitStream { name, timeout })
 }
+
+/// Behind VERIFY.
+pub(crate) fn verify(cursor: &mut Cursor<'_>) -> Result<StatementKind, Diagnostic> {
+    cursor.expect("STREAM")?;
+    let name = cursor.name("a stream name")?;
+    cursor.finish(&[])?;
+    Ok(StatementKind::VerifyStream { name })
+}

@@ -9,6 +9,7 @@ use datafusion::logical_expr::LogicalPlan;
 
 use crate::node::{LateRowsNode, StreamJoinNode, StreamLimitNode, StreamSessionNode};
 use crate::relation::SourceSpec;
+use crate::streaming::StateIdentity;
 
 /// What one streaming query does each epoch. Its `Display` is EXPLAIN.
 #[derive(Debug, Clone)]
@@ -32,6 +33,8 @@ pub struct StreamingPlan {
     pub fingerprint: String,
     /// How rows of the result are found again in the target; None where they are not an aggregate's groups.
     pub upsert: Option<Upsert>,
+    /// What each stateful operator keeps, by operator number: what stored state is compared with.
+    pub identities: Vec<StateIdentity>,
 }
 
 impl StreamingPlan {

@@ -6,8 +6,11 @@
 mod distinct;
 mod event_time;
 mod grouping;
+mod held_filters;
+mod identity;
 mod late;
 mod panes;
+mod repeat;
 mod rules;
 mod session;
 mod stateful;
@@ -26,6 +29,9 @@ use datafusion::logical_expr::LogicalPlan;
 
 pub use crate::bind::first_stream;
 pub use crate::functions::clock::with_epoch_timestamp;
+pub use identity::{StateIdentity, ValueIdentity};
+pub use repeat::{Likeness, cut_matters, likeness, likeness_by_operator};
+
 pub(crate) use event_time::is_watermark;
 pub(crate) use stateful::sql_text;
 pub(crate) use stream_join::length_us;
@@ -92,12 +98,17 @@ fn planned(
     let limit = stateful::limit_on_top(&plan);
     let mut fingerprint = fingerprint(&plan, &sources).map_err(refused)?;
     let upsert = upsert::upsert(&plan, mode, query.span)?;
-    let plan = state.optimizer().optimize(plan, state, |_, _| {}).map_err(refused)?;
-    for stored in stateful::stored_columns(&plan).map_err(refused)? {
+    let mut identities = identity::identities(&plan, &operators).map_err(refused)?;
+    let plan = held_filters::careful(state.optimizer()).optimize(plan, state, |_, _| {}).map_err(refused)?;
+    for (operator, stored) in stateful::stored_columns(&plan).map_err(refused)? {
         fingerprint.push_str("; ");
         fingerprint.push_str(&stored);
+        if let Some(known) = identities.iter_mut().find(|known| known.operator == operator) {
+            known.rest = format!("{} {stored}", known.rest);
+        }
     }
-    Ok(StreamingPlan { plan, sources, mode: mode.0, operators, watermarks, schema, limit, fingerprint, upsert })
+    let mode = mode.0;
+    Ok(StreamingPlan { plan, sources, mode, operators, watermarks, schema, limit, fingerprint, upsert, identities })
 }
 
 /// Options about event time mean nothing to a source that no watermark sees.
@@ -180,13 +191,15 @@ fn sources(plan: &LogicalPlan) -> datafusion::common::Result<Vec<Arc<SourceSpec>
 
 /// What must stay the same for stored state to fit: sources by kind and title, operators by keys, values and types.
 fn fingerprint(plan: &LogicalPlan, sources: &[Arc<SourceSpec>]) -> datafusion::common::Result<String> {
-    let mut parts: Vec<String> = sources
-        .iter()
-        .map(|source| match &source.kind {
-            SourceKind::Files(files) => format!("files {} {}", files.format.to_lowercase(), source.title),
-            SourceKind::Table(_) => format!("table {}", source.title),
-        })
-        .collect();
-    parts.extend(stateful::fingerprints(plan)?);
+    let mut parts: Vec<String> = sources.iter().map(|source| source_text(source)).collect();
+    parts.extend(stateful::fingerprints(plan)?.into_iter().map(|(_, text)| text));
     Ok(parts.join("; "))
+}
+
+/// A source as fingerprints name it.
+pub fn source_text(source: &SourceSpec) -> String {
+    match &source.kind {
+        SourceKind::Files(files) => format!("files {} {}", files.format.to_lowercase(), source.title),
+        SourceKind::Table(_) => format!("table {}", source.title),
+    }
 }

@@ -65,6 +65,10 @@ pub struct StreamEntry {
     pub checkpoint: PathBuf,
     /// The CREATE statement, parsed again at each start.
     pub statement: String,
+    /// The session's time zone when it was created, in which its query is meant ever after; None where a former version
+    /// did not write it down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timezone: Option<String>,
     /// REFRESH … FULL has begun to take rows and checkpoint away: both go before anything else is done.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub resetting: bool,

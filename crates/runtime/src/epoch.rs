@@ -34,8 +34,8 @@ use crate::checkpoint::{Checkpoint, EpochCommit, Intent, SinkValue};
 use crate::clock::now_ms;
 use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::metrics::EpochRecord;
-use crate::operator::{KeptRows, StreamExtensionPlanner, rows_let_through};
+use crate::metrics::{EpochRecord, TableRange};
+use crate::operator::{KeptRows, Results, StreamExtensionPlanner, results_of, rows_let_through};
 use crate::sink::{Sink, SinkCommit, Written};
 use crate::source::{EpochInput, ReadCounters, Source};
 use crate::state::{StagedJoin, StagedState, StateTable};
@@ -168,6 +168,31 @@ impl Pipeline {
         self.run(intent, if sink_has_it { Run::StateOnly } else { Run::Again }, begun).await
     }
 
+    /// Runs an epoch of which everything was said before: one of a stream's past, in a pipeline of its own.
+    pub async fn replay(&mut self, intent: Intent) -> Result<EpochRecord> {
+        let begun = Instant::now();
+        self.checkpoint.write_intent(&intent)?;
+        self.run(intent, Run::First, begun).await
+    }
+
+    /// How the state of each operator becomes what the query gives, by operator number; others are what they keep.
+    /// The operators' states know their columns afterwards.
+    pub async fn results(&mut self) -> Result<BTreeMap<u32, Results>> {
+        let (epoch, watermark) = (self.next_epoch, Default::default());
+        let extension = Arc::new(StreamExtensionPlanner::new(self.states.clone(), epoch, watermark));
+        let statics = self.latest_statics().await?;
+        let intent = Intent {
+            epoch,
+            timestamp_ms: now_ms(),
+            inputs: Vec::new(),
+            fingerprint: self.plan.fingerprint.clone(),
+            statics,
+            watermark,
+        };
+        let physical = self.physical(&intent, extension, &Arc::default()).await?;
+        Ok(results_of(&physical))
+    }
+
     /// Runs an intent that is durable already.
     async fn run(&mut self, mut intent: Intent, run: Run, begun: Instant) -> Result<EpochRecord> {
         let epoch = intent.epoch;
@@ -214,6 +239,7 @@ impl Pipeline {
             table_version: written.version,
             schema_version: self.schema_version(),
             new_columns: self.new_columns.clone(),
+            statics: intent.statics.clone(),
             ..EpochRecord::default()
         };
         let mut ledger = Vec::new();
@@ -224,7 +250,14 @@ impl Pipeline {
             record.bytes += size.bytes;
             match input {
                 EpochInput::Files(files) => ledger.extend(files.ledger_entries(id, epoch, intent.timestamp_ms, now)),
-                EpochInput::Table(table) => positions.push((id.clone(), table.position())),
+                EpochInput::Table(table) => {
+                    record.ranges.push(TableRange {
+                        source: id.clone(),
+                        from: table.from.to_json(&table.table_id),
+                        to: table.position(),
+                    });
+                    positions.push((id.clone(), table.position()));
+                }
             }
         }
         self.checkpoint.commit(EpochCommit {

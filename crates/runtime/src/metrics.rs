@@ -55,4 +55,21 @@ pub struct EpochRecord {
     /// Columns that came with it, as `a.b BIGINT`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub new_columns: Vec<String>,
+    /// What it read of tables, in the form of their positions; files are in the ledger.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ranges: Vec<TableRange>,
+    /// Versions of the tables it joined, by location.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub statics: BTreeMap<String, u64>,
+}
+
+/// The part of a table that an epoch read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TableRange {
+    /// The source's id.
+    pub source: String,
+    /// Where it began.
+    pub from: serde_json::Value,
+    /// Where it ended: what is stored as the source's position.
+    pub to: serde_json::Value,
 }

@@ -77,6 +77,7 @@ impl Replay {
                     | K::Insert { .. }
                     | K::ShowStreams
                     | K::DescribeStream { .. }
+                    | K::VerifyStream { .. }
                     | K::ShowEpochs { .. }
                     | K::DescribeHistory { .. }
             )

@@ -33,6 +33,8 @@ fn relation(relation: &Relation) -> String {
         RelationKind::Version { name, version } => format!("{} version {version}", name.parts.join(".")),
         RelationKind::Timestamp { name, timestamp } => format!("{} at {}", name.parts.join("."), timestamp.value),
         RelationKind::CloudFilesState { table, .. } => format!("state of {}", table.value),
+        RelationKind::State { table, operator: None } => format!("kept by {}", table.value),
+        RelationKind::State { table, operator: Some(number) } => format!("kept by {} operator {number}", table.value),
         RelationKind::NotYet { what } => format!("not yet {what}"),
     };
     match &relation.watermark {
@@ -86,7 +88,8 @@ fn relations_are_cut_out() {
         ("SELECT * FROM cloud_files_state('t')", "SELECT * FROM __relation_0", &["state of t"]),
         ("SELECT * FROM cloud_files_state(TABLE(s.t))", "SELECT * FROM __relation_0", &["state of s.t"]),
         ("SELECT * FROM table_changes('t', 1, 2) c", "SELECT * FROM __relation_0 AS c", &["not yet table_changes(…)"]),
-        ("SELECT * FROM read_state('t')", "SELECT * FROM __relation_0", &["not yet read_state(…)"]),
+        ("SELECT * FROM read_state('t')", "SELECT * FROM __relation_0", &["kept by t"]),
+        ("SELECT * FROM read_state(TABLE(s.t), 2) r", "SELECT * FROM __relation_0 AS r", &["kept by s.t operator 2"]),
         (
             "SELECT * FROM STREAM t WATERMARK ts DELAY OF INTERVAL 10 MINUTES AS a",
             "SELECT * FROM __relation_0 AS a",

@@ -156,6 +156,7 @@ fn running_and_watching() {
     assert!(matches!(kind("AWAIT STREAM t"), Kind::AwaitStream { timeout: None, .. }));
     let Kind::AwaitStream { timeout, .. } = kind("AWAIT STREAM t FOR '30 seconds'") else { panic!() };
     assert_eq!(timeout, Some(Duration::from_secs(30)));
+    assert!(matches!(kind("VERIFY STREAM t"), Kind::VerifyStream { .. }));
     assert!(matches!(kind("SHOW STREAMS"), Kind::ShowStreams));
     assert!(matches!(kind("SHOW EPOCHS FROM t LIMIT 5"), Kind::ShowEpochs { limit: Some(5), .. }));
     assert!(matches!(kind("SHOW TABLES"), Kind::ShowRelations { views: false, schema: None, pattern: None }));
@@ -267,7 +268,6 @@ fn a_trigger_is_put_into_a_statement() {
 fn what_is_refused_by_name() {
     let table = [
         ("COPY INTO t FROM '/in' FILEFORMAT = JSON", "COPY INTO", 1, 10),
-        ("VERIFY STREAM t", "VERIFY STREAM", 1, 14),
         ("DELETE FROM t WHERE a = 1", "DELETE FROM", 1, 12),
         ("UPDATE t SET a = 1", "UPDATE", 1, 7),
         ("MERGE INTO t USING u ON true", "MERGE INTO", 1, 11),

@@ -125,7 +125,8 @@ pub fn with_epoch_timestamp(plan: LogicalPlan, timestamp_ms: i64) -> Result<Logi
     .map(|transformed| transformed.data)
 }
 
-fn reads_clock(plan: &LogicalPlan) -> Result<bool> {
+/// Whether a plan asks for the epoch's time.
+pub(crate) fn reads_clock(plan: &LogicalPlan) -> Result<bool> {
     let mut found = false;
     plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expr| {
@@ -137,6 +138,11 @@ fn reads_clock(plan: &LogicalPlan) -> Result<bool> {
         Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     })?;
     Ok(found)
+}
+
+/// Whether an expression is a reading of the clock.
+pub(crate) fn is_clock(expr: &Expr) -> bool {
+    epoch_clock(expr).is_some()
 }
 
 fn epoch_clock(expr: &Expr) -> Option<&EpochClock> {

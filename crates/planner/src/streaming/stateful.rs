@@ -220,7 +220,7 @@ fn distinct(operator: u32, input: LogicalPlan, mode: OutputMode) -> Result<Strea
 }
 
 /// Fingerprints of the stateful nodes, by operator number.
-pub(super) fn fingerprints(plan: &LogicalPlan) -> Result<Vec<String>> {
+pub(super) fn fingerprints(plan: &LogicalPlan) -> Result<Vec<(u32, String)>> {
     let mut found = Vec::new();
     plan.apply(|node| {
         if let LogicalPlan::Extension(extension) = node {
@@ -248,7 +248,7 @@ pub(super) fn fingerprints(plan: &LogicalPlan) -> Result<Vec<String>> {
         Ok(TreeNodeRecursion::Continue)
     })?;
     found.sort();
-    Ok(found.into_iter().map(|(_, text)| text).collect())
+    Ok(found)
 }
 
 /// The LIMIT that everything passes, with nothing above it that gives more or fewer rows than it lets through.
@@ -266,7 +266,7 @@ pub(super) fn limit_on_top(plan: &LogicalPlan) -> Option<RowLimit> {
 }
 
 /// What the joins of an optimized plan store of a row, by operator number: columns that nothing needs are not kept.
-pub(super) fn stored_columns(plan: &LogicalPlan) -> Result<Vec<String>> {
+pub(super) fn stored_columns(plan: &LogicalPlan) -> Result<Vec<(u32, String)>> {
     let mut found = Vec::new();
     plan.apply(|node| {
         if let LogicalPlan::Extension(extension) = node
@@ -277,7 +277,7 @@ pub(super) fn stored_columns(plan: &LogicalPlan) -> Result<Vec<String>> {
         Ok(TreeNodeRecursion::Continue)
     })?;
     found.sort();
-    Ok(found.into_iter().map(|(_, text)| text).collect())
+    Ok(found)
 }
 
 fn info(node: &StreamAggregateNode) -> OperatorInfo {
@@ -360,19 +360,23 @@ pub(super) fn typed(exprs: &[Expr], from: usize, input: &LogicalPlan, schema: &D
 
 fn fingerprint(node: &StreamAggregateNode) -> String {
     let typed = |exprs: &[Expr], from: usize| typed(exprs, from, &node.input, &node.schema);
-    // Groups that came out are gone: another mode would miss them.
-    let evicts = match (node.mode, node.time, node.panes) {
+    format!(
+        "aggregate keys=[{}] values=[{}]{}",
+        typed(&node.group_expr, 0),
+        typed(&node.aggr_expr, node.group_expr.len()),
+        evicts(node)
+    )
+}
+
+/// Groups that came out are gone: another mode would miss them.
+pub(super) fn evicts(node: &StreamAggregateNode) -> String {
+    match (node.mode, node.time, node.panes) {
         (OutputMode::Append, Some(key), None) => format!(" until={key}"),
         (OutputMode::Append, Some(key), Some(_)) => format!(" until={key} by panes"),
         (OutputMode::Update, Some(key), None) => format!(" updated until={key}"),
         (OutputMode::Update, Some(key), Some(_)) => format!(" updated until={key} by panes"),
         _ => String::new(),
-    };
-    format!(
-        "aggregate keys=[{}] values=[{}]{evicts}",
-        typed(&node.group_expr, 0),
-        typed(&node.aggr_expr, node.group_expr.len())
-    )
+    }
 }
 
 fn fingerprint_of_deduplicate(node: &StreamDeduplicateNode) -> String {
@@ -453,7 +457,7 @@ fn widens(to: &DataType) -> bool {
 }
 
 /// The same with every cast: two texts are equal only if they compute the same.
-fn exact_text(expr: &Expr) -> String {
+pub(super) fn exact_text(expr: &Expr) -> String {
     text_of(expr, |expr| expr)
 }
 

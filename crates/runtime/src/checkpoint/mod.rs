@@ -9,6 +9,7 @@
 mod directory;
 mod ledger;
 mod lock;
+mod operators;
 pub mod recovery;
 mod sink;
 #[cfg(test)]
@@ -20,10 +21,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use alluvium_parser::Diagnostic;
+use arrow::datatypes::SchemaRef;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use ledger::{Ages, Alteration, Archived, FileState, Forgetting, Ledger, LedgerEntry, Told};
+pub use operators::{Origin, StoredOperators};
 pub use recovery::{Facts, Recovery, Refusal, decide};
 pub use sink::{SINK_OPERATOR, SinkValue};
 
@@ -32,7 +35,8 @@ use crate::error::{Error, Result};
 use crate::metrics::EpochRecord;
 use crate::source::EpochInput;
 use crate::state::{
-    Batch, Column, JoinTable, MemoryStore, RocksStore, StagedJoin, StagedState, StateSize, StateStore, StateTable,
+    Batch, Column, Damage, JoinRows, JoinTable, MemoryStore, RocksStore, StagedJoin, StagedState, StateSize, StateStore,
+    StateTable,
 };
 
 /// A checkpoint that is looked at while it is held is opened again so often at most,
@@ -98,6 +102,8 @@ struct Inner {
     intent: Option<Intent>,
     last: Option<EpochRecord>,
     tables: BTreeMap<u32, Arc<StateTable>>,
+    /// Numbers under which the state of operators is stored, where they are others than theirs.
+    numbers: BTreeMap<u32, u32>,
 }
 
 impl Checkpoint {
@@ -154,7 +160,8 @@ impl Checkpoint {
             None => None,
         };
         let ledger = Ledger::open(store.clone(), name)?;
-        let inner = Mutex::new(Inner { intent, last, tables: BTreeMap::new() });
+        let numbers = operators::load(store.as_ref(), name)?.map(|stored| stored.numbers).unwrap_or_default();
+        let inner = Mutex::new(Inner { intent, last, tables: BTreeMap::new(), numbers });
         Ok(Checkpoint { shared: Arc::new(Shared { store, query_id, name: name.to_string(), inner, ledger }) })
     }
 
@@ -312,6 +319,19 @@ impl Checkpoint {
         Ok(records)
     }
 
+    /// Gives every committed epoch to `each`, oldest first, a page at a time.
+    pub fn each_epoch(&self, each: &mut dyn FnMut(EpochRecord) -> Result<()>) -> Result<()> {
+        let mut from = Vec::new();
+        loop {
+            let page = self.shared.store.page(Column::Epochs, &from, &[u8::MAX; 9], 1024)?;
+            let Some(next) = page.next_key() else { return Ok(()) };
+            for (_, record) in page.iter() {
+                each(parse(&self.shared.name, "an epoch", record)?)?;
+            }
+            from = next;
+        }
+    }
+
     /// The files that were read.
     pub fn ledger(&self) -> Ledger {
         self.shared.ledger.clone()
@@ -354,9 +374,51 @@ impl Checkpoint {
         if let Some(table) = inner.tables.get(&operator) {
             return Ok(table.clone());
         }
-        let table = Arc::new(StateTable::open(self.shared.store.clone(), operator, budget)?);
+        let stored = inner.numbers.get(&operator).copied().unwrap_or(operator);
+        let table = Arc::new(StateTable::open(self.shared.store.clone(), stored, budget)?.known_as(operator));
         inner.tables.insert(operator, table.clone());
         Ok(table)
+    }
+
+    /// The state of an operator as it is stored, to be looked at only: it is never written, so what does not fit the
+    /// budget of its owner stays in memory. `damage`: where what cannot be read is noted instead of being an error.
+    pub fn look_at_state(&self, operator: u32, damage: Option<Arc<Damage>>) -> Result<StateTable> {
+        Ok(StateTable::open_to_look(self.shared.store.clone(), self.stored_number(operator), damage)?
+            .known_as(operator))
+    }
+
+    fn stored_number(&self, operator: u32) -> u32 {
+        self.inner().numbers.get(&operator).copied().unwrap_or(operator)
+    }
+
+    /// Operators that have state.
+    fn stored(&self) -> Result<Vec<Stored>> {
+        let numbers = self.inner().numbers.clone();
+        let known = |(number, is_join): (u32, bool)| match numbers.iter().find(|(_, stored)| **stored == number) {
+            Some((operator, _)) => Some(Stored { operator: *operator, number, is_join }),
+            // What an operator had before its state was written anew.
+            None if numbers.contains_key(&number) || operators::is_anew(number) => None,
+            None => Some(Stored { operator: number, number, is_join }),
+        };
+        let stored = StateTable::stored_operators(self.shared.store.as_ref())?;
+        let mut known: Vec<Stored> = stored.into_iter().filter_map(known).collect();
+        known.sort_unstable_by_key(|stored| stored.operator);
+        Ok(known)
+    }
+
+    /// Rows that a join of streams keeps, a side each; none of other operators. `damage`: as in [`Self::look_at_state`].
+    pub fn join_rows(&self, operator: u32, damage: Option<Arc<Damage>>) -> Result<Vec<JoinRows>> {
+        JoinRows::stored(&self.shared.store, self.stored_number(operator), damage)
+    }
+
+    /// Operators that have state.
+    pub fn operators(&self) -> Result<Vec<u32>> {
+        Ok(self.stored()?.into_iter().map(|stored| stored.operator).collect())
+    }
+
+    /// Columns of an operator's state: the schema, how many of them are keys, and which one tells a row's time.
+    pub fn state_columns(&self, operator: u32) -> Result<Option<(SchemaRef, usize, Option<usize>)>> {
+        StateTable::stored_columns(self.shared.store.as_ref(), self.stored_number(operator))
     }
 
     /// [`Self::state`] with another limit for the log, for tests that cannot fill it.
@@ -371,14 +433,13 @@ impl Checkpoint {
     /// How much each operator keeps, by operator, whether its state was opened or not.
     pub fn state_sizes(&self) -> Result<Vec<StateSize>> {
         let opened = self.inner().tables.clone();
-        let operators = StateTable::stored_operators(self.shared.store.as_ref())?;
         let store = self.shared.store.as_ref();
         let mut sizes = Vec::new();
-        for (operator, is_join) in operators {
+        for Stored { operator, number, is_join } in self.stored()? {
             match opened.get(&operator) {
-                _ if is_join => sizes.extend(JoinTable::stored_sizes(store, operator)?),
+                _ if is_join => sizes.extend(JoinTable::stored_sizes(store, number)?),
                 Some(table) => sizes.push(table.size()?),
-                None => sizes.push(StateTable::stored_size(store, operator)?),
+                None => sizes.push(StateSize { operator, ..StateTable::stored_size(store, number)? }),
             }
         }
         Ok(sizes)
@@ -388,6 +449,14 @@ impl Checkpoint {
         // Fields are replaced whole, after the store has them: a panic cannot leave them half changed.
         self.shared.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// An operator's state in the store.
+struct Stored {
+    operator: u32,
+    /// What it is stored under.
+    number: u32,
+    is_join: bool,
 }
 
 /// Why what is known of a file cannot be altered.

@@ -150,7 +150,7 @@ impl Pipeline {
                 titles(&new.plan)
             )));
         }
-        if new.plan.fingerprint != self.plan.fingerprint && !self.plan.operators.is_empty() {
+        if new.plan.identities != self.plan.identities && !self.plan.operators.is_empty() {
             return Err(Diagnostic::new(
                 "STATE_INCOMPATIBLE",
                 format!(

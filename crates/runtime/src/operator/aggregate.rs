@@ -33,6 +33,7 @@ use tokio::sync::OnceCell;
 
 use super::merge::{Aggregates, Merge};
 use super::plan::{StagedCell, TouchedCell};
+use super::results::Results;
 use crate::clock::EpochWatermark;
 use crate::state::{StateScan, StateTable};
 
@@ -99,6 +100,16 @@ impl StreamAggregateExec {
             metrics: ExecutionPlanMetricsSet::new(),
             properties: Arc::new(properties),
         })
+    }
+
+    /// Its number.
+    pub(super) fn operator(&self) -> u32 {
+        self.table.operator()
+    }
+
+    /// How its state becomes what it gives.
+    pub(super) fn results_of_state(&self) -> Results {
+        Results { aggregates: self.aggregates.clone(), schema: self.schema() }
     }
 
     /// Reads the input to its end and stages the new state.

@@ -17,6 +17,7 @@ mod merge;
 mod pane_aggregate;
 mod panes;
 mod plan;
+mod results;
 mod session;
 mod session_merge;
 #[cfg(test)]
@@ -34,5 +35,6 @@ pub use mark::StreamMarkExec;
 pub use pane_aggregate::StreamPaneExec;
 pub use panes::WindowsExec;
 pub use plan::StreamExtensionPlanner;
+pub use results::{Results, results_of};
 pub use session::StreamSessionExec;
 pub use watermark::WatermarkExec;

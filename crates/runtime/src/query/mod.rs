@@ -1,10 +1,14 @@
 //! Streams as they run: recovery at the start, the trigger loop, stopping and waiting.
 
+mod changes;
 mod open;
 mod stream;
+mod verify;
 
-pub use open::{PipelineParts, WATERMARK_POLICY, check_fingerprint, file_sources, open};
+pub use changes::{Changes, changes, stored_identity};
+pub use open::{PipelineParts, WATERMARK_POLICY, file_sources, open};
 pub use stream::{OnEpoch, StreamHandle, StreamState, StreamStatus, failure};
+pub use verify::{Compared, Difference, Verified, verify};
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -15,6 +15,7 @@ use crate::clock::now_ms;
 use crate::epoch::{LateTable, Pipeline, Replan, Watermarks};
 use crate::error::{Error, Result};
 use crate::metrics::EpochRecord;
+use crate::query::changes::adopt_state;
 use crate::sink::Sink;
 use crate::source::Source;
 use crate::source::files::schema_log::SchemaLog;
@@ -23,8 +24,6 @@ use crate::source::table::TableSource;
 
 /// Checkpoint entry: which source has which id.
 const SOURCE_IDS: &str = "source_ids";
-/// Checkpoint entry: the fingerprint of the plan whose state is stored.
-const FINGERPRINT: &str = "fingerprint";
 
 /// Checkpoint entry: which of several watermarks counts.
 pub const WATERMARK_POLICY: &str = "watermark_policy";
@@ -55,7 +54,7 @@ pub struct PipelineParts {
 /// Returns the pipeline and the record of the epoch that was run again, if one was.
 pub async fn open(parts: PipelineParts) -> Result<(Pipeline, Option<EpochRecord>)> {
     let PipelineParts { plan, checkpoint, mut sink, session, state_budget, name, replan, .. } = parts;
-    check_fingerprint(&plan, &checkpoint, &name)?;
+    adopt_state(&plan, &checkpoint, &name)?;
     let record = checkpoint.last_committed()?;
     let new_columns = new_columns(&plan, record.as_ref())?;
     let intent = checkpoint.pending_intent()?;
@@ -128,29 +127,6 @@ fn check_intent(intent: Option<&Intent>, sources: &[(String, Box<dyn Source>)], 
     }
 }
 
-/// Stored state serves only the query it was made by.
-pub fn check_fingerprint(plan: &StreamingPlan, checkpoint: &Checkpoint, name: &str) -> Result<()> {
-    let stored = checkpoint.meta(FINGERPRINT)?;
-    match stored {
-        Some(stored) if stored == plan.fingerprint => Ok(()),
-        Some(stored) if !plan.operators.is_empty() || has_state(&stored) => Err(Diagnostic::new(
-            "STATE_INCOMPATIBLE",
-            format!(
-                "the stored state of stream `{name}` was made by another query: it has [{stored}], this one needs [{}]",
-                plan.fingerprint
-            ),
-        )
-        .help(format!("REFRESH TABLE {name} FULL starts over with the new query; CREATE OR REPLACE does too"))
-        .into()),
-        _ => checkpoint.put_meta(FINGERPRINT, &plan.fingerprint),
-    }
-}
-
-/// Whether a fingerprint has more than sources.
-fn has_state(fingerprint: &str) -> bool {
-    fingerprint.split("; ").any(|part| !part.starts_with("files ") && !part.starts_with("table "))
-}
-
 /// Columns that came with versions of the schema which no epoch has been committed with yet: put there by hand, or stored
 /// before a crash.
 fn new_columns(plan: &StreamingPlan, last: Option<&EpochRecord>) -> Result<Vec<String>> {
@@ -186,6 +162,36 @@ pub fn file_sources(checkpoint: &Checkpoint) -> Result<Vec<(String, String)>> {
 fn source_ids(checkpoint: &Checkpoint) -> Result<Vec<String>> {
     let stored = checkpoint.meta(SOURCE_IDS)?.unwrap_or_else(|| "[]".into());
     serde_json::from_str(&stored).map_err(|e| Error::environment("CHECKPOINT_CORRUPT", format!("source ids: {e}")))
+}
+
+/// The sources of a query, and what a checkpoint knows of them.
+pub struct Sources {
+    /// The id of each source of the plan, in its order; None: it has not been opened yet.
+    pub ids: Vec<Option<String>>,
+    /// Sources that were read, and that the query no longer has.
+    pub lost: Vec<String>,
+}
+
+/// Which source of the query is which in the checkpoint, without opening any.
+pub fn sources_of(plan: &StreamingPlan, checkpoint: &Checkpoint) -> Result<Sources> {
+    let known = source_ids(checkpoint)?;
+    let mut taken: Vec<usize> = Vec::new();
+    let mut ids = Vec::new();
+    for spec in &plan.sources {
+        let identity = identity(spec);
+        let at = (0..known.len()).find(|at| known[*at] == identity && !taken.contains(at));
+        taken.extend(at);
+        ids.push(at.map(|at| at.to_string()));
+    }
+    let mut lost = Vec::new();
+    for (at, identity) in known.iter().enumerate().filter(|(at, _)| !taken.contains(at)) {
+        let id = at.to_string();
+        if checkpoint.ledger().len(&id) > 0 || checkpoint.position(&id)?.is_some() {
+            let place = identity.split_once(':').map_or(identity.as_str(), |(_, place)| place);
+            lost.push(format!("`{place}`"));
+        }
+    }
+    Ok(Sources { ids, lost })
 }
 
 /// Opens a table source behind its position. Where it stands at the first start is kept at once: `latest` means

@@ -118,7 +118,7 @@ impl Session {
     }
 
     pub(super) async fn alter_file(&self, name: &Name, change: FileChange, typed: &Text) -> Result<Outcome> {
-        let (session, name, typed) = (Session { inner: self.inner.clone() }, name.clone(), typed.clone());
+        let (session, name, typed) = (self.clone(), name.clone(), typed.clone());
         blocking(move || session.alter_file_now(&name, change, &typed)).await
     }
 
@@ -353,7 +353,7 @@ impl PartitionStream for FileRows {
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
         let mut builder = RecordBatchReceiverStreamBuilder::new(self.schema.clone(), 2);
         let out = builder.tx();
-        let session = self.session.upgrade().map(|inner| Session { inner });
+        let session = self.session.upgrade().map(Session::on);
         let (entry, stream, all) = (self.entry.clone(), self.stream.clone(), self.all);
         builder.spawn_blocking(move || {
             let session = session.ok_or(Error::Interrupted)?;

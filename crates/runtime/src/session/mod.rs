@@ -12,12 +12,18 @@ mod files;
 mod late_rows;
 mod live;
 mod outcome;
+#[cfg(test)]
+mod random_queries;
 mod refresh;
 mod resolve;
 mod secrets;
 mod select;
 mod show;
+mod state;
 mod streaming_table;
+mod verify;
+#[cfg(test)]
+mod verify_tests;
 
 pub use outcome::{Completions, Live, LiveUpdate, Notice, Outcome, Rows};
 pub use secrets::veiled;
@@ -30,7 +36,7 @@ use alluvium_parser::{Diagnostic, Statement, StatementKind};
 use alluvium_planner::settings::Settings;
 use datafusion::execution::SessionState;
 use datafusion::execution::memory_pool::GreedyMemoryPool;
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
 use tokio::sync::mpsc;
 
@@ -55,6 +61,8 @@ pub struct SessionOptions {
 #[derive(Clone)]
 pub struct Session {
     pub(crate) inner: Arc<Inner>,
+    /// Plans are made in this time zone instead of that of the settings.
+    zone: Option<Arc<str>>,
 }
 
 /// What all clones of a session share.
@@ -95,7 +103,7 @@ impl Session {
             notices: options.progress,
             files_per_epoch,
         };
-        Ok(Session { inner: Arc::new(inner) })
+        Ok(Session::on(Arc::new(inner)))
     }
 
     /// Runs one statement. Dropping the future asks whatever it runs to stop after the running epoch; nothing is lost.
@@ -126,6 +134,7 @@ impl Session {
             K::AwaitStream { name, timeout } => self.await_stream(name, *timeout).await,
             K::ShowStreams => self.show_streams(),
             K::DescribeStream { name } => self.describe_stream(name),
+            K::VerifyStream { name } => self.verify_stream(name).await,
             K::ShowEpochs { name, limit } => self.show_epochs(name, *limit),
             K::ShowFiles { query } => self.show_files(query).await,
             K::AlterFile { name, change, path } => self.alter_file(name, *change, path).await,
@@ -205,7 +214,7 @@ impl Session {
         names.functions.extend(state.scalar_functions().keys().cloned());
         names.functions.extend(state.aggregate_functions().keys().cloned());
         names.functions.extend(alluvium_planner::functions::spellings().map(str::to_owned));
-        names.functions.extend(["cloud_files", "read_files", "cloud_files_state"].map(str::to_owned));
+        names.functions.extend(["cloud_files", "read_files", "cloud_files_state", "read_state"].map(str::to_owned));
         names.options = crate::source::files::option_names();
         names.columns.sort();
         names.columns.dedup();
@@ -214,13 +223,32 @@ impl Session {
         names
     }
 
+    /// A clone of the session that shares `inner`.
+    pub(crate) fn on(inner: Arc<Inner>) -> Session {
+        Session { inner, zone: None }
+    }
+
+    /// The same session, whose plans are made in another time zone; None: in that of the settings.
+    pub(crate) fn in_zone(&self, zone: Option<&str>) -> Session {
+        Session { inner: self.inner.clone(), zone: zone.map(Arc::from) }
+    }
+
     /// Functions, configuration and memory pool for new plans.
     pub(crate) fn state(&self) -> Arc<SessionState> {
-        self.inner.state.read().unwrap_or_else(PoisonError::into_inner).clone()
+        let state = self.inner.state.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let settings = self.settings();
+        match state.config_options().execution.time_zone.as_deref() == Some(settings.timezone.as_str()) {
+            true => state,
+            false => Arc::new(state_on(&settings, state.runtime_env().clone())),
+        }
     }
 
     pub(crate) fn settings(&self) -> Settings {
-        self.inner.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
+        let settings = self.inner.settings.read().unwrap_or_else(PoisonError::into_inner).clone();
+        match &self.zone {
+            Some(zone) => Settings { timezone: zone.to_string(), ..settings },
+            None => settings,
+        }
     }
 
     pub(crate) fn change_settings(&self, settings: Settings) -> Result<()> {
@@ -245,10 +273,15 @@ impl Drop for Inner {
 fn session_state(settings: &Settings) -> Result<SessionState> {
     let pool = Arc::new(GreedyMemoryPool::new((settings.memory_limit / 2).max(64 << 20) as usize));
     let environment = RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc()?;
+    Ok(state_on(settings, environment))
+}
+
+/// Functions and configuration by the settings, on memory that may be shared.
+fn state_on(settings: &Settings, environment: Arc<RuntimeEnv>) -> SessionState {
     let state = alluvium_planner::functions::session_state(settings);
     let rules = crate::operator::with_join_sides(&state);
     let builder = SessionStateBuilder::new_from_existing(state).with_runtime_env(environment);
-    Ok(builder.with_physical_optimizer_rules(rules).build())
+    builder.with_physical_optimizer_rules(rules).build()
 }
 
 /// Whether a stream's state means that it still works on something.

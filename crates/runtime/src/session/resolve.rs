@@ -269,6 +269,7 @@ impl Session {
                 self.delta(&location, Some(version), Some(&entry.name)).await
             }
             RelationKind::CloudFilesState { table, all } => self.cloud_files_state(&table.value, *all, table.span),
+            RelationKind::State { table, operator } => self.state_of_stream(&table.value, *operator, table.span),
             RelationKind::NotYet { what } => Err(not_yet(what, relation.span)),
         }
     }

@@ -21,10 +21,11 @@ use crate::checkpoint::Checkpoint;
 use crate::epoch::{Pipeline, Replan, Replanned, widens};
 use crate::error::{Error, Result};
 use crate::metrics::EpochRecord;
-use crate::query::{PipelineParts, StreamHandle, StreamState, StreamStatus, failure, open};
+use crate::query::{Changes, PipelineParts, StreamHandle, StreamState, StreamStatus, failure, open};
 use crate::session::late_rows;
 use crate::session::outcome::{Notice, Outcome};
 use crate::session::resolve::{EMPTY_DIRECTORY, FormerSchemas, StoredSchemas};
+use crate::session::show::create_of;
 use crate::session::{Session, is_live};
 use crate::sink::Sink;
 use crate::sink::delta::DeltaSink;
@@ -38,9 +39,9 @@ const SCHEMAS: &str = "schemas";
 const DEFAULT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A planned statement with the columns of its table.
-struct Planned {
-    plan: StreamingPlan,
-    target: SchemaRef,
+pub(super) struct Planned {
+    pub(super) plan: StreamingPlan,
+    pub(super) target: SchemaRef,
 }
 
 impl Session {
@@ -90,7 +91,9 @@ impl Session {
         }
         self.stop_running(&name).await;
         if refresh {
-            self.check_refresh(&entry, create).await?;
+            let before = existing.as_ref().map(stream_of).transpose()?.map(create_of).transpose()?;
+            let changed = before.is_some_and(|before| before.query.text != create.query.text);
+            self.check_refresh(&entry, create, changed).await?;
             if let Some(old) = &existing {
                 self.warn_of_fixed_options(stream_of(old)?, create)?;
             }
@@ -128,7 +131,7 @@ impl Session {
         }
     }
 
-    async fn plan(&self, create: &CreateStreamingTable, stored: &StoredSchemas) -> Result<Planned> {
+    pub(super) async fn plan(&self, create: &CreateStreamingTable, stored: &StoredSchemas) -> Result<Planned> {
         let mut bound = self.bind(&create.query, stored).await?;
         if !create.columns.is_empty() {
             let declared = super::ddl::declared_schema(&create.columns)?;
@@ -161,12 +164,31 @@ impl Session {
         Ok(Planned { plan, target })
     }
 
-    /// Whether the changed statement fits what is stored: refused before anything is touched.
-    async fn check_refresh(&self, entry: &Entry, create: &CreateStreamingTable) -> Result<()> {
+    /// Says what another query means for what was read before.
+    fn tell_changes(&self, entry: &Entry, changes: &Changes, changed: bool) {
+        let Some(notices) = self.inner.notices.as_ref().filter(|_| changed) else { return };
+        let mut text =
+            format!("`{}` has another query from now on; rows that were read before are not read again", entry.name);
+        if let Some(zone) = stream_of(entry).ok().and_then(|stream| stream.timezone.clone())
+            && zone != self.settings().timezone
+        {
+            text = format!("{text}; it keeps the time zone {zone}, in which it was created");
+        }
+        if changes.is_change() {
+            text = format!("{text}; {}", changes.lines().join("; "));
+        }
+        // The receiver goes first when the program ends.
+        let _ = notices.send(Notice::Info(text));
+    }
+
+    /// Whether the changed statement fits what is stored: refused before anything is touched. `changed`: its query is
+    /// another one than before.
+    async fn check_refresh(&self, entry: &Entry, create: &CreateStreamingTable, changed: bool) -> Result<()> {
         let stream = stream_of(entry)?;
         let checkpoint = Checkpoint::open(&stream.checkpoint, &entry.name)?;
         let stored = StoredSchemas::of_stream(&stream.checkpoint).or_former(former_schemas(&checkpoint)?);
-        let planned = match self.plan(create, &stored).await {
+        let session = self.in_zone(stream.timezone.as_deref());
+        let planned = match session.plan(create, &stored).await {
             Err(Error::Statement(diagnostic)) if diagnostic.code == EMPTY_DIRECTORY => return Ok(()),
             other => other?,
         };
@@ -181,7 +203,10 @@ impl Session {
             };
             table::Conform::plan(&planned.plan.schema, &columns).map_err(|e| e.at_least(create.query.span))?;
         }
-        crate::query::check_fingerprint(&planned.plan, &checkpoint, &entry.name)
+        if let Some(changes) = crate::query::changes(&planned.plan, &checkpoint, &entry.name)? {
+            self.tell_changes(entry, &changes, changed);
+        }
+        Ok(())
     }
 
     fn entry_for(
@@ -217,7 +242,8 @@ impl Session {
         if let Some(at) = &create.checkpoint_location {
             self.refuse_shared_checkpoint(&checkpoint, name, at.span)?;
         }
-        let stream = StreamEntry { location, managed, checkpoint, statement: statement.text.clone(), resetting: false };
+        let (statement, timezone) = (statement.text.clone(), Some(self.settings().timezone));
+        let stream = StreamEntry { location, managed, checkpoint, statement, timezone, resetting: false };
         Ok(Entry::new(name, Object::StreamingTable(stream)))
     }
 
@@ -266,7 +292,7 @@ impl Session {
             return Err(Error::internal("a stream's stored text is not CREATE STREAMING TABLE"));
         };
         let mode = create.output_mode.map_or(OutputMode::Append, |(mode, _)| mode);
-        let session = self.weak();
+        let session = self.weak(&stream);
         let name = entry.name.clone();
         let waits = matches!(trigger, Trigger::ProcessingTime(_));
         let opening = async move { open_stream(session, name, stream, *create, planned, waits).await };
@@ -451,9 +477,9 @@ impl Session {
         Ok(())
     }
 
-    /// A session handle for a stream's task that does not keep the session alive.
-    fn weak(&self) -> WeakSession {
-        WeakSession(Arc::downgrade(&self.inner))
+    /// A session handle for a stream's task that does not keep the session alive, and plans in the stream's time zone.
+    fn weak(&self, stream: &StreamEntry) -> WeakSession {
+        WeakSession(Arc::downgrade(&self.inner), stream.timezone.as_deref().map(Arc::from))
     }
 }
 
@@ -475,11 +501,12 @@ fn rows_written(handle: &StreamHandle, status: &StreamStatus, before: u64) -> u6
 }
 
 #[derive(Clone)]
-struct WeakSession(std::sync::Weak<super::Inner>);
+struct WeakSession(std::sync::Weak<super::Inner>, Option<Arc<str>>);
 
 impl WeakSession {
     fn session(&self) -> Result<Session> {
-        self.0.upgrade().map(|inner| Session { inner }).ok_or(Error::Interrupted)
+        let session = self.0.upgrade().map(Session::on).ok_or(Error::Interrupted)?;
+        Ok(session.in_zone(self.1.as_deref()))
     }
 }
 
@@ -499,7 +526,7 @@ fn file_sources(plan: &StreamingPlan) -> impl Iterator<Item = &FilesSpec> {
     })
 }
 
-fn former_schemas(checkpoint: &Checkpoint) -> Result<FormerSchemas> {
+pub(super) fn former_schemas(checkpoint: &Checkpoint) -> Result<FormerSchemas> {
     match checkpoint.meta(SCHEMAS)? {
         Some(text) => serde_json::from_str(&text)
             .map_err(|e| Error::environment("CHECKPOINT_CORRUPT", format!("stored schemas cannot be read: {e}"))),
@@ -609,7 +636,7 @@ async fn first_arrival(query: &Query) -> Result<()> {
     Ok(())
 }
 
-fn new_table(create: &CreateStreamingTable, plan: &StreamingPlan) -> Result<NewTable> {
+pub(super) fn new_table(create: &CreateStreamingTable, plan: &StreamingPlan) -> Result<NewTable> {
     let schema = target_schema(create, plan)?;
     Ok(NewTable {
         partition_columns: super::ddl::partition_columns(&create.partitioned_by, &schema)?,

@@ -1,7 +1,10 @@
 //! Streaming sources: what there is to read, and reading exactly that.
 
+mod again;
 pub mod files;
 pub mod table;
+
+pub use again::Again;
 
 use std::sync::Arc;
 

@@ -20,6 +20,7 @@ use arrow::ipc::writer::StreamWriter;
 use arrow::util::display::array_value_to_string;
 use arrow_row::{RowConverter, Rows, SortField};
 
+use super::Damage;
 use super::event_time::{ordered, time_at, times_of};
 use super::hash::hash64;
 use crate::error::{Error, Result};
@@ -28,6 +29,11 @@ use crate::error::{Error, Result};
 pub(super) const STATE_FORMAT: &str = "1";
 /// The same where rows are forgotten by their time: other row keys, and blocks of evictions.
 pub(super) const STATE_FORMAT_TIMED: &str = "2";
+
+/// The format of state whose rows are forgotten by the time in column `time`.
+pub(super) fn format_of(time: Option<usize>) -> &'static str {
+    if time.is_some() { STATE_FORMAT_TIMED } else { STATE_FORMAT }
+}
 
 /// Operator and hash bucket.
 const KEY_PREFIX: usize = 6;
@@ -122,25 +128,39 @@ impl RowCodec {
 
     /// State columns of row values; `keys` are their row keys, for messages.
     pub(super) fn decode_values<'a>(&self, rows: &[(&'a [u8], &'a [u8])]) -> Result<Vec<ArrayRef>> {
-        for (key, value) in rows {
-            let whole = value.split_first_chunk::<VALUE_PREFIX>();
-            if whole.is_none_or(|(sum, row)| u32::from_le_bytes(*sum) != hash64(row) as u32) {
-                return Err(corrupt(self.operator, &format!("the value of key {}", self.describe(key))));
-            }
+        if let Some((key, _)) = rows.iter().find(|(_, value)| !is_whole(value)) {
+            return Err(corrupt(self.operator, &self.place_of_row(key)));
         }
         let values = rows.iter().map(|(_, value)| &value[VALUE_PREFIX..]);
         decode(self.value_rows.as_ref(), values, &self.schema.fields()[self.keys..])
     }
 
+    /// Leaves out the rows whose value is damaged, and notes them.
+    pub(super) fn retain_whole(&self, rows: &mut Vec<(&[u8], &[u8])>, damage: &Damage) {
+        rows.retain(|(key, value)| {
+            let whole = is_whole(value);
+            if !whole {
+                damage.note(self.place_of_row(key));
+            }
+            whole
+        });
+    }
+
+    /// How messages name a row.
+    fn place_of_row(&self, key: &[u8]) -> String {
+        format!("the value of key {}", self.describe(key))
+    }
+
     /// A row key as its columns' values, for messages.
     fn describe(&self, key: &[u8]) -> String {
         let hex = || key.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        // Only a key whose bucket still fits its bytes is safe to decode.
+        // A key whose bucket still fits its bytes is safe to decode; one that begins with a time is tried.
         let Some((prefix, row)) = key.split_at_checked(KEY_PREFIX) else { return hex() };
-        if self.time.is_some() || prefix[4..] != (hash64(row) as u16).to_be_bytes() {
+        if self.time.is_none() && prefix[4..] != (hash64(row) as u16).to_be_bytes() {
             return hex();
         }
-        let Ok(columns) = self.decode_keys(std::iter::once(key)) else { return hex() };
+        let decode = || self.decode_keys(std::iter::once(key));
+        let Ok(Ok(columns)) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(decode)) else { return hex() };
         let parts: Vec<String> = (self.schema.fields().iter().zip(&columns))
             .map(|(field, column)| match array_value_to_string(column, 0) {
                 Ok(text) if !column.is_null(0) => format!("{} = {text}", field.name()),
@@ -149,6 +169,12 @@ impl RowCodec {
             .collect();
         format!("({})", parts.join(", "))
     }
+}
+
+/// Whether a row value is as it was written.
+fn is_whole(value: &[u8]) -> bool {
+    let parts = value.split_first_chunk::<VALUE_PREFIX>();
+    parts.is_some_and(|(sum, row)| u32::from_le_bytes(*sum) == hash64(row) as u32)
 }
 
 fn encode(converter: Option<&RowConverter>, columns: &[ArrayRef]) -> Result<Option<Rows>> {
@@ -241,17 +267,43 @@ pub(super) fn decode_block(
     block: &[u8],
     schema: &SchemaRef,
 ) -> Result<(BlockKind, RecordBatch)> {
-    let damaged = || {
-        let place = match parse_block_key(key) {
-            Some((epoch, sequence)) => format!("block {sequence} of epoch {epoch}"),
-            None => "a block".to_string(),
-        };
-        corrupt(operator, &place)
-    };
+    let damaged = || corrupt(operator, &place_of_block(key));
     let (head, payload) = block.split_at_checked(BLOCK_PREFIX).ok_or_else(damaged)?;
     if head[1..] != hash64(payload).to_le_bytes() {
         return Err(damaged());
     }
+    rows_of_block(operator, key, head, payload, schema)
+}
+
+/// How messages name a block.
+pub(super) fn place_of_block(key: &[u8]) -> String {
+    match parse_block_key(key) {
+        Some((epoch, sequence)) => format!("block {sequence} of epoch {epoch}"),
+        None => "a block".to_string(),
+    }
+}
+
+/// What a block says whose checksum does not hold, as far as it can be read; to be compared, never to be gone on with.
+pub(super) fn salvage_block(
+    operator: u32,
+    key: &[u8],
+    block: &[u8],
+    schema: &SchemaRef,
+) -> Option<(BlockKind, RecordBatch)> {
+    let (head, payload) = block.split_at_checked(BLOCK_PREFIX)?;
+    // Arrow checks what it reads; that it never panics on bytes that were changed, it does not promise.
+    let read = || rows_of_block(operator, key, head, payload, schema);
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)).ok()?.ok()
+}
+
+fn rows_of_block(
+    operator: u32,
+    key: &[u8],
+    head: &[u8],
+    payload: &[u8],
+    schema: &SchemaRef,
+) -> Result<(BlockKind, RecordBatch)> {
+    let damaged = || corrupt(operator, &place_of_block(key));
     let kind = match head[0] {
         0 => BlockKind::Set,
         1 => BlockKind::Removed,

@@ -24,13 +24,13 @@ use crate::error::Result;
 /// Version of the layouts in this file; stored with the operator.
 const STATE_FORMAT_JOINED: &str = "3";
 /// Names of the sides in `Meta`.
-const SIDES: [&str; 2] = ["left", "right"];
+pub(super) const SIDES: [&str; 2] = ["left", "right"];
 /// Operator and part.
-const PREFIX: usize = 5;
+pub(super) const PREFIX: usize = 5;
 /// Time and number behind a key.
-const SUFFIX: usize = 16;
+pub(super) const SUFFIX: usize = 16;
 /// Checksum in front of a row.
-const CHECKSUM: usize = 4;
+pub(super) const CHECKSUM: usize = 4;
 
 /// The rows of both sides of a join.
 pub struct JoinTable {
@@ -471,7 +471,7 @@ fn row_bytes(key: &[u8], id: RowId) -> u64 {
 }
 
 /// Time and number at the end of a key.
-fn suffix(key: &[u8]) -> Option<(Option<i64>, u64)> {
+pub(super) fn suffix(key: &[u8]) -> Option<(Option<i64>, u64)> {
     let (rest, number) = key.split_last_chunk()?;
     let (_, time) = rest.split_last_chunk()?;
     let time = u64::from_be_bytes(*time);
@@ -479,11 +479,11 @@ fn suffix(key: &[u8]) -> Option<(Option<i64>, u64)> {
     Some((time, u64::from_be_bytes(*number)))
 }
 
-fn checksum(row: &[u8]) -> u32 {
+pub(super) fn checksum(row: &[u8]) -> u32 {
     hash64(row) as u32
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -5,12 +5,15 @@
 //! and with what besides the state, is the checkpoint's business.
 
 mod codec;
+mod damage;
 mod event_time;
 mod evict;
 mod fold;
 mod hash;
 mod hot;
 mod joined;
+mod joined_rows;
+mod mapped;
 mod memory;
 mod refill;
 mod rocks;
@@ -21,11 +24,14 @@ pub(crate) mod tests;
 
 pub(crate) use codec::corrupt;
 pub use codec::{batch_of, canonical_keys};
+pub use damage::Damage;
 pub use event_time::times_of;
 pub use evict::{Eviction, Expired};
 pub use hot::Touched;
 pub(crate) use hot::bytes_of;
 pub use joined::{Ended, Found, JoinChanges, JoinTable, Ranges, RowId, StagedJoin};
+pub use joined_rows::JoinRows;
+pub use mapped::{copy_mapped, forget_operator, rename_columns};
 pub use memory::MemoryStore;
 pub use refill::Refilled;
 pub use rocks::RocksStore;

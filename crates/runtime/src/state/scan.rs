@@ -13,7 +13,7 @@ use arrow::datatypes::SchemaRef;
 use super::codec::{self, RowCodec, RowKeys};
 use super::event_time::times_of;
 use super::table::{Inner, StagedState, StateTable};
-use super::{Column, StateStore};
+use super::{Column, Damage, StateStore};
 use crate::error::Result;
 
 /// Rows per batch.
@@ -40,6 +40,7 @@ struct Cold {
     time: Option<usize>,
     /// Rows whose time is at or before this are gone, though the store still has them.
     floor: Option<i64>,
+    damage: Option<Arc<Damage>>,
 }
 
 impl StateScan {
@@ -87,6 +88,7 @@ impl StateScan {
                 next_hidden: 0,
                 time: bound.time,
                 floor: inner.floor,
+                damage: table.damage.clone(),
             })
         } else {
             None
@@ -146,6 +148,9 @@ impl Cold {
                 if self.hidden_key() != Some(key) {
                     rows.push((key, value));
                 }
+            }
+            if let Some(damage) = &self.damage {
+                self.codec.retain_whole(&mut rows, damage);
             }
             self.from = next;
             if !rows.is_empty() {

@@ -21,17 +21,22 @@ use super::event_time::times_of;
 use super::evict::Eviction;
 use super::fold::LOG_BYTES_MIN;
 use super::hot::{Hot, Touched, compact};
-use super::{Batch, Column, StateScan, StateStore};
+use super::{Batch, Column, Damage, StateScan, StateStore};
 use crate::error::{Error, Result};
 
 /// See the module.
 pub struct StateTable {
+    /// The number it is stored under.
     pub(super) operator: u32,
+    /// The operator's number in the query.
+    number: u32,
     pub(super) store: Arc<dyn StateStore>,
     /// Bytes its hot rows may take.
     pub(super) budget: usize,
     /// Bytes the log may always grow to.
     pub(super) log_bytes_min: usize,
+    /// Where damage is noted; None: it is an error.
+    pub(super) damage: Option<Arc<Damage>>,
     inner: Mutex<Inner>,
 }
 
@@ -120,12 +125,33 @@ impl StateTable {
         StateTable::open_with(store, operator, budget, LOG_BYTES_MIN)
     }
 
+    /// The same state for the operator that has the number `number` in the query, which may be another than the one it is
+    /// stored under.
+    pub fn known_as(self, number: u32) -> StateTable {
+        StateTable { number, ..self }
+    }
+
+    /// Opens the state of an operator without ever writing to its store. With `damage`, what cannot be read is noted
+    /// there and left out.
+    pub fn open_to_look(store: Arc<dyn StateStore>, operator: u32, damage: Option<Arc<Damage>>) -> Result<StateTable> {
+        StateTable::opened(store, operator, (usize::MAX, usize::MAX), damage)
+    }
+
     /// [`Self::open`] with another limit for the log, for tests that cannot fill it.
     pub(crate) fn open_with(
         store: Arc<dyn StateStore>,
         operator: u32,
         budget: usize,
         log_bytes_min: usize,
+    ) -> Result<StateTable> {
+        StateTable::opened(store, operator, (budget, log_bytes_min), None)
+    }
+
+    fn opened(
+        store: Arc<dyn StateStore>,
+        operator: u32,
+        (budget, log_bytes_min): (usize, usize),
+        damage: Option<Arc<Damage>>,
     ) -> Result<StateTable> {
         let inner = Inner {
             bound: None,
@@ -138,7 +164,8 @@ impl StateTable {
             floor: None,
             cold_oldest: None,
         };
-        let table = StateTable { operator, store, budget, log_bytes_min, inner: Mutex::new(inner) };
+        let table =
+            StateTable { operator, number: operator, store, budget, log_bytes_min, damage, inner: Mutex::new(inner) };
         if let Some(pinned) = table.store.get(Column::Meta, &table.meta_key("schema"))? {
             table.check_format()?;
             table.load(codec::decode_schema(operator, &pinned)?)?;
@@ -148,7 +175,7 @@ impl StateTable {
 
     /// The operator whose state this is.
     pub fn operator(&self) -> u32 {
-        self.operator
+        self.number
     }
 
     /// Says what is kept: `schema`'s first `keys` columns are the key. The first call pins it in the checkpoint; a
@@ -174,8 +201,7 @@ impl StateTable {
         }
         let mut batch = Batch::default();
         batch.put(Column::Meta, self.meta_key("schema"), codec::encode_schema(&wanted)?);
-        let format = if time.is_some() { STATE_FORMAT_TIMED } else { STATE_FORMAT };
-        batch.put(Column::Meta, self.meta_key("format"), format);
+        batch.put(Column::Meta, self.meta_key("format"), codec::format_of(time));
         self.store.write(batch, true)?;
         self.load(wanted)
     }
@@ -289,7 +315,7 @@ impl StateTable {
             None => (0, 0, 0),
         };
         let bytes = if inner.cold { on_disk.max(row_bytes) } else { row_bytes };
-        Ok(StateSize { operator: self.operator, part: None, rows: inner.rows, bytes, hot_rows, hot_bytes })
+        Ok(StateSize { operator: self.number, part: None, rows: inner.rows, bytes, hot_rows, hot_bytes })
     }
 
     /// Operators that have state in `store`; whether each is a join.
@@ -310,6 +336,15 @@ impl StateTable {
         }
         operators.sort_unstable();
         Ok(operators)
+    }
+
+    /// Key and state columns of an operator in `store`, the number of keys, and the column that tells a row's time; None
+    /// where it has no state.
+    pub fn stored_columns(store: &dyn StateStore, operator: u32) -> Result<Option<(SchemaRef, usize, Option<usize>)>> {
+        let Some(pinned) = store.get(Column::Meta, &meta_key(operator, "schema"))? else { return Ok(None) };
+        let schema = codec::decode_schema(operator, &pinned)?;
+        let (keys, time) = (key_count(operator, &schema)?, time_column(operator, &schema)?);
+        Ok(Some((schema, keys, time)))
     }
 
     /// Rows and bytes an operator has in `store`, without loading them.
@@ -380,7 +415,18 @@ impl StateTable {
         let cold = inner.cold;
         let epoch = parse_block_key(key).map_or(0, |(epoch, _)| epoch);
         let bound = inner.bound_mut()?;
-        let (kind, rows) = codec::decode_block(self.operator, key, block, &bound.schema)?;
+        let decoded = codec::decode_block(self.operator, key, block, &bound.schema);
+        let (kind, rows) = match (decoded, &self.damage) {
+            (Ok(decoded), _) => decoded,
+            (Err(error), None) => return Err(error),
+            (Err(_), Some(damage)) => {
+                damage.note(codec::place_of_block(key));
+                match codec::salvage_block(self.operator, key, block, &bound.schema) {
+                    Some(salvaged) => salvaged,
+                    None => return Ok(()),
+                }
+            }
+        };
         if kind == BlockKind::Evicted {
             inner.evict(codec::instant_of(self.operator, &rows)?)?;
             inner.log.push(key.to_vec());
@@ -479,7 +525,7 @@ fn unbound() -> Error {
 impl StagedState {
     /// The operator that changed.
     pub fn operator(&self) -> u32 {
-        self.table.operator
+        self.table.number
     }
 
     /// The same changes, and rows that are forgotten with them. None of the rows set is among those.

@@ -28,7 +28,7 @@ mod metadata;
 mod partition_columns;
 mod pending;
 mod preview;
-mod provider;
+pub(super) mod provider;
 mod read;
 mod relocate;
 pub mod resolve;
@@ -56,6 +56,7 @@ pub use evolve::{added, grows_into};
 pub use exec::FilesExec;
 pub use infer::Sampling;
 pub use input::{FileEntry, FilesInput};
+pub(crate) use listing::stat;
 pub use preview::{PreviewItem, preview};
 pub use resolve::{
     Context, ResolvedFiles, WaitingForFiles, check_schema_location, columns_of, option_names, resolve, selection,

@@ -1,6 +1,6 @@
 //! Files as a table: the rows of one epoch's input, or of everything there is at the moment of the scan.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use alluvium_formats::FormatOptions;
@@ -75,6 +75,34 @@ pub fn bound(
         run: Some(input.run()),
         passes: passes(spec, Some(input.clone())),
         unknown,
+    }))
+}
+
+/// The rows of `input` as an epoch of the past gave them. Nothing is written where the source's options say, but below
+/// `scratch`; a missing file is an error.
+pub fn again(
+    source: &SourceSpec,
+    spec: &FilesSpec,
+    input: &FilesInput,
+    counters: Arc<ReadCounters>,
+    scratch: &Path,
+) -> Result<Arc<dyn TableProvider>, Error> {
+    let mut options = resolve::format_options(spec).map_err(|e| e.at_least(source.span))?;
+    let scratch = scratch.to_string_lossy();
+    options.bad_records_path = options.bad_records_path.map(|_| scratch.into_owned());
+    Ok(Arc::new(FilesTable {
+        schema: source.schema.clone(),
+        data_schema: spec.data_schema.clone(),
+        options,
+        place: Place::of(spec).map_err(|e| e.at_least(source.span))?,
+        files: Files::Fixed(input.files.clone().into()),
+        partition_columns: spec.partition_columns.clone(),
+        base: base_of(spec)?,
+        counters,
+        rerun: None,
+        run: Some(input.run()),
+        passes: Passes { missing: false, ..passes(spec, None) },
+        unknown: None,
     }))
 }
 

@@ -140,6 +140,53 @@ impl TableSource {
     }
 }
 
+/// A table from a position that was read on, range by range as epochs of the past read it.
+pub struct Past(TableSource);
+
+impl Past {
+    /// The table of `spec`, from `from` on.
+    pub async fn open(spec: &SourceSpec, from: &Value) -> Result<Past> {
+        TableSource::open(spec, Some(from.clone())).await.map(Past)
+    }
+
+    /// What lies between two positions. Ranges are asked for in their order.
+    pub fn read(&mut self, from: &Value, to: &Value) -> Result<TableInput> {
+        let Past(source) = self;
+        let (from, _) = Position::from_json(from)?;
+        let (to, table_id) = Position::from_json(to)?;
+        if table_id != source.tail.terms().table_id {
+            return Err(tail::other_table(source.tail.terms(), &table_id));
+        }
+        // What lies before `from` was read by nobody.
+        source.tail.forget(&from);
+        let end = if to.starting { to.version } else { to.version + u64::from(to.index != BEFORE_FIRST) };
+        source.tail.look(usize::MAX, Some(end), &from)?;
+        if let Some(failure) = source.tail.failure() {
+            return Err(failure.clone());
+        }
+        let read = source.tail.waiting().iter().filter(|waiting| to.covers(&waiting.at));
+        let files = read.map(|waiting| waiting.file.clone()).collect();
+        source.position = to;
+        source.tail.forget(&to);
+        Ok(TableInput { table_id, from, to, files })
+    }
+}
+
+/// The rows of `input`, as its epoch read them.
+pub async fn again(
+    spec: &SourceSpec,
+    input: &TableInput,
+    counters: Arc<ReadCounters>,
+) -> Result<Arc<dyn TableProvider>> {
+    let SourceKind::Table(table) = &spec.kind else {
+        return Err(Error::internal(format!("{} is not a table", spec.title)));
+    };
+    let path = table::table_path(&table.location)?;
+    let partition_columns = Head::open(&path).await?.without_files().partition_columns().to_vec();
+    let (schema, files) = (spec.schema.clone(), input.files.clone());
+    Ok(Arc::new(EpochFiles { path, schema, partition_columns, files, counters }))
+}
+
 /// Where a stream without a position begins.
 fn first_position(head: &Head, starting: Option<StartingVersion>) -> Result<Position> {
     let latest = head.version();
