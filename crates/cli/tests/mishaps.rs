@@ -5,6 +5,8 @@
 #[path = "mishaps/damage.rs"]
 mod damage;
 mod engine;
+#[path = "mishaps/large_state.rs"]
+mod large_state;
 
 use std::path::Path;
 use std::process::{Child, Stdio};

@@ -35,8 +35,8 @@ use crate::error::{Error, Result};
 use crate::metrics::EpochRecord;
 use crate::source::EpochInput;
 use crate::state::{
-    Batch, Column, Damage, JoinRows, JoinTable, MemoryStore, RocksStore, StagedJoin, StagedState, StateSize, StateStore,
-    StateTable,
+    Batch, Column, DATABASE_BYTES, Damage, JoinRows, JoinTable, MemoryStore, RocksStore, StagedJoin, StagedState,
+    StateSize, StateStore, StateTable,
 };
 
 /// A checkpoint that is looked at while it is held is opened again so often at most,
@@ -110,10 +110,20 @@ impl Checkpoint {
     /// Opens the checkpoint in `dir`, creating it where there is none, for the stream called `stream`. Fails at once
     /// when another process or another stream of this one holds it.
     pub fn open(dir: &Path, stream: &str) -> Result<Checkpoint> {
+        Checkpoint::open_within(dir, stream, DATABASE_BYTES)
+    }
+
+    /// [`Self::open`] with so many bytes of memory for the database: what is read often, and what is not on disk yet.
+    pub fn open_within(dir: &Path, stream: &str, bytes: usize) -> Result<Checkpoint> {
         let prepared = directory::prepare(dir, stream)?;
-        let store = RocksStore::open(&prepared.database, Box::new(prepared.lock))?;
+        let store = RocksStore::open_within(&prepared.database, bytes, Box::new(prepared.lock))?;
         directory::finish(dir)?;
         Checkpoint::on(Arc::new(store), prepared.query_id, &dir.display().to_string())
+    }
+
+    /// Makes sure that nobody holds the checkpoint in `dir`, whatever state it is in. Errors: CHECKPOINT_LOCKED.
+    pub fn require_free(dir: &Path, stream: &str) -> Result<()> {
+        lock::Lock::take(dir, stream).map(drop)
     }
 
     /// The checkpoint in `dir` as it is now, to be looked at only; None where none was made yet. Neither disturbs nor
@@ -122,10 +132,15 @@ impl Checkpoint {
         let Some((database, query_id)) = directory::existing(dir)? else { return Ok(None) };
         let mut tries = 1;
         let store = loop {
-            match RocksStore::open_to_read(&database) {
+            let held = lock::Lock::is_held(dir);
+            let opened = match held {
+                true => RocksStore::open_to_read(&database),
+                false => RocksStore::open_unheld_to_read(&database),
+            };
+            match opened {
                 Ok(store) => break store,
-                // Its owner replaced a file between two that were opened here.
-                Err(_) if tries < READ_TRIES && lock::Lock::is_held(dir) => std::thread::sleep(READ_PAUSE),
+                // Its owner, or one who came meanwhile, replaced a file between two that were opened here.
+                Err(_) if tries < READ_TRIES && (held || lock::Lock::is_held(dir)) => std::thread::sleep(READ_PAUSE),
                 Err(error) => return Err(error),
             }
             tries += 1;
@@ -515,6 +530,6 @@ fn parse<T: DeserializeOwned>(name: &str, what: &str, bytes: &[u8]) -> Result<T>
 fn unreadable(name: &str, what: &str) -> Error {
     Error::Environment(Box::new(
         Diagnostic::new("CHECKPOINT_CORRUPT", format!("the checkpoint at `{name}` is damaged: {what} cannot be read"))
-            .help("restore it from a backup, or drop the table and create it again to start over"),
+            .help("restore it and the table from a backup, or start over: REFRESH TABLE … FULL"),
     ))
 }

@@ -57,8 +57,8 @@ pub struct Verified {
     pub widens: bool,
     /// Functions, configuration, memory pool.
     pub session: Arc<SessionState>,
-    /// Bytes each stateful operator may keep in memory.
-    pub state_budget: usize,
+    /// Bytes of state that may be kept in memory, and as many for the scratch database.
+    pub state_bytes: usize,
 }
 
 /// A part of the stream, and how it differs from what it should be.
@@ -128,12 +128,12 @@ impl Verified {
     /// A pipeline that begins with nothing and writes into scratch space.
     async fn shadow(&self, scratch: &Path, again: &Path) -> Result<Pipeline> {
         table::create(again, &self.like).await?;
-        let checkpoint = Checkpoint::open(&scratch.join("checkpoint"), &self.name)?;
+        let checkpoint = Checkpoint::open_within(&scratch.join("checkpoint"), &self.name, self.state_bytes)?;
         let mut sink = Box::new(DeltaSink::open(again, checkpoint.query_id(), self.plan.mode).await?);
         sink.take_schema(&self.like.schema, self.widens)?;
         let mut states = Vec::new();
         for operator in 0..self.plan.operators.len() as u32 {
-            states.push(checkpoint.state(operator, self.state_budget)?);
+            states.push(checkpoint.state(operator, self.state_bytes / self.plan.operators.len().max(1))?);
         }
         let ids = super::open::sources_of(&self.plan, &self.checkpoint)?.ids;
         let sources = ids.into_iter().zip(&self.plan.sources).enumerate().map(|(at, (id, spec))| {

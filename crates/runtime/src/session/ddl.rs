@@ -208,7 +208,7 @@ impl Session {
             Object::StreamingTable(stream) => {
                 if stream.checkpoint.exists() {
                     // The lock makes sure that no other process works on it.
-                    drop(crate::checkpoint::Checkpoint::open(&stream.checkpoint, &entry.name)?);
+                    crate::checkpoint::Checkpoint::require_free(&stream.checkpoint, &entry.name)?;
                 }
                 self.inner.catalog.remove(&entry.name)?;
                 remove_directory(&stream.checkpoint)?;

@@ -466,7 +466,7 @@ impl Session {
         let stream = stream_of(entry)?;
         // The lock makes sure that nobody else works on it.
         if stream.checkpoint.exists() {
-            drop(Checkpoint::open(&stream.checkpoint, &entry.name)?);
+            Checkpoint::require_free(&stream.checkpoint, &entry.name)?;
             remove_directory(&stream.checkpoint)?;
         }
         if stream.managed {
@@ -549,7 +549,8 @@ async fn open_stream(
             session.start_over(&entry).await?;
         }
     }
-    let checkpoint = Checkpoint::open(&stream.checkpoint, &name)?;
+    let quarter = (session.session()?.settings().memory_limit / 4) as usize;
+    let checkpoint = Checkpoint::open_within(&stream.checkpoint, &name, quarter)?;
     let planned = match planned {
         Some(planned) => planned,
         None => loop {
@@ -580,8 +581,10 @@ async fn open_stream(
         None => None,
     };
     let settings = open_session.settings();
-    let (state_budget, watermark_policy) = ((settings.memory_limit / 4) as usize, settings.watermark_policy);
-    let mut sink = Box::new(sink.upserting(&plan, &checkpoint, state_budget / 2)?);
+    let watermark_policy = settings.watermark_policy;
+    // Half is for queries, a quarter for the database, and this for what is kept in memory.
+    let state_budget = quarter / plan.state_tables().len().max(1);
+    let mut sink = Box::new(sink.upserting(&plan, &checkpoint, quarter / 2)?);
     sink.take_schema(&target, widens(&plan)?)?;
     let state = open_session.state();
     drop(open_session);
@@ -603,7 +606,7 @@ async fn open_stream(
 /// A stream that another process runs can be neither started nor stopped here; the lock knows whose it is.
 fn refuse_if_elsewhere(entry: &Entry, stream: &StreamEntry) -> Result<()> {
     if stream.checkpoint.exists() {
-        drop(Checkpoint::open(&stream.checkpoint, &entry.name)?);
+        Checkpoint::require_free(&stream.checkpoint, &entry.name)?;
     }
     Ok(())
 }

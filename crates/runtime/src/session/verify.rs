@@ -42,7 +42,7 @@ impl Session {
             location: stream.location.clone(),
             like,
             session: session.state(),
-            state_budget: (self.settings().memory_limit / 4) as usize,
+            state_bytes: (self.settings().memory_limit / 4) as usize,
         };
         let compared = verify(verified).await?;
         if let Some(differs) = differing(&entry.name, &compared) {
@@ -79,7 +79,7 @@ fn differing(name: &str, compared: &[Compared]) -> Option<Diagnostic> {
     }
     Some(diagnostic.help(format!(
         "restore table and checkpoint from a backup, or start over with REFRESH TABLE {name} FULL; rows that another \
-         statement wrote or took away differ too, and so does what a former query made"
+         statement wrote or took away differ too, and so do rows that were read by a former query or with an earlier schema"
     )))
 }
 

@@ -359,7 +359,7 @@ pub(super) fn decode_schema(operator: u32, bytes: &[u8]) -> Result<SchemaRef> {
 pub(crate) fn corrupt(operator: u32, what: &str) -> Error {
     Error::Environment(Box::new(
         Diagnostic::new("STATE_CORRUPT", format!("the state of operator {operator} is damaged: {what} cannot be read"))
-            .help("restore the checkpoint from a backup, or drop the table and create it again to start over"),
+            .help("restore checkpoint and table from a backup, or start over: REFRESH TABLE … FULL"),
     ))
 }
 

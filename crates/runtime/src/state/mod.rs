@@ -34,7 +34,7 @@ pub use joined_rows::JoinRows;
 pub use mapped::{copy_mapped, forget_operator, rename_columns};
 pub use memory::MemoryStore;
 pub use refill::Refilled;
-pub use rocks::RocksStore;
+pub use rocks::{DATABASE_BYTES, RocksStore};
 pub use scan::StateScan;
 pub use table::{Receipt, StagedState, StateSize, StateTable, Stored};
 

@@ -14,10 +14,11 @@ use rocksdb::{
 use super::{Batch, Column, Page, StateStore};
 use crate::error::{Error, Result};
 
-/// Blocks, indexes and filters of all column families together.
-const BLOCK_CACHE_BYTES: usize = 32 << 20;
-/// Write buffers of all column families together.
-const WRITE_BUFFERS_BYTES: usize = 96 << 20;
+/// Memory of a database where nobody says otherwise; a quarter of it is for blocks, indexes and filters that were read, the
+/// rest for write buffers, of all column families together.
+pub const DATABASE_BYTES: usize = 128 << 20;
+/// Below this a database would do nothing but flush.
+const DATABASE_BYTES_MIN: usize = 16 << 20;
 /// How many neighbours `contains_sorted` steps over before it seeks.
 const STEPS_BEFORE_SEEK: usize = 8;
 
@@ -35,23 +36,48 @@ impl RocksStore {
     /// Opens or creates the database at `path`. `guard` is kept until the database is closed; it is what keeps
     /// others out, since RocksDB's own lock does not say who holds it.
     pub fn open(path: &Path, guard: Box<dyn Any + Send + Sync>) -> Result<RocksStore> {
-        let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
-        let families = Column::ALL.map(|column| ColumnFamilyDescriptor::new(column.name(), family(column, &cache)));
-        let db = DB::open_cf_descriptors(&database(), path, families).map_err(|e| failure("open", path, &e))?;
+        RocksStore::open_within(path, DATABASE_BYTES, guard)
+    }
+
+    /// [`Self::open`] with so many bytes of memory, or the least that makes sense.
+    pub fn open_within(path: &Path, bytes: usize, guard: Box<dyn Any + Send + Sync>) -> Result<RocksStore> {
+        let bytes = bytes.clamp(DATABASE_BYTES_MIN, DATABASE_BYTES);
+        let cache = Cache::new_lru_cache(bytes / 4);
+        let family = |column: Column| ColumnFamilyDescriptor::new(column.name(), family(column, &cache, bytes));
+        let families = Column::ALL.map(family);
+        let db = DB::open_cf_descriptors(&database(bytes), path, families).map_err(|e| failure("open", path, &e))?;
         Ok(RocksStore { db, path: path.to_path_buf(), only_read: false, _guard: guard })
     }
 
+    /// Opens the database at `path`, which nobody holds, to be read only. Every file is looked at, as when it is opened to be
+    /// written.
+    pub fn open_unheld_to_read(path: &Path) -> Result<RocksStore> {
+        let mut options = database(DATABASE_BYTES);
+        options.create_if_missing(false);
+        options.create_missing_column_families(false);
+        // Somebody may come and remove some.
+        options.set_max_open_files(-1);
+        let cache = Cache::new_lru_cache(DATABASE_BYTES / 4);
+        let family =
+            |column: Column| ColumnFamilyDescriptor::new(column.name(), family(column, &cache, DATABASE_BYTES));
+        let db = DB::open_cf_descriptors_read_only(&options, path, Column::ALL.map(family), false)
+            .map_err(|e| failure("open", path, &e))?;
+        Ok(RocksStore { db, path: path.to_path_buf(), only_read: true, _guard: Box::new(()) })
+    }
+
     /// Opens the database at `path` as it is now, while its owner goes on with it undisturbed: nothing of it is
-    /// written, locked or kept from being deleted.
+    /// written, locked or kept from being deleted. A file that is damaged is not seen, and its owner's to notice.
     pub fn open_to_read(path: &Path) -> Result<RocksStore> {
         let scratch = tempfile::tempdir().map_err(|e| Error::io("create", &std::env::temp_dir(), &e))?;
-        let mut options = database();
+        let mut options = database(DATABASE_BYTES);
         options.create_if_missing(false);
         options.create_missing_column_families(false);
         // All of its files are opened at once: the owner may remove some from the directory at any time.
         options.set_max_open_files(-1);
-        let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
-        let families = Column::ALL.map(|column| ColumnFamilyDescriptor::new(column.name(), family(column, &cache)));
+        let cache = Cache::new_lru_cache(DATABASE_BYTES / 4);
+        let family =
+            |column: Column| ColumnFamilyDescriptor::new(column.name(), family(column, &cache, DATABASE_BYTES));
+        let families = Column::ALL.map(family);
         let db = DB::open_cf_descriptors_as_secondary(&options, path, scratch.path(), families)
             .map_err(|e| failure("open", path, &e))?;
         Ok(RocksStore { db, path: path.to_path_buf(), only_read: true, _guard: Box::new(scratch) })
@@ -203,14 +229,15 @@ impl StateStore for RocksStore {
     }
 }
 
-fn database() -> Options {
+fn database(bytes: usize) -> Options {
+    let write_buffers = bytes / 4 * 3;
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     options.set_max_background_jobs(2);
     options.set_max_open_files(256);
-    options.set_db_write_buffer_size(WRITE_BUFFERS_BYTES);
-    options.set_max_total_wal_size(WRITE_BUFFERS_BYTES as u64);
+    options.set_db_write_buffer_size(write_buffers);
+    options.set_max_total_wal_size(write_buffers as u64);
     // A torn tail is an unfinished commit and is dropped; damage before it is reported. The default would stop
     // silently at the first damaged record and forget every commit behind it.
     options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
@@ -221,7 +248,7 @@ fn database() -> Options {
     options
 }
 
-fn family(column: Column, cache: &Cache) -> Options {
+fn family(column: Column, cache: &Cache, bytes: usize) -> Options {
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(cache);
     blocks.set_block_size(8 << 10);
@@ -239,10 +266,10 @@ fn family(column: Column, cache: &Cache) -> Options {
         _ => DBCompressionType::Lz4,
     });
     options.set_write_buffer_size(match column {
-        // Twice the log's limit: most blocks are replaced before they would be flushed.
-        Column::Log => 48 << 20,
-        Column::Rows => 16 << 20,
-        Column::Ledger => 8 << 20,
+        // Of all there is, twice the log's limit: most blocks are replaced before they would be flushed.
+        Column::Log => bytes / 8 * 3,
+        Column::Rows => bytes / 8,
+        Column::Ledger => bytes / 16,
         Column::Meta | Column::Epochs => 1 << 20,
     });
     options
@@ -260,7 +287,7 @@ fn failure(doing: &str, path: &Path, error: &rocksdb::Error) -> Error {
         match error.kind() {
             ErrorKind::Corruption => (
                 "CHECKPOINT_CORRUPT",
-                format!("restore `{place}` from a backup, or drop the table and create it again to start over"),
+                format!("restore `{place}` and the table from a backup, or start over: REFRESH TABLE … FULL"),
             ),
             ErrorKind::InvalidArgument if text.contains("olumn famil") => (
                 "CHECKPOINT_FORMAT",
@@ -268,7 +295,7 @@ fn failure(doing: &str, path: &Path, error: &rocksdb::Error) -> Error {
             ),
             ErrorKind::IOError if text.contains("No such file") => (
                 "CHECKPOINT_CORRUPT",
-                format!("a file of it is missing: restore `{place}` from a backup, or create the table again"),
+                format!("a file of it is missing: restore `{place}` and the table, or start over: REFRESH TABLE … FULL"),
             ),
             _ => ("IO", "the stream can be started again when the cause is gone".to_string()),
         }

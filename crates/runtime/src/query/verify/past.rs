@@ -115,7 +115,7 @@ pub async fn parts(checkpoint: &Checkpoint, plan: &StreamingPlan, name: &str) ->
         }
         Ok(())
     })?;
-    let mut read_files = files(checkpoint, plan, &sources.ids, name)?;
+    let (mut read_files, vanished) = files(checkpoint, plan, &sources.ids, name)?;
     for part in &mut parts {
         for (id, files) in &mut read_files {
             let of_epochs = part.epochs.iter().filter_map(|epoch| files.remove(epoch));
@@ -141,6 +141,8 @@ pub async fn parts(checkpoint: &Checkpoint, plan: &StreamingPlan, name: &str) ->
     }
     for part in &parts {
         let known: u64 = part.inputs.iter().map(|(_, input)| input.size().files).sum();
+        let gone: u64 = part.epochs.iter().filter_map(|epoch| vanished.get(epoch)).sum();
+        let known = known + gone;
         if known != part.files {
             return Err(unverifiable(name, &part.unknown(known)));
         }
@@ -148,11 +150,12 @@ pub async fn parts(checkpoint: &Checkpoint, plan: &StreamingPlan, name: &str) ->
     Ok(parts)
 }
 
-/// The files of each file source by epoch, in the order in which they were read.
-type ReadFiles = Vec<(String, HashMap<u64, Vec<FileEntry>>)>;
+/// The files of each file source by epoch, in the order in which they were read; and how many files of an epoch were gone
+/// before they could be read.
+type ReadFiles = (Vec<(String, HashMap<u64, Vec<FileEntry>>)>, HashMap<u64, u64>);
 
 fn files(checkpoint: &Checkpoint, plan: &StreamingPlan, ids: &[Option<String>], name: &str) -> Result<ReadFiles> {
-    let mut all = Vec::new();
+    let (mut all, mut vanished) = (Vec::new(), HashMap::new());
     let (mut gone, mut changed) = (Vec::new(), Vec::new());
     for (id, spec) in ids.iter().zip(&plan.sources) {
         let (Some(id), SourceKind::Files(files)) = (id, &spec.kind) else { continue };
@@ -178,6 +181,11 @@ fn files(checkpoint: &Checkpoint, plan: &StreamingPlan, ids: &[Option<String>], 
             files.sort_by(|a, b| (a.modified_ms, &a.path).cmp(&(b.modified_ms, &b.path)));
         }
         all.push((id.clone(), by_epoch));
+        for remark in checkpoint.ledger().remarks(id) {
+            if let Some(epoch) = remark?.epoch {
+                *vanished.entry(epoch).or_default() += 1;
+            }
+        }
     }
     for (files, what) in [(gone, "no longer there"), (changed, "other files by now")] {
         if !files.is_empty() {
@@ -187,7 +195,7 @@ fn files(checkpoint: &Checkpoint, plan: &StreamingPlan, ids: &[Option<String>], 
             return Err(unverifiable(name, &why));
         }
     }
-    Ok(all)
+    Ok((all, vanished))
 }
 
 /// There is nothing to compare the table with.
