@@ -295,7 +295,9 @@ fn failure(doing: &str, path: &Path, error: &rocksdb::Error) -> Error {
             ),
             ErrorKind::IOError if text.contains("No such file") => (
                 "CHECKPOINT_CORRUPT",
-                format!("a file of it is missing: restore `{place}` and the table, or start over: REFRESH TABLE … FULL"),
+                format!(
+                    "a file of it is missing: restore `{place}` and the table, or start over: REFRESH TABLE … FULL"
+                ),
             ),
             _ => ("IO", "the stream can be started again when the cause is gone".to_string()),
         }
