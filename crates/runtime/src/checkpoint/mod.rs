@@ -35,10 +35,8 @@ use crate::error::{Error, Result};
 use crate::metrics::EpochRecord;
 use crate::source::EpochInput;
 use crate::state::{
-use crate::state::{
     Batch, Column, DATABASE_BYTES, Damage, JoinRows, JoinTable, MemoryStore, RocksStore, StagedJoin, StagedState,
     StateSize, StateStore, StateTable,
-};
 };
 
 /// A checkpoint that is looked at while it is held is opened again so often at most,

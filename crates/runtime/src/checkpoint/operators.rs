@@ -69,7 +69,8 @@ impl Checkpoint {
         let store = &self.shared.store;
         let before = self.stored_operators()?.unwrap_or_default();
         let number_of = |operator: u32| before.numbers.get(&operator).copied().unwrap_or(operator);
-        let used: Vec<u32> = StateTable::stored_operators(store.as_ref())?.into_iter().map(|(number, _)| number).collect();
+        let used: Vec<u32> =
+            StateTable::stored_operators(store.as_ref())?.into_iter().map(|(number, _)| number).collect();
         let newest = used.iter().copied().filter(|number| is_anew(*number)).max();
         let mut next = newest.map_or(ANEW.start, |newest| newest + 1);
         let mut after = StoredOperators { sources, operators: operators.to_vec(), ..StoredOperators::default() };

@@ -261,12 +261,7 @@ fn compare_state(
 }
 
 /// Compares the rows that a join keeps with what they should be. Blocks.
-fn compare_join(
-    checkpoint: &Checkpoint,
-    operator: u32,
-    what: &str,
-    expected: Vec<JoinRows>,
-) -> Result<Vec<Compared>> {
+fn compare_join(checkpoint: &Checkpoint, operator: u32, what: &str, expected: Vec<JoinRows>) -> Result<Vec<Compared>> {
     let mut compared = Vec::new();
     for expected in expected {
         let damage = Arc::new(Damage::default());

@@ -40,7 +40,8 @@ impl JoinRows {
                 continue;
             };
             let stored = codec::decode_schema(operator, &bytes)?;
-            let sorted: Vec<_> = stored.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
+            let sorted: Vec<_> =
+                stored.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
             let mut fields: Vec<Field> = stored.fields().iter().map(|field| field.as_ref().clone()).collect();
             fields.push(Field::new("time", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true));
             fields.push(Field::new("matched", DataType::Boolean, true));
@@ -77,7 +78,8 @@ impl JoinRows {
             let (mut rows, mut times, mut marks) = (Vec::new(), Vec::new(), Vec::new());
             for (key, value) in page.iter() {
                 let whole = value.split_first_chunk::<CHECKSUM>();
-                let whole = whole.filter(|(sum, row)| u32::from_be_bytes(**sum) == checksum(row) && key.len() >= PREFIX + SUFFIX);
+                let whole = whole
+                    .filter(|(sum, row)| u32::from_be_bytes(**sum) == checksum(row) && key.len() >= PREFIX + SUFFIX);
                 match (whole, suffix(key)) {
                     (Some((_, row)), Some((time, number))) => {
                         rows.push(row);
@@ -107,7 +109,11 @@ impl JoinRows {
             let parser = converter.parser();
             let decoded = converter.convert_rows(rows.iter().map(|row| parser.parse(row)))?;
             for (column, field) in decoded.into_iter().zip(self.schema.fields()) {
-                columns.push(if column.data_type() == field.data_type() { column } else { cast(&column, field.data_type())? });
+                columns.push(if column.data_type() == field.data_type() {
+                    column
+                } else {
+                    cast(&column, field.data_type())?
+                });
             }
         }
         let mut order: Vec<usize> = (0..marks.len()).collect();
