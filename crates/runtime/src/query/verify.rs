@@ -268,8 +268,9 @@ fn compare_join(checkpoint: &Checkpoint, operator: u32, what: &str, expected: Ve
         let found = checkpoint.join_rows(operator, Some(damage.clone()))?;
         let what = format!("{what}: rows of the {} side of a join", expected.side());
         let mut sets = Multisets::new(expected.schema(), &[], ROWS_OF_JOINS)?;
-        let found = found.into_iter().filter(|found| found.side() == expected.side());
-        for (side, rows) in std::iter::once((Side::Expected, expected)).chain(found.map(|found| (Side::Found, found))) {
+        let found: Vec<JoinRows> = found.into_iter().filter(|found| found.side() == expected.side()).collect();
+        let found = found.into_iter().map(|found| (Side::Found, found));
+        for (side, rows) in std::iter::once((Side::Expected, expected)).chain(found) {
             for rows in rows {
                 sets.add(side, &rows?)?;
             }
