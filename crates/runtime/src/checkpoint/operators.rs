@@ -111,6 +111,13 @@ impl Checkpoint {
         self.clear_dropped(after)
     }
 
+    /// The operators keep something else from now on, of which nothing is stored yet.
+    pub fn describe_operators(&self, operators: &[StateIdentity]) -> Result<()> {
+        let mut operators = operators.to_vec();
+        operators.iter_mut().for_each(|operator| operator.columns.clear());
+        self.store_operators(&StoredOperators { operators, ..self.stored_operators()?.unwrap_or_default() })
+    }
+
     /// Removes state that nobody has any more, as an earlier start may have left it.
     fn clear_dropped(&self, stored: StoredOperators) -> Result<()> {
         if stored.dropped.is_empty() {

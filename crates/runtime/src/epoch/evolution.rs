@@ -7,6 +7,7 @@
 use alluvium_parser::Diagnostic;
 use alluvium_planner::plan::StreamingPlan;
 use alluvium_planner::relation::SourceKind;
+use alluvium_planner::streaming::StateIdentity;
 use arrow::datatypes::SchemaRef;
 use futures::future::BoxFuture;
 
@@ -150,12 +151,21 @@ impl Pipeline {
                 titles(&new.plan)
             )));
         }
-        if new.plan.identities != self.plan.identities && !self.plan.operators.is_empty() {
+        // Before the first commit there is no state that could not fit.
+        if new.plan.identities != self.plan.identities && self.next_epoch > 0 {
+            let told = |plan: &StreamingPlan| {
+                let of = |operator: &StateIdentity| {
+                    let values = operator.values.iter().map(|value| format!("{} in {}", value.text, value.state.join(", ")));
+                    operator.keys.iter().cloned().chain(values).chain([operator.rest.clone()]).collect::<Vec<_>>().join("; ")
+                };
+                plan.identities.iter().map(of).collect::<Vec<_>>().join("; ")
+            };
             return Err(Diagnostic::new(
                 "STATE_INCOMPATIBLE",
                 format!(
                     "the stored state is [{}], and with the new columns the query needs [{}]",
-                    self.plan.fingerprint, new.plan.fingerprint
+                    told(&self.plan),
+                    told(&new.plan)
                 ),
             )
             .help("name the fields you aggregate instead of the whole structure; REFRESH TABLE … FULL starts over")
@@ -169,6 +179,9 @@ impl Pipeline {
             source.rebase(spec).await?;
         }
         self.sink.take_schema(&new.target, widens(&new.plan)?)?;
+        if new.plan.identities != self.plan.identities {
+            self.checkpoint.describe_operators(&new.plan.identities)?;
+        }
         self.plan = new.plan;
         Ok(())
     }
