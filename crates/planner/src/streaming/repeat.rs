@@ -13,7 +13,7 @@ use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan};
 
 use super::stateful::sql_text;
 use crate::functions::clock::{is_clock, reads_clock};
-use crate::node::{Forget, StreamAggregateNode, StreamDeduplicateNode};
+use crate::node::{Forget, StreamAggregateNode, StreamDeduplicateNode, StreamLimitNode};
 
 /// How a column's values compare to those of another run, from strict to loose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -141,6 +141,9 @@ pub fn likeness(plan: &LogicalPlan) -> Result<Vec<Likeness>, String> {
                 let kept = |column: &Column| node.on.iter().any(|key| *key == Expr::Column(column.clone()));
                 let of = |(column, of): (&Column, &Likeness)| if kept(column) { *of } else { Likeness::Any };
                 return Ok(below.columns.iter().zip(&below.likeness).map(of).collect());
+            }
+            if node.downcast_ref::<StreamLimitNode>().is_some() {
+                return Err("LIMIT takes any of the rows".to_string());
             }
             other(plan)
         }

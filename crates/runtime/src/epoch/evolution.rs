@@ -155,8 +155,16 @@ impl Pipeline {
         if new.plan.identities != self.plan.identities && self.next_epoch > 0 {
             let told = |plan: &StreamingPlan| {
                 let of = |operator: &StateIdentity| {
-                    let values = operator.values.iter().map(|value| format!("{} in {}", value.text, value.state.join(", ")));
-                    operator.keys.iter().cloned().chain(values).chain([operator.rest.clone()]).collect::<Vec<_>>().join("; ")
+                    let values =
+                        operator.values.iter().map(|value| format!("{} in {}", value.text, value.state.join(", ")));
+                    operator
+                        .keys
+                        .iter()
+                        .cloned()
+                        .chain(values)
+                        .chain([operator.rest.clone()])
+                        .collect::<Vec<_>>()
+                        .join("; ")
                 };
                 plan.identities.iter().map(of).collect::<Vec<_>>().join("; ")
             };
