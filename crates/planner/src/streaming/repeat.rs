@@ -13,7 +13,7 @@ use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan};
 
 use super::stateful::sql_text;
 use crate::functions::clock::{is_clock, reads_clock};
-use crate::node::{Forget, StreamAggregateNode, StreamDeduplicateNode, StreamLimitNode};
+use crate::node::{Forget, StreamAggregateNode, StreamDeduplicateNode, StreamLimitNode, StreamSessionNode};
 
 /// How a column's values compare to those of another run, from strict to loose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -141,6 +141,9 @@ pub fn likeness(plan: &LogicalPlan) -> Result<Vec<Likeness>, String> {
                 let kept = |column: &Column| node.on.iter().any(|key| *key == Expr::Column(column.clone()));
                 let of = |(column, of): (&Column, &Likeness)| if kept(column) { *of } else { Likeness::Any };
                 return Ok(below.columns.iter().zip(&below.likeness).map(of).collect());
+            }
+            if let Some(node) = node.downcast_ref::<StreamSessionNode>() {
+                return grouped(&node.group_expr, &node.aggr_expr, &node.input, node.schema.fields().len());
             }
             if node.downcast_ref::<StreamLimitNode>().is_some() {
                 return Err("LIMIT takes any of the rows".to_string());

@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use alluvium_parser::Diagnostic;
+use alluvium_planner::node::StreamSessionNode;
 use arrow::datatypes::SchemaRef;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -428,7 +429,9 @@ impl Checkpoint {
 
     /// Operators that have state.
     pub fn operators(&self) -> Result<Vec<u32>> {
-        Ok(self.stored()?.into_iter().map(|stored| stored.operator).collect())
+        let operators = self.stored()?.into_iter().map(|stored| stored.operator);
+        // What is kept beside an operator's state is not an operator.
+        Ok(operators.filter(|operator| StreamSessionNode::of_keys_number(*operator).is_none()).collect())
     }
 
     /// Columns of an operator's state: the schema, how many of them are keys, and which one tells a row's time.

@@ -12,11 +12,12 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use alluvium_planner::node::StreamSessionNode;
 use alluvium_planner::plan::StreamingPlan;
 use alluvium_planner::streaming::{Likeness, likeness, likeness_by_operator};
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::compute::cast;
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlanBuilder;
@@ -104,9 +105,10 @@ pub async fn verify(stream: Verified) -> Result<Vec<Compared>> {
             compared.extend(table::blocking(blocking).await?);
             continue;
         }
-        let what = match stream.plan.operators.get(operator as usize) {
-            Some(info) => format!("operator {operator}: {} by {}", info.kind, list(&info.keys)),
-            None => format!("operator {operator}"),
+        let what = match (stream.plan.operators.get(operator as usize), StreamSessionNode::of_keys_number(operator)) {
+            (Some(info), _) => format!("operator {operator}: {} by {}", info.kind, list(&info.keys)),
+            (None, Some(operator)) => format!("operator {operator}: which sessions a key has"),
+            (None, None) => format!("operator {operator}"),
         };
         let results = results.remove(&operator);
         compared.push(match likeness.get(&operator) {
@@ -132,8 +134,8 @@ impl Verified {
         let mut sink = Box::new(DeltaSink::open(again, checkpoint.query_id(), self.plan.mode).await?);
         sink.take_schema(&self.like.schema, self.widens)?;
         let mut states = Vec::new();
-        for operator in 0..self.plan.operators.len() as u32 {
-            states.push(checkpoint.state(operator, self.state_bytes / self.plan.operators.len().max(1))?);
+        for operator in self.plan.state_tables() {
+            states.push(checkpoint.state(operator, self.state_bytes / self.plan.state_tables().len().max(1))?);
         }
         let ids = super::open::sources_of(&self.plan, &self.checkpoint)?.ids;
         let sources = ids.into_iter().zip(&self.plan.sources).enumerate().map(|(at, (id, spec))| {
@@ -234,10 +236,22 @@ fn compare_state(
         (None, Some((schema, _))) => schema,
         (None, None) => Arc::new(Schema::empty()),
     };
-    let near = |field: &Arc<Field>| if field.data_type().is_floating() { Likeness::Near } else { Likeness::Same };
-    let likeness = likeness.unwrap_or_else(|| schema.fields().iter().map(near).collect());
+    // What is not told as results is partial state, of which only this is known.
+    let keys = expected.schema()?.map_or(0, |(_, keys)| keys);
+    let any = likeness.as_ref().is_some_and(|likeness| likeness.contains(&Likeness::Any));
+    let partial = |(at, field): (usize, &Arc<Field>)| match field.data_type() {
+        _ if at < keys => Likeness::Same,
+        _ if any => Likeness::Any,
+        data_type if data_type.is_floating() => Likeness::Near,
+        DataType::List(_) => Likeness::AnyOrder,
+        _ => Likeness::Same,
+    };
+    let likeness = match likeness.filter(|_| results.is_some()) {
+        Some(likeness) => likeness,
+        None => schema.fields().iter().enumerate().map(partial).collect(),
+    };
     let named = |(field, name): (&Arc<Field>, &String)| field.as_ref().clone().with_name(name);
-    let schema = match names.len() == schema.fields().len() {
+    let schema = match results.is_some() && names.len() == schema.fields().len() {
         true => Arc::new(Schema::new(schema.fields().iter().zip(&names).map(named).collect::<Vec<_>>())),
         false => schema,
     };
