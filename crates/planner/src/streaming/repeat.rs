@@ -13,7 +13,9 @@ use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan};
 
 use super::stateful::sql_text;
 use crate::functions::clock::{is_clock, reads_clock};
-use crate::node::{Forget, StreamAggregateNode, StreamDeduplicateNode, StreamLimitNode, StreamSessionNode};
+use crate::node::{
+    ExpandNode, Forget, StreamAggregateNode, StreamDeduplicateNode, StreamLimitNode, StreamMarkNode, StreamSessionNode,
+};
 
 /// How a column's values compare to those of another run, from strict to loose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -142,6 +144,12 @@ pub fn likeness(plan: &LogicalPlan) -> Result<Vec<Likeness>, String> {
                 let of = |(column, of): (&Column, &Likeness)| if kept(column) { *of } else { Likeness::Any };
                 return Ok(below.columns.iter().zip(&below.likeness).map(of).collect());
             }
+            if let Some(node) = node.downcast_ref::<StreamMarkNode>() {
+                return widened(&node.input, plan, &node.on);
+            }
+            if let Some(node) = node.downcast_ref::<ExpandNode>() {
+                return widened(&node.input, plan, &node.keys);
+            }
             if let Some(node) = node.downcast_ref::<StreamSessionNode>() {
                 return grouped(&node.group_expr, &node.aggr_expr, &node.input, node.schema.fields().len());
             }
@@ -172,6 +180,15 @@ pub fn likeness_by_operator(plan: &LogicalPlan) -> Result<BTreeMap<u32, Result<V
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(found)
+}
+
+/// The columns of `input`, and others made of `keys`.
+fn widened(input: &LogicalPlan, plan: &LogicalPlan, keys: &[Expr]) -> Result<Vec<Likeness>, String> {
+    let below = Known::of(input)?;
+    keys.iter().try_for_each(|key| below.decides(key))?;
+    let mut columns = below.likeness;
+    columns.resize(plan.schema().fields().len(), Likeness::Same);
+    Ok(columns)
 }
 
 /// A node of which nothing is known: what it gives of exact input is taken for exact, but for numbers and lists, which

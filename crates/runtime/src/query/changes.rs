@@ -112,7 +112,7 @@ fn same_place(have: &StateIdentity, want: &StateIdentity) -> Option<Fate> {
 
 /// The same operator; it has one table of state, which can be another operator's.
 fn same(have: &StateIdentity, want: &StateIdentity) -> Option<Fate> {
-    let movable = ["aggregate", "distinct", "deduplicate"].contains(&want.kind.as_str());
+    let movable = ["aggregate", "distinct", "deduplicate", "distinct values"].contains(&want.kind.as_str());
     (movable && is_same(have, want)).then_some(Fate::Kept(have.operator))
 }
 

@@ -154,6 +154,7 @@ impl Verified {
             replan: None,
             new_columns: Vec::new(),
             watermarks: Watermarks::default(),
+            late_rows: None,
         })
     }
 
