@@ -101,7 +101,8 @@ pub async fn verify(stream: Verified) -> Result<Vec<Compared>> {
         let sides = pipeline.checkpoint.join_rows(operator, None)?;
         if !sides.is_empty() {
             let (checkpoint, what) = (stream.checkpoint.clone(), format!("operator {operator}"));
-            let blocking = move || compare_join(&checkpoint, operator, &what, sides);
+            let waiting = waiting_sides(&stream.plan, operator)?;
+            let blocking = move || compare_join(&checkpoint, operator, &what, sides, waiting);
             compared.extend(table::blocking(blocking).await?);
             continue;
         }
