@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use alluvium_parser::Diagnostic;
+use alluvium_parser::{Diagnostic, OutputMode};
 use alluvium_planner::plan::StreamingPlan;
 use alluvium_planner::relation::SourceKind;
 use alluvium_planner::streaming::cut_matters;
@@ -97,7 +97,10 @@ pub async fn parts(checkpoint: &Checkpoint, plan: &StreamingPlan, name: &str) ->
     if let Some(lost) = sources.lost.first() {
         return Err(unverifiable(name, &format!("it has read {lost}, which its query no longer names")));
     }
-    let every_epoch = cut_matters(&plan.plan)?;
+    // A session that is over does not take in rows that come later, though they would have been of it.
+    let sessions =
+        plan.mode != OutputMode::Complete && plan.operators.iter().any(|operator| operator.kind == "session");
+    let every_epoch = sessions || cut_matters(&plan.plan)?;
     let (has_state, watermarks) = (!plan.operators.is_empty(), plan.acts_on_watermark());
     let mut parts: Vec<Part> = Vec::new();
     let mut watermark = None;
