@@ -134,7 +134,8 @@ impl Verified {
     async fn shadow(&self, scratch: &Path, again: &Path) -> Result<Pipeline> {
         table::create(again, &self.like).await?;
         let checkpoint = Checkpoint::open_within(&scratch.join("checkpoint"), &self.name, self.state_bytes)?;
-        let mut sink = Box::new(DeltaSink::open(again, checkpoint.query_id(), self.plan.mode).await?);
+        let sink = DeltaSink::open(again, checkpoint.query_id(), self.plan.mode).await?;
+        let mut sink = Box::new(sink.upserting(&self.plan, &checkpoint, self.state_bytes / 2)?);
         sink.take_schema(&self.like.schema, self.widens)?;
         let mut states = Vec::new();
         for operator in self.plan.state_tables() {

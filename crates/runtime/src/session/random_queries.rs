@@ -240,7 +240,8 @@ impl Query {
             _ => String::new(),
         };
         let sql = format!("SELECT {shown}{values} FROM {}{filter} {group}{having}", relation(random));
-        Query { sql, mode: "COMPLETE", windows: None }
+        let mode = if random.below(3) == 0 { "UPDATE" } else { "COMPLETE" };
+        Query { sql, mode, windows: None }
     }
 }
 

@@ -33,7 +33,7 @@ impl Session {
         let session = self.in_zone(stream.timezone.as_deref());
         let owner = format!("the stored query of stream `{}`", entry.name);
         let Planned { plan, target } = session.plan(&create, &stored).await.map_err(|error| unplaced(error, &owner))?;
-        let like = NewTable { schema: target, properties: Vec::new(), ..new_table(&create, &plan)? };
+        let like = NewTable { schema: target, ..new_table(&create, &plan)? };
         let verified = Verified {
             name: entry.name.clone(),
             widens: widens(&plan)?,
