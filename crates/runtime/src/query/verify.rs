@@ -87,7 +87,7 @@ impl Compared {
 
 /// Compares the stream's table, and the state of its operators, with what they should be.
 pub async fn verify(stream: Verified) -> Result<Vec<Compared>> {
-    let parts = parts(&stream.checkpoint, &stream.plan, &stream.name).await?;
+    let parts = parts(&stream.checkpoint, &stream.plan, &stream.name, stream.state_bytes as u64).await?;
     let scratch = tempfile::tempdir().map_err(|e| Error::io("create", &std::env::temp_dir(), &e))?;
     let again = scratch.path().join("table");
     let mut pipeline = stream.shadow(scratch.path(), &again).await?;

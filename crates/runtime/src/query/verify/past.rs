@@ -19,8 +19,9 @@ use crate::query::open::sources_of;
 use crate::source::files::{FileEntry, FilesInput, is_remote, stat};
 use crate::source::{EpochInput, table};
 
-/// Rows and files of epochs that are taken together, at most; an epoch with more is a part of its own.
-const ROWS_PER_PART: u64 = 2_000_000;
+/// What a row of an epoch may take in operators with state until the epoch is over: each may have a key of its own.
+const ROW_BYTES: u64 = 256;
+/// Files of epochs that are taken together, at most; an epoch with more is a part of its own.
 const FILES_PER_PART: u64 = 100_000;
 /// Files that are named in a refusal.
 const NAMED: usize = 3;
@@ -91,8 +92,10 @@ impl Part {
     }
 }
 
-/// Everything that `checkpoint` says was read, for the query `plan` of stream `name`.
-pub async fn parts(checkpoint: &Checkpoint, plan: &StreamingPlan, name: &str) -> Result<Vec<Part>> {
+/// Everything that `checkpoint` says was read, for the query `plan` of stream `name`. `bytes`: what the rows of a part may
+/// take, unless they are of one epoch.
+pub async fn parts(checkpoint: &Checkpoint, plan: &StreamingPlan, name: &str, bytes: u64) -> Result<Vec<Part>> {
+    let rows_max = bytes / ROW_BYTES;
     let sources = sources_of(plan, checkpoint)?;
     if let Some(lost) = sources.lost.first() {
         return Err(unverifiable(name, &format!("it has read {lost}, which its query no longer names")));
@@ -107,8 +110,8 @@ pub async fn parts(checkpoint: &Checkpoint, plan: &StreamingPlan, name: &str) ->
     checkpoint.each_epoch(&mut |record| {
         let late_us = std::mem::replace(&mut watermark, record.watermark_us);
         let fits = |part: &Part| {
-            let small = part.files + record.files <= FILES_PER_PART
-                && (!has_state || part.rows + record.rows_in <= ROWS_PER_PART);
+            let small =
+                part.files + record.files <= FILES_PER_PART && (!has_state || part.rows + record.rows_in <= rows_max);
             let timely = !watermarks || part.late == 0 && record.rows_late == 0;
             !every_epoch && small && timely && part.statics == record.statics
         };
