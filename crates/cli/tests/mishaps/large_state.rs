@@ -33,7 +33,8 @@ fn peak(engine: &Engine, sql: &str) -> u64 {
 fn state_larger_than_memory_is_right_and_stays_on_disk() {
     let keys: u64 = std::env::var("ALLUVIUM_TEST_KEYS").ok().and_then(|text| text.parse().ok()).unwrap_or(20_000);
     let engine = Engine::new();
-    let epochs = 10;
+    // The keys of one epoch must fit in memory.
+    let epochs = (keys / 75_000).max(10);
     engine.ask("CREATE TABLE src (k BIGINT, name STRING, v BIGINT)");
     let each = keys / epochs;
     for epoch in 0..epochs {
