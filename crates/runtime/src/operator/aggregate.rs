@@ -14,26 +14,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use alluvium_parser::OutputMode;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Result as DfResult, internal_err};
+use datafusion::common::Result as DfResult;
 use datafusion::error::DataFusionError;
-use datafusion::execution::memory_pool::MemoryConsumer;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::AggregateExec;
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions};
-use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, InputDistributionRequirements, Partitioning,
-    PlanProperties,
-};
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt};
 use tokio::sync::OnceCell;
 
+use super::exec::{Operator, OperatorExec, Rows, Run, Shape};
 use super::merge::{Aggregates, Merge};
 use super::plan::{StagedCell, TouchedCell};
-use super::results::Results;
+use super::results::{Results, evaluated};
 use crate::clock::EpochWatermark;
 use crate::state::{StateScan, StateTable};
 
@@ -41,9 +32,7 @@ use crate::state::{StateScan, StateTable};
 type Merged = Result<Arc<Mutex<StateScan>>, Arc<DataFusionError>>;
 
 /// Merges an epoch's partial states into stored state and gives results; see the module.
-#[derive(Clone)]
-pub struct StreamAggregateExec {
-    input: Arc<dyn ExecutionPlan>,
+pub(super) struct StreamAggregate {
     aggregates: Aggregates,
     table: Arc<StateTable>,
     /// Key and state columns.
@@ -55,76 +44,45 @@ pub struct StreamAggregateExec {
     watermark: EpochWatermark,
     staged: StagedCell,
     /// The scan that the partitions of the output share, once the input is merged.
-    merged: Arc<OnceCell<Merged>>,
+    merged: OnceCell<Merged>,
     /// Where the keys that the epoch touched are told, when only their results come out.
     touched: Option<TouchedCell>,
-    metrics: ExecutionPlanMetricsSet,
-    properties: Arc<PlanProperties>,
 }
 
-impl StreamAggregateExec {
+impl StreamAggregate {
     /// Above `input`, which has the columns of `partial`; they are pinned as those of `table`. `schema`: of the output,
     /// which has `partitions` where it may be large. `touched`: given where only results of touched keys are
     /// wanted; always in UPDATE mode.
-    pub(super) fn try_new(
+    pub(super) fn plan(
         (input, partial): (Arc<dyn ExecutionPlan>, &AggregateExec),
         table: Arc<StateTable>,
         (schema, partitions): (SchemaRef, usize),
         (mode, time): (OutputMode, Option<usize>),
         (epoch, watermark): (u64, EpochWatermark),
         (staged, touched): (StagedCell, Option<TouchedCell>),
-    ) -> DfResult<StreamAggregateExec> {
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
         let keys = partial.group_expr().expr().len();
         let aggregates = Aggregates::try_new(partial.aggr_expr().to_vec(), keys)?;
         let state_schema = partial.schema();
         // COMPLETE never lets a group go, so its state need not be in the order of time.
         table.bind_timed(&state_schema, keys, time.filter(|_| mode != OutputMode::Complete))?;
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(schema),
-            Partitioning::UnknownPartitioning(if mode == OutputMode::Complete && keys > 0 { partitions } else { 1 }),
-            EmissionType::Final,
-            Boundedness::Bounded,
-        );
-        Ok(StreamAggregateExec {
-            input,
-            aggregates,
-            table,
-            state_schema,
-            mode,
-            time,
-            epoch,
-            watermark,
-            staged,
-            merged: Arc::default(),
-            touched,
-            metrics: ExecutionPlanMetricsSet::new(),
-            properties: Arc::new(properties),
-        })
-    }
-
-    /// Its number.
-    pub(super) fn operator(&self) -> u32 {
-        self.table.operator()
-    }
-
-    /// How its state becomes what it gives.
-    pub(super) fn results_of_state(&self) -> Results {
-        Results { aggregates: self.aggregates.clone(), schema: self.schema() }
+        let partitions = if mode == OutputMode::Complete && keys > 0 { partitions } else { 1 };
+        let merged = OnceCell::new();
+        let operator =
+            StreamAggregate { aggregates, table, state_schema, mode, time, epoch, watermark, staged, merged, touched };
+        Ok(OperatorExec::new(operator, input, schema, Shape::Concludes(partitions)))
     }
 
     /// Reads the input to its end and stages the new state.
-    async fn merge(&self, context: Arc<TaskContext>) -> DfResult<StateScan> {
-        let metrics = BaselineMetrics::new(&self.metrics, 0);
-        let reservation = MemoryConsumer::new("StreamAggregate").register(context.memory_pool());
+    async fn merge(&self, run: &Run) -> DfResult<StateScan> {
         let mut merge = Merge::begin(self.aggregates.clone(), self.table.clone(), self.state_schema.clone())?;
-        let mut input = self.input.execute(0, context)?;
-        while let Some(batch) = input.next().await {
-            let batch = batch?;
-            let timer = metrics.elapsed_compute().timer();
-            merge.push(batch)?;
-            reservation.try_resize(merge.bytes())?;
-            timer.done();
-        }
+        let reservation = run
+            .read_all("StreamAggregate", |batch| {
+                merge.push(batch)?;
+                Ok(merge.bytes())
+            })
+            .await?;
+        let metrics = run.metrics();
         let timer = metrics.elapsed_compute().timer();
         let (staged, results) = match (self.mode, self.time, self.watermark.until_us) {
             (OutputMode::Complete, ..) if self.touched.is_none() => {
@@ -164,104 +122,50 @@ impl StreamAggregateExec {
         }
         Ok(())
     }
+}
 
-    /// Results of the state, a batch at a time.
-    fn results(self: Arc<Self>, scan: Arc<Mutex<StateScan>>) -> impl Stream<Item = DfResult<RecordBatch>> {
-        let metrics = BaselineMetrics::new(&self.metrics, 0);
-        let schema = self.schema();
-        let next = move || scan.lock().unwrap_or_else(PoisonError::into_inner).next();
-        futures::stream::iter(std::iter::from_fn(next)).map(move |rows| {
-            let timer = metrics.elapsed_compute().timer();
-            let results = self.aggregates.evaluate(&rows?, &schema)?;
-            timer.done();
-            metrics.record_output(results.num_rows());
-            Ok(results)
-        })
+/// A scan that several partitions take turns at.
+struct Shared(Arc<Mutex<StateScan>>);
+
+impl Iterator for Shared {
+    type Item = <StateScan as Iterator>::Item;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).next()
     }
 }
 
-impl ExecutionPlan for StreamAggregateExec {
-    fn name(&self) -> &str {
+impl Operator for StreamAggregate {
+    fn name(&self) -> &'static str {
         "StreamAggregateExec"
     }
 
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
+    fn describe(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "operator={}, mode={:?}", self.table.operator(), self.mode)
     }
 
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
+    fn needs_every_row(&self) -> bool {
+        true
     }
 
-    fn input_distribution_requirements(&self) -> InputDistributionRequirements {
-        InputDistributionRequirements::new(vec![Distribution::SinglePartition])
+    fn results(&self, schema: &SchemaRef) -> Option<(u32, Results)> {
+        let results = Results { aggregates: self.aggregates.clone(), schema: schema.clone() };
+        Some((self.table.operator(), results))
     }
 
-    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
-        vec![false]
-    }
-
-    fn apply_expressions(
-        &self,
-        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> DfResult<TreeNodeRecursion>,
-    ) -> DfResult<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-        _options: ReplaceChildrenOptions,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        match (children.pop(), children.is_empty()) {
-            (Some(input), true) => {
-                Ok(Arc::new(StreamAggregateExec { input, merged: Arc::default(), ..(*self).clone() }))
-            }
-            _ => internal_err!("StreamAggregateExec has one input"),
-        }
-    }
-
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let recompute = datafusion::physical_plan::execution_plan::ChildrenPropertiesMode::Recompute;
-        self.replace_children(children, ReplaceChildrenOptions::new(recompute))
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
-        if partition >= self.properties.partitioning.partition_count() {
-            return internal_err!("StreamAggregateExec has no partition {partition}");
-        }
-        let this = Arc::new(self.clone());
+    fn run(self: Arc<Self>, run: Run) -> DfResult<Rows> {
         let results = futures::stream::once(async move {
             let merge = || async {
-                match this.merge(context).await {
+                match self.merge(&run).await {
                     Ok(scan) => Ok(Arc::new(Mutex::new(scan))),
                     Err(error) => Err(Arc::new(error)),
                 }
             };
-            match this.merged.get_or_init(merge).await {
-                Ok(scan) => Ok(this.clone().results(scan.clone())),
+            match self.merged.get_or_init(merge).await {
+                Ok(scan) => Ok(evaluated(self.aggregates.clone(), Shared(scan.clone()), &run)),
                 Err(error) => Err(DataFusionError::Shared(error.clone())),
             }
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), results.try_flatten())))
-    }
-
-    fn metrics(&self) -> Option<MetricsSet> {
-        Some(self.metrics.clone_inner())
-    }
-}
-
-impl DisplayAs for StreamAggregateExec {
-    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "StreamAggregateExec: operator={}, mode={:?}", self.table.operator(), self.mode)
-    }
-}
-
-impl fmt::Debug for StreamAggregateExec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StreamAggregateExec")
-            .field("operator", &self.table.operator())
-            .field("input", &self.input)
-            .finish()
+        Ok(results.try_flatten().boxed())
     }
 }

@@ -5,14 +5,20 @@
 //! key's first row; forgotten when the watermark passes the key's event time or that instant. Which of the rows of one
 //! epoch is the first is not said.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
-use arrow::array::{Array, ArrayRef, BooleanArray, TimestampMicrosecondArray, UInt32Array, new_empty_array};
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt32Array, new_empty_array,
+};
 use arrow::compute::{concat, filter, take};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion::common::{Result as DfResult, internal_err};
 use datafusion::physical_expr::PhysicalExpr;
+use futures::StreamExt;
 
+use super::exec::{Rows, Run};
+use super::plan::StagedCell;
+use super::watermark::in_microseconds;
 use crate::clock::EpochWatermark;
 use crate::state::{Eviction, StagedState, StateTable, Touched, canonical_keys, times_of};
 
@@ -29,7 +35,7 @@ pub(super) enum Remembered {
 
 impl Remembered {
     /// Says to `table` what is kept: the keys by name and type.
-    pub(super) fn bind(&self, table: &StateTable, keys: Vec<(String, DataType)>) -> DfResult<()> {
+    fn bind(&self, table: &StateTable, keys: Vec<(String, DataType)>) -> DfResult<()> {
         let count = keys.len();
         let mut fields: Vec<Field> = keys.into_iter().map(|(name, of)| Field::new(name, of, true)).collect();
         if matches!(self, Remembered::Within(..)) {
@@ -46,6 +52,93 @@ impl Remembered {
             Remembered::Within(..) => Some(keys),
         }
     }
+}
+
+/// The keys of an operator that asks which rows come first.
+pub(super) struct Keys {
+    on: Vec<Arc<dyn PhysicalExpr>>,
+    remembered: Remembered,
+    table: Arc<StateTable>,
+    epoch: u64,
+    watermark: EpochWatermark,
+    staged: StagedCell,
+}
+
+impl Keys {
+    /// Over rows of `input`; each key comes with the name under which it is stored.
+    pub(super) fn try_new(
+        input: &Schema,
+        on: Vec<(Arc<dyn PhysicalExpr>, String)>,
+        remembered: Remembered,
+        table: Arc<StateTable>,
+        (epoch, watermark): (u64, EpochWatermark),
+        staged: StagedCell,
+    ) -> DfResult<Keys> {
+        let stored = on.iter().map(|(key, name)| Ok((name.clone(), key.data_type(input)?)));
+        remembered.bind(&table, stored.collect::<DfResult<_>>()?)?;
+        let on = on.into_iter().map(|(key, _)| key).collect();
+        Ok(Keys { on, remembered, table, epoch, watermark, staged })
+    }
+
+    /// Number of the operator.
+    pub(super) fn operator(&self) -> u32 {
+        self.table.operator()
+    }
+
+    /// What is computed of the rows.
+    pub(super) fn expressions(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
+        let time = match &self.remembered {
+            Remembered::Within(time, _) => Some(time),
+            Remembered::ForEver | Remembered::UntilPassed(_) => None,
+        };
+        self.on.iter().chain(time).collect()
+    }
+
+    /// The rows of a batch whose key comes for the first time.
+    pub(super) fn first_of(&self, met: &mut FirstKeys, batch: &RecordBatch) -> DfResult<Vec<u32>> {
+        let rows = batch.num_rows();
+        let evaluate = |expr: &Arc<dyn PhysicalExpr>| expr.evaluate(batch)?.into_array(rows);
+        let keys = self.on.iter().map(evaluate).collect::<DfResult<Vec<_>>>()?;
+        let first = met.first_of(&keys, rows)?;
+        if let Remembered::Within(time, delay_us) = &self.remembered {
+            met.note_times(&in_microseconds(evaluate(time)?)?, *delay_us)?;
+        }
+        Ok(first)
+    }
+
+    fn finish(&self, met: FirstKeys) -> DfResult<()> {
+        let staged = met.finish(&self.remembered, self.epoch, self.watermark)?;
+        *self.staged.lock().unwrap_or_else(PoisonError::into_inner) = Some(staged);
+        Ok(())
+    }
+}
+
+/// What `step` makes of each batch of the input. `keys` are those of `operator`, which `step` asks; what was met is staged
+/// at the end.
+pub(super) fn rows_by_keys<O: Send + Sync + 'static>(
+    run: &Run,
+    consumer: &str,
+    operator: Arc<O>,
+    keys: fn(&O) -> &Keys,
+    step: fn(&O, &mut FirstKeys, &RecordBatch) -> DfResult<RecordBatch>,
+) -> DfResult<Rows> {
+    let met = FirstKeys::begin(keys(&operator).table.clone())?;
+    let begun = (met, run.input()?, run.reservation(consumer), operator);
+    let rows = futures::stream::try_unfold(Some(begun), move |state| async move {
+        let Some((mut met, mut input, reservation, operator)) = state else { return Ok(None) };
+        match input.next().await {
+            Some(batch) => {
+                let rows = step(&operator, &mut met, &batch?)?;
+                reservation.try_resize(met.bytes())?;
+                Ok(Some((rows, Some((met, input, reservation, operator)))))
+            }
+            None => {
+                keys(&operator).finish(met)?;
+                Ok(None)
+            }
+        }
+    });
+    Ok(rows.boxed())
 }
 
 /// Keys met in one run.
@@ -66,7 +159,7 @@ pub(super) struct FirstKeys {
 
 impl FirstKeys {
     /// Begins a run over `table`, which is bound.
-    pub(super) fn begin(table: Arc<StateTable>) -> DfResult<FirstKeys> {
+    fn begin(table: Arc<StateTable>) -> DfResult<FirstKeys> {
         Ok(FirstKeys {
             run: table.begin_run()?,
             table,
@@ -80,12 +173,12 @@ impl FirstKeys {
     }
 
     /// Memory so far.
-    pub(super) fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         self.bytes + self.touched.len() * (size_of::<u32>() + size_of::<Option<i64>>() + 1)
     }
 
     /// Of `rows` rows with these keys, those whose key has not been met before, in this run or an earlier epoch.
-    pub(super) fn first_of(&mut self, keys: &[ArrayRef], rows: usize) -> DfResult<Vec<u32>> {
+    fn first_of(&mut self, keys: &[ArrayRef], rows: usize) -> DfResult<Vec<u32>> {
         let keys = canonical_keys(keys);
         let before = self.touched.len();
         self.table.touch(self.run, &keys, rows, &mut self.touched, &mut self.scratch)?;
@@ -105,7 +198,7 @@ impl FirstKeys {
     }
 
     /// The event times of the rows just given to [`Self::first_of`], for WITHIN WATERMARK.
-    pub(super) fn note_times(&mut self, times: &ArrayRef, delay_us: i64) -> DfResult<()> {
+    fn note_times(&mut self, times: &ArrayRef, delay_us: i64) -> DfResult<()> {
         let times = times_of(times)?;
         self.until.resize(self.touched.len(), None);
         for (row, group) in self.scratch.groups.iter().enumerate() {
@@ -119,12 +212,7 @@ impl FirstKeys {
     }
 
     /// New keys as state, without those that the watermark ends at once.
-    pub(super) fn finish(
-        self,
-        remembered: &Remembered,
-        epoch: u64,
-        watermark: EpochWatermark,
-    ) -> DfResult<StagedState> {
+    fn finish(self, remembered: &Remembered, epoch: u64, watermark: EpochWatermark) -> DfResult<StagedState> {
         let Some((schema, keys)) = self.table.schema()? else { return internal_err!("state without a schema") };
         let mut columns = Vec::with_capacity(schema.fields().len());
         for at in 0..keys {

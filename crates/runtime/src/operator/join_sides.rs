@@ -14,10 +14,8 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec};
 
-use super::{
-    StreamAggregateExec, StreamDeduplicateExec, StreamJoinExec, StreamLimitExec, StreamPaneExec, StreamSessionExec,
-    WatermarkExec,
-};
+use super::exec::OperatorExec;
+use super::join::StreamJoinExec;
 
 /// DataFusion's rule that chooses the sides.
 const JOIN_SELECTION: &str = "join_selection";
@@ -75,12 +73,7 @@ fn swapped(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan
 }
 
 fn holds_state(plan: &Arc<dyn ExecutionPlan>) -> bool {
-    let here = plan.downcast_ref::<StreamAggregateExec>().is_some()
-        || plan.downcast_ref::<StreamPaneExec>().is_some()
-        || plan.downcast_ref::<StreamSessionExec>().is_some()
-        || plan.downcast_ref::<StreamDeduplicateExec>().is_some()
-        || plan.downcast_ref::<StreamJoinExec>().is_some()
-        || plan.downcast_ref::<StreamLimitExec>().is_some()
-        || plan.downcast_ref::<WatermarkExec>().is_some();
+    let here = plan.downcast_ref::<OperatorExec>().is_some_and(|exec| exec.operator().needs_every_row())
+        || plan.downcast_ref::<StreamJoinExec>().is_some();
     here || plan.children().into_iter().any(holds_state)
 }

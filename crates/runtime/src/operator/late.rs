@@ -14,16 +14,13 @@ use alluvium_planner::node::TimeWindow;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray};
 use arrow::compute::{filter_record_batch, not};
 use arrow::datatypes::TimestampMicrosecondType;
-use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result as DfResult, internal_err};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::execution_plan::ReplaceChildrenOptions;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
+use datafusion::physical_plan::ExecutionPlan;
 use futures::StreamExt;
 
+use super::exec::{Operator, OperatorExec, Rows, Run, Shape};
 use super::watermark::in_microseconds;
 use crate::state::times_of;
 
@@ -42,9 +39,7 @@ pub struct KeptRows {
 pub(super) type Collected = Arc<Mutex<Vec<KeptRows>>>;
 
 /// See the module.
-#[derive(Debug, Clone)]
-pub struct LateExec {
-    input: Arc<dyn ExecutionPlan>,
+pub(super) struct Late {
     time: Arc<dyn PhysicalExpr>,
     /// The windows whose panes `time` gives, where it does.
     panes: Option<TimeWindow>,
@@ -55,25 +50,26 @@ pub struct LateExec {
     kept: Option<(Arc<dyn PhysicalExpr>, Collected)>,
 }
 
-impl LateExec {
-    /// `time`: a timestamp or a window over `input`; `dropped` counts the rows left out.
-    pub(super) fn new(
-        input: Arc<dyn ExecutionPlan>,
-        time: Arc<dyn PhysicalExpr>,
-        late_us: i64,
-        dropped: Arc<AtomicU64>,
-    ) -> Self {
-        LateExec { input, time, panes: None, late_us, dropped, kept: None }
+impl Late {
+    /// `time`: a timestamp or a window of the rows; `dropped` counts the rows left out.
+    pub(super) fn new(time: Arc<dyn PhysicalExpr>, late_us: i64, dropped: Arc<AtomicU64>) -> Self {
+        Late { time, panes: None, late_us, dropped, kept: None }
+    }
+
+    /// Over `input`.
+    pub(super) fn over(self, input: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+        let schema = input.schema();
+        OperatorExec::new(self, input, schema, Shape::Passes)
     }
 
     /// The same where `time` is a pane of these windows.
     pub(super) fn of_panes(self, windows: TimeWindow) -> Self {
-        LateExec { panes: Some(windows), ..self }
+        Late { panes: Some(windows), ..self }
     }
 
     /// With late rows, as this expression says them, put into `collected`.
     pub(super) fn keeping(self, row: Arc<dyn PhysicalExpr>, collected: Collected) -> Self {
-        LateExec { kept: Some((row, collected)), ..self }
+        Late { kept: Some((row, collected)), ..self }
     }
 
     /// The rows of a batch that are not late.
@@ -105,53 +101,26 @@ impl LateExec {
     }
 }
 
-impl ExecutionPlan for LateExec {
-    fn name(&self) -> &str {
+impl Operator for Late {
+    fn name(&self) -> &'static str {
         "LateExec"
     }
 
-    fn properties(&self) -> &Arc<PlanProperties> {
-        self.input.properties()
+    fn describe(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{} > {}us", self.time, self.late_us)
     }
 
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
+    fn expressions(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
+        std::iter::once(&self.time).chain(self.kept.as_ref().map(|(row, _)| row)).collect()
     }
 
-    fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
+    fn needs_every_row(&self) -> bool {
+        true
     }
 
-    fn apply_expressions(
-        &self,
-        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> DfResult<TreeNodeRecursion>,
-    ) -> DfResult<TreeNodeRecursion> {
-        match (f(&self.time)?, &self.kept) {
-            (TreeNodeRecursion::Continue, Some((row, _))) => f(row),
-            (so_far, _) => Ok(so_far),
-        }
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-        _options: ReplaceChildrenOptions,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        match (children.pop(), children.is_empty()) {
-            (Some(input), true) => Ok(Arc::new(LateExec { input, ..(*self).clone() })),
-            _ => internal_err!("LateExec has one input"),
-        }
-    }
-
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let recompute = datafusion::physical_plan::execution_plan::ChildrenPropertiesMode::Recompute;
-        self.replace_children(children, ReplaceChildrenOptions::new(recompute))
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
-        let (exec, pool) = (self.clone(), context.memory_pool().clone());
-        let rows = self.input.execute(partition, context)?.map(move |batch| exec.timely(batch?, &pool));
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
+    fn run(self: Arc<Self>, run: Run) -> DfResult<Rows> {
+        let pool = run.memory_pool();
+        Ok(run.input()?.map(move |batch| self.timely(batch?, &pool)).boxed())
     }
 }
 
@@ -165,10 +134,4 @@ fn windows_over(panes: &ArrayRef, windows: TimeWindow, late_us: i64) -> DfResult
     // Every window that has a pane ends behind its start.
     let late = starts.iter().flatten().filter(|pane| *pane < late_us);
     Ok(late.map(|pane| over(pane) as u64).sum())
-}
-
-impl DisplayAs for LateExec {
-    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "LateExec: {} > {}us", self.time, self.late_us)
-    }
 }

@@ -9,50 +9,27 @@ use std::sync::{Arc, PoisonError};
 
 use arrow::array::{Array, AsArray, Int64Array};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Result as DfResult, internal_err};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, InputDistributionRequirements, Partitioning,
-    PlanProperties,
-};
+use datafusion::common::Result as DfResult;
 use futures::StreamExt;
 
+use super::exec::{Operator, Rows, Run};
 use super::plan::StagedCell;
 use crate::error::Result;
 use crate::state::{StateTable, Touched};
 
 /// Lets the first rows through; see the module.
-#[derive(Clone)]
-pub struct StreamLimitExec {
-    input: Arc<dyn ExecutionPlan>,
+pub(super) struct StreamLimit {
     rows: u64,
     table: Arc<StateTable>,
     epoch: u64,
     staged: StagedCell,
-    properties: Arc<PlanProperties>,
 }
 
-impl StreamLimitExec {
-    /// Over `input`: `rows` of it.
-    pub(super) fn try_new(
-        input: Arc<dyn ExecutionPlan>,
-        rows: u64,
-        table: Arc<StateTable>,
-        epoch: u64,
-        staged: StagedCell,
-    ) -> DfResult<StreamLimitExec> {
+impl StreamLimit {
+    /// Lets `rows` through.
+    pub(super) fn try_new(rows: u64, table: Arc<StateTable>, epoch: u64, staged: StagedCell) -> DfResult<StreamLimit> {
         table.bind(&Schema::new(vec![Field::new("rows", DataType::Int64, true)]), 0)?;
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(input.schema()),
-            Partitioning::UnknownPartitioning(1),
-            EmissionType::Incremental,
-            Boundedness::Bounded,
-        );
-        Ok(StreamLimitExec { input, rows, table, epoch, staged, properties: Arc::new(properties) })
+        Ok(StreamLimit { rows, table, epoch, staged })
     }
 }
 
@@ -68,114 +45,67 @@ pub fn rows_let_through(table: &StateTable) -> Result<u64> {
     Ok(0)
 }
 
-/// A run over an epoch's rows.
-struct Run {
+/// How far a run over an epoch's rows is.
+struct Counted {
     touched: Vec<u32>,
     is_new: bool,
     before: u64,
     now: u64,
 }
 
-impl Run {
-    fn begin(table: &StateTable) -> DfResult<Run> {
-        let run = table.begin_run()?;
+impl Counted {
+    fn begin(table: &StateTable) -> DfResult<Counted> {
         let mut touched = Vec::new();
-        table.touch(run, &[], 1, &mut touched, &mut Touched::default())?;
+        table.touch(table.begin_run()?, &[], 1, &mut touched, &mut Touched::default())?;
         let is_new = table.stored(&touched, &[])?.positions.is_empty();
         let before = rows_let_through(table)?;
-        Ok(Run { touched, is_new, before, now: before })
+        Ok(Counted { touched, is_new, before, now: before })
     }
 
-    fn finish(self, exec: &StreamLimitExec) -> DfResult<()> {
+    fn finish(self, limit: &StreamLimit) -> DfResult<()> {
         let staged = match self.now == self.before {
             true => {
-                exec.table.stage(exec.epoch, vec![Arc::new(Int64Array::from(Vec::<i64>::new()))], Vec::new(), 0, None)
+                limit.table.stage(limit.epoch, vec![Arc::new(Int64Array::from(Vec::<i64>::new()))], Vec::new(), 0, None)
             }
             false => {
                 let count = Int64Array::from(vec![self.now as i64]);
-                exec.table.stage(exec.epoch, vec![Arc::new(count)], self.touched, u64::from(self.is_new), None)
+                limit.table.stage(limit.epoch, vec![Arc::new(count)], self.touched, u64::from(self.is_new), None)
             }
         };
-        *exec.staged.lock().unwrap_or_else(PoisonError::into_inner) = Some(staged?);
+        *limit.staged.lock().unwrap_or_else(PoisonError::into_inner) = Some(staged?);
         Ok(())
     }
 }
 
-impl ExecutionPlan for StreamLimitExec {
-    fn name(&self) -> &str {
+impl Operator for StreamLimit {
+    fn name(&self) -> &'static str {
         "StreamLimitExec"
     }
 
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
+    fn describe(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "operator={}, rows={}", self.table.operator(), self.rows)
     }
 
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
+    fn needs_every_row(&self) -> bool {
+        true
     }
 
-    fn input_distribution_requirements(&self) -> InputDistributionRequirements {
-        InputDistributionRequirements::new(vec![Distribution::SinglePartition])
-    }
-
-    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
-        vec![false]
-    }
-
-    fn apply_expressions(
-        &self,
-        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> DfResult<TreeNodeRecursion>,
-    ) -> DfResult<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-        _options: ReplaceChildrenOptions,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        match (children.pop(), children.is_empty()) {
-            (Some(input), true) => Ok(Arc::new(StreamLimitExec { input, ..(*self).clone() })),
-            _ => internal_err!("StreamLimitExec has one input"),
-        }
-    }
-
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let recompute = datafusion::physical_plan::execution_plan::ChildrenPropertiesMode::Recompute;
-        self.replace_children(children, ReplaceChildrenOptions::new(recompute))
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
-        if partition != 0 {
-            return internal_err!("StreamLimitExec has no partition {partition}");
-        }
-        let begun = (Run::begin(&self.table)?, self.input.execute(0, context)?, self.clone());
+    fn run(self: Arc<Self>, run: Run) -> DfResult<Rows> {
+        let begun = (Counted::begin(&self.table)?, run.input()?, self);
         let rows = futures::stream::try_unfold(Some(begun), |state| async move {
-            let Some((mut run, mut input, exec)) = state else { return Ok(None) };
+            let Some((mut counted, mut input, limit)) = state else { return Ok(None) };
             while let Some(batch) = input.next().await {
                 let batch = batch?;
-                let left = exec.rows.saturating_sub(run.now);
+                let left = limit.rows.saturating_sub(counted.now);
                 let rows = left.min(batch.num_rows() as u64);
                 if rows > 0 {
-                    run.now += rows;
-                    return Ok(Some((batch.slice(0, rows as usize), Some((run, input, exec)))));
+                    counted.now += rows;
+                    return Ok(Some((batch.slice(0, rows as usize), Some((counted, input, limit)))));
                 }
             }
-            run.finish(&exec)?;
+            counted.finish(&limit)?;
             Ok(None)
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
-    }
-}
-
-impl DisplayAs for StreamLimitExec {
-    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "StreamLimitExec: operator={}, rows={}", self.table.operator(), self.rows)
-    }
-}
-
-impl fmt::Debug for StreamLimitExec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StreamLimitExec").field("operator", &self.table.operator()).field("input", &self.input).finish()
+        Ok(rows.boxed())
     }
 }

@@ -6,6 +6,7 @@
 
 mod aggregate;
 mod deduplicate;
+mod exec;
 mod expand;
 mod first_keys;
 mod join;
@@ -24,17 +25,8 @@ mod session_merge;
 mod tests;
 mod watermark;
 
-pub use aggregate::StreamAggregateExec;
-pub use deduplicate::StreamDeduplicateExec;
-pub use expand::ExpandExec;
-pub use join::StreamJoinExec;
 pub use join_sides::with_join_sides;
-pub use late::{KeptRows, LateExec};
-pub use limit::{StreamLimitExec, rows_let_through};
-pub use mark::StreamMarkExec;
-pub use pane_aggregate::StreamPaneExec;
-pub use panes::WindowsExec;
+pub use late::KeptRows;
+pub use limit::rows_let_through;
 pub use plan::StreamExtensionPlanner;
 pub use results::{Results, results_of};
-pub use session::StreamSessionExec;
-pub use watermark::WatermarkExec;

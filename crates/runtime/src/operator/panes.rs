@@ -10,14 +10,9 @@ use alluvium_planner::node::Panes;
 use arrow::array::{ArrayRef, AsArray, RecordBatch, StructArray, TimestampMicrosecondArray, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
-use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result as DfResult, internal_err};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::ReplaceChildrenOptions;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
-use futures::{StreamExt, TryStreamExt};
+
+use super::exec::{Operator, Rows, Run};
 
 /// The windows that are wanted of a pane's.
 #[derive(Debug, Clone, Copy)]
@@ -94,76 +89,23 @@ impl WindowsOf {
 }
 
 /// Makes a row for each window out of each row of a pane.
-#[derive(Debug, Clone)]
-pub struct WindowsExec {
-    input: Arc<dyn ExecutionPlan>,
-    windows: WindowsOf,
-    properties: Arc<PlanProperties>,
-}
+pub(super) struct Windows(pub WindowsOf);
 
-impl WindowsExec {
-    pub(super) fn new(input: Arc<dyn ExecutionPlan>, windows: WindowsOf) -> WindowsExec {
-        let below = input.properties();
-        // Neither order nor distribution of panes says anything of windows.
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(input.schema()),
-            Partitioning::UnknownPartitioning(below.output_partitioning().partition_count()),
-            below.emission_type,
-            below.boundedness,
-        );
-        WindowsExec { input, windows, properties: Arc::new(properties) }
-    }
-}
-
-impl ExecutionPlan for WindowsExec {
-    fn name(&self) -> &str {
+impl Operator for Windows {
+    fn name(&self) -> &'static str {
         "WindowsExec"
     }
 
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
+    fn describe(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let windows = self.0.panes.windows;
+        write!(f, "size={}us, slide={}us", windows.size, windows.slide)
     }
 
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
+    fn needs_every_row(&self) -> bool {
+        false
     }
 
-    fn apply_expressions(
-        &self,
-        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> DfResult<TreeNodeRecursion>,
-    ) -> DfResult<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-        _options: ReplaceChildrenOptions,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        match (children.pop(), children.is_empty()) {
-            (Some(input), true) => Ok(Arc::new(WindowsExec::new(input, self.windows))),
-            _ => internal_err!("WindowsExec has one input"),
-        }
-    }
-
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let recompute = datafusion::physical_plan::execution_plan::ChildrenPropertiesMode::Recompute;
-        self.replace_children(children, ReplaceChildrenOptions::new(recompute))
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
-        let windows = self.windows;
-        let rows = self.input.execute(partition, context)?.map(move |batch| {
-            let batches = windows.rows(&batch?)?.into_iter().map(Ok);
-            Ok::<_, datafusion::error::DataFusionError>(futures::stream::iter(batches))
-        });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows.try_flatten())))
-    }
-}
-
-impl DisplayAs for WindowsExec {
-    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        let windows = self.windows.panes.windows;
-        write!(f, "WindowsExec: size={}us, slide={}us", windows.size, windows.slide)
+    fn run(self: Arc<Self>, run: Run) -> DfResult<Rows> {
+        run.each(move |batch| self.0.rows(&batch))
     }
 }

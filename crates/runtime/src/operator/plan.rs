@@ -20,17 +20,20 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
-use super::first_keys::Remembered;
-use super::join::{Conditions, JoinCell, SideTimes};
-use super::late::{Collected, KeptRows};
+use super::aggregate::StreamAggregate;
+use super::deduplicate::StreamDeduplicate;
+use super::exec::{OperatorExec, Shape};
+use super::expand::Expand;
+use super::first_keys::{Keys, Remembered};
+use super::join::{Conditions, JoinCell, SideTimes, StreamJoinExec};
+use super::late::{Collected, KeptRows, Late};
+use super::limit::StreamLimit;
+use super::mark::StreamMark;
 use super::pane_aggregate::windows_of_panes;
-use super::panes::WindowsOf;
+use super::panes::{Windows, WindowsOf};
+use super::session::StreamSessions;
 use super::session_merge::SessionTables;
-use super::watermark::{Future, Greatest};
-use super::{
-    ExpandExec, LateExec, StreamAggregateExec, StreamDeduplicateExec, StreamJoinExec, StreamLimitExec, StreamMarkExec,
-    StreamSessionExec, WatermarkExec, WindowsExec,
-};
+use super::watermark::{Future, Greatest, Watermark};
 use crate::clock::EpochWatermark;
 use crate::error::{Error, Result};
 use crate::state::{StagedJoin, StagedState, StateTable};
@@ -168,11 +171,13 @@ impl ExtensionPlanner for StreamExtensionPlanner {
             let greatest = greatest.entry(node.number).or_default().clone();
             let until_us = node.max_future_us.map(|skew_us| self.now_us.saturating_add(skew_us));
             let future = Future { until_us, rows: self.future.clone() };
-            return Ok(Some(Arc::new(WatermarkExec::new(input.clone(), expr(&node.column)?, greatest, future))));
+            let watermark = Watermark { time: expr(&node.column)?, greatest, future };
+            return Ok(Some(OperatorExec::new(watermark, input.clone(), input.schema(), Shape::Passes)));
         }
         if let Some(node) = node.downcast_ref::<StreamLimitNode>() {
             let (state, cell) = (self.state(node.operator)?, self.cell(node.operator));
-            return Ok(Some(Arc::new(StreamLimitExec::try_new(input.clone(), node.rows, state, self.epoch, cell)?)));
+            let limit = StreamLimit::try_new(node.rows, state, self.epoch, cell)?;
+            return Ok(Some(OperatorExec::new(limit, input.clone(), input.schema(), Shape::Gathers)));
         }
         if let Some(node) = node.downcast_ref::<StreamDeduplicateNode>() {
             let time = node.time.as_ref().map(&expr).transpose()?;
@@ -187,8 +192,9 @@ impl ExtensionPlanner for StreamExtensionPlanner {
             let key = |key: &Expr| Ok((expr(key)?, stored_name(key)));
             let on = node.on.iter().map(key).collect::<DfResult<Vec<_>>>()?;
             let (state, cell) = (self.state(node.operator)?, self.cell(node.operator));
-            let exec = StreamDeduplicateExec::try_new(input, on, remembered, state, (self.epoch, watermark), cell)?;
-            return Ok(Some(Arc::new(exec)));
+            let schema = input.schema();
+            let keys = Keys::try_new(&schema, on, remembered, state, (self.epoch, watermark), cell)?;
+            return Ok(Some(OperatorExec::new(StreamDeduplicate { keys }, input, schema, Shape::Gathers)));
         }
         if let Some(node) = node.downcast_ref::<StreamMarkNode>() {
             let time = node.time.and_then(|key| node.on.get(key)).map(&expr).transpose()?;
@@ -200,15 +206,15 @@ impl ExtensionPlanner for StreamExtensionPlanner {
             let condition = node.condition.as_ref().map(&expr).transpose()?;
             let schema = node.schema().inner().clone();
             let (state, cell) = (self.state(node.operator)?, self.cell(node.operator));
-            let at = (self.epoch, watermark);
-            let exec = StreamMarkExec::try_new(input, schema, (on, condition), remembered, state, at, cell)?;
-            return Ok(Some(Arc::new(exec)));
+            let keys = Keys::try_new(&input.schema(), on, remembered, state, (self.epoch, watermark), cell)?;
+            let mark = StreamMark { keys, condition, schema: schema.clone() };
+            return Ok(Some(OperatorExec::new(mark, input, schema, Shape::Gathers)));
         }
         if let Some(node) = node.downcast_ref::<LateRowsNode>() {
             return Ok(Some(match self.watermark.behind(node.lag_us).late_us {
                 Some(late_us) => {
-                    let late = LateExec::new(input.clone(), expr(&node.time)?, late_us, self.late.clone());
-                    Arc::new(late.keeping(expr(&node.row)?, self.kept.clone()))
+                    let late = Late::new(expr(&node.time)?, late_us, self.late.clone());
+                    late.keeping(expr(&node.row)?, self.kept.clone()).over(input.clone())
                 }
                 None => input.clone(),
             }));
@@ -216,7 +222,8 @@ impl ExtensionPlanner for StreamExtensionPlanner {
         if let Some(node) = node.downcast_ref::<ExpandNode>() {
             let keys = node.keys.iter().map(expr).collect::<DfResult<Vec<_>>>()?;
             let schema = node.schema().inner().clone();
-            return Ok(Some(Arc::new(ExpandExec::new(input.clone(), schema, keys, node.sets.clone()))));
+            let expand = Expand { keys, sets: node.sets.clone() };
+            return Ok(Some(OperatorExec::new(expand, input.clone(), schema, Shape::Transforms)));
         }
         if let Some(node) = node.downcast_ref::<StreamSessionNode>() {
             let watermark = self.watermark.behind(node.lag_us);
@@ -227,15 +234,15 @@ impl ExtensionPlanner for StreamExtensionPlanner {
             let grouping = (&node.group_expr[..], &node.aggr_expr[..], &node.schema);
             let partial = partial(planner, grouping, logical.schema(), input, session, planning_ctx)?;
             let keys = StreamSessionNode::keys_number(node.operator);
-            let exec = StreamSessionExec::try_new(
+            return StreamSessions::plan(
                 Arc::new(partial),
                 SessionTables { sessions: self.state(node.operator)?, keys: self.state(keys)? },
                 node.schema.inner().clone(),
                 (node.mode, node.session),
                 (self.epoch, watermark),
                 (self.cell(node.operator), self.cell(keys)),
-            )?;
-            return Ok(Some(Arc::new(exec)));
+            )
+            .map(Some);
         }
         let Some(node) = node.downcast_ref::<StreamAggregateNode>() else { return Ok(None) };
         let watermark = self.watermark.behind(node.lag_us);
@@ -255,14 +262,14 @@ impl ExtensionPlanner for StreamExtensionPlanner {
             // Windows are what is shown, so they are what is kept: panes only save the repetition of rows.
             (Some(panes), mode) => {
                 let after_us = watermark.late_us.filter(|_| mode != OutputMode::Complete && node.time.is_some());
-                Arc::new(WindowsExec::new(partial.clone(), WindowsOf { panes, after_us, until_us: None }))
+                let windows = Windows(WindowsOf { panes, after_us, until_us: None });
+                OperatorExec::new(windows, partial.clone(), partial.schema(), Shape::Transforms)
             }
         };
         let schema = (node.schema.inner().clone(), session.config().target_partitions());
         let changes = node.mode == OutputMode::Update || node.mode == OutputMode::Complete && self.changes_only;
         let cells = (cell, changes.then(|| self.touched.clone()));
-        let exec = StreamAggregateExec::try_new((input, &partial), state, schema, (node.mode, node.time), at, cells)?;
-        Ok(Some(Arc::new(exec)))
+        StreamAggregate::plan((input, &partial), state, schema, (node.mode, node.time), at, cells).map(Some)
     }
 }
 
@@ -315,9 +322,7 @@ impl StreamExtensionPlanner {
         watermark: EpochWatermark,
     ) -> Arc<dyn ExecutionPlan> {
         match (time, watermark.late_us) {
-            (Some(time), Some(late_us)) => {
-                Arc::new(LateExec::new(input.clone(), time.clone(), late_us, self.late.clone()))
-            }
+            (Some(time), Some(late_us)) => Late::new(time.clone(), late_us, self.late.clone()).over(input.clone()),
             _ => input.clone(),
         }
     }
@@ -332,8 +337,7 @@ impl StreamExtensionPlanner {
     ) -> Arc<dyn ExecutionPlan> {
         match (panes, watermark.late_us) {
             (Some(panes), Some(late_us)) => {
-                let late = LateExec::new(input.clone(), time.clone(), late_us, self.late.clone());
-                Arc::new(late.of_panes(panes.windows))
+                Late::new(time.clone(), late_us, self.late.clone()).of_panes(panes.windows).over(input.clone())
             }
             _ => self.timely(input, Some(time), watermark),
         }

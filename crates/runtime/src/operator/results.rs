@@ -1,4 +1,4 @@
-//! What the state of an operator says, told without an epoch: for statements that look at state.
+//! What the state of an aggregate says: as an epoch's output, and without an epoch for statements that look at state.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,9 +7,11 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::Result as DfResult;
 use datafusion::physical_plan::ExecutionPlan;
+use futures::{Stream, StreamExt};
 
-use super::StreamAggregateExec;
+use super::exec::{OperatorExec, Run};
 use super::merge::Aggregates;
+use crate::error::Result;
 
 /// Makes an aggregate's results of its state.
 #[derive(Debug, Clone)]
@@ -38,8 +40,23 @@ pub fn results_of(plan: &Arc<dyn ExecutionPlan>) -> BTreeMap<u32, Results> {
 }
 
 fn collect(plan: &Arc<dyn ExecutionPlan>, found: &mut BTreeMap<u32, Results>) {
-    if let Some(aggregate) = plan.downcast_ref::<StreamAggregateExec>() {
-        found.insert(aggregate.operator(), aggregate.results_of_state());
-    }
+    let results = plan.downcast_ref::<OperatorExec>().and_then(|exec| exec.operator().results(&exec.schema()));
+    found.extend(results);
     plan.children().into_iter().for_each(|child| collect(child, found));
+}
+
+/// Results of rows of state, a batch at a time.
+pub(super) fn evaluated<S: Iterator<Item = Result<RecordBatch>>>(
+    aggregates: Aggregates,
+    state: S,
+    run: &Run,
+) -> impl Stream<Item = DfResult<RecordBatch>> + use<S> {
+    let (metrics, schema) = (run.metrics(), run.schema.clone());
+    futures::stream::iter(state).map(move |rows| {
+        let timer = metrics.elapsed_compute().timer();
+        let results = aggregates.evaluate(&rows?, &schema)?;
+        timer.done();
+        metrics.record_output(results.num_rows());
+        Ok(results)
+    })
 }

@@ -11,15 +11,11 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use arrow::array::{ArrayRef, TimestampMicrosecondArray};
 use arrow::compute::{cast, max};
 use arrow::datatypes::{DataType, TimeUnit};
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Result as DfResult, internal_err};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::common::Result as DfResult;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::execution_plan::ReplaceChildrenOptions;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::StreamExt;
 
+use super::exec::{Operator, Rows, Run};
 use crate::state::times_of;
 
 /// The greatest event time that was met; none yet at first.
@@ -62,77 +58,40 @@ impl Greatest {
 }
 
 /// Passes rows on and notes their greatest event time; see the module.
-#[derive(Debug, Clone)]
-pub struct WatermarkExec {
-    input: Arc<dyn ExecutionPlan>,
-    time: Arc<dyn PhysicalExpr>,
-    greatest: Greatest,
-    future: Future,
+pub(super) struct Watermark {
+    /// A timestamp of the rows.
+    pub time: Arc<dyn PhysicalExpr>,
+    pub greatest: Greatest,
+    pub future: Future,
 }
 
-impl WatermarkExec {
-    /// `time`: a timestamp over `input`.
-    pub(super) fn new(
-        input: Arc<dyn ExecutionPlan>,
-        time: Arc<dyn PhysicalExpr>,
-        greatest: Greatest,
-        future: Future,
-    ) -> Self {
-        WatermarkExec { input, time, greatest, future }
-    }
-}
-
-impl ExecutionPlan for WatermarkExec {
-    fn name(&self) -> &str {
+impl Operator for Watermark {
+    fn name(&self) -> &'static str {
         "WatermarkExec"
     }
 
-    fn properties(&self) -> &Arc<PlanProperties> {
-        self.input.properties()
+    fn describe(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}", self.time)
     }
 
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
+    fn expressions(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
+        vec![&self.time]
     }
 
-    fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
+    fn needs_every_row(&self) -> bool {
+        true
     }
 
-    fn apply_expressions(
-        &self,
-        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> DfResult<TreeNodeRecursion>,
-    ) -> DfResult<TreeNodeRecursion> {
-        f(&self.time)
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-        _options: ReplaceChildrenOptions,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        match (children.pop(), children.is_empty()) {
-            (Some(input), true) => Ok(Arc::new(WatermarkExec { input, ..(*self).clone() })),
-            _ => internal_err!("WatermarkExec has one input"),
-        }
-    }
-
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let recompute = datafusion::physical_plan::execution_plan::ChildrenPropertiesMode::Recompute;
-        self.replace_children(children, ReplaceChildrenOptions::new(recompute))
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
-        let (time, greatest, future) = (self.time.clone(), self.greatest.clone(), self.future.clone());
-        let rows = self.input.execute(partition, context)?.map(move |batch| {
+    fn run(self: Arc<Self>, run: Run) -> DfResult<Rows> {
+        let rows = run.input()?.map(move |batch| {
             let batch = batch?;
-            let times = in_microseconds(time.evaluate(&batch)?.into_array(batch.num_rows())?)?;
-            if let Some(time) = future.max(&times_of(&times)?) {
-                greatest.0.fetch_max(time, Ordering::Relaxed);
+            let times = in_microseconds(self.time.evaluate(&batch)?.into_array(batch.num_rows())?)?;
+            if let Some(time) = self.future.max(&times_of(&times)?) {
+                self.greatest.0.fetch_max(time, Ordering::Relaxed);
             }
             Ok(batch)
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
+        Ok(rows.boxed())
     }
 }
 
@@ -142,11 +101,5 @@ pub(super) fn in_microseconds(times: ArrayRef) -> DfResult<ArrayRef> {
         DataType::Timestamp(TimeUnit::Microsecond, _) => Ok(times),
         DataType::Timestamp(_, zone) => Ok(cast(&times, &DataType::Timestamp(TimeUnit::Microsecond, zone.clone()))?),
         _ => Ok(times),
-    }
-}
-
-impl DisplayAs for WatermarkExec {
-    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "WatermarkExec: {}", self.time)
     }
 }
