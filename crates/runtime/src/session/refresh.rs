@@ -40,6 +40,21 @@ pub(super) fn refuse_changed_table(create: &CreateStreamingTable, head: &Head) -
     Ok(())
 }
 
+/// The statement with the table properties that it leaves out and the one that is `stored` has.
+pub(super) fn with_kept_properties(
+    create: &CreateStreamingTable,
+    stored: CreateStreamingTable,
+) -> CreateStreamingTable {
+    let mut create = create.clone();
+    for mut property in stored.properties {
+        if !create.properties.iter().any(|entry| entry.key.value.eq_ignore_ascii_case(&property.key.value)) {
+            (property.key.span, property.value.span) = (Span::UNKNOWN, Span::UNKNOWN);
+            create.properties.push(property);
+        }
+    }
+    create
+}
+
 fn refusal(message: String, span: Span) -> Error {
     Diagnostic::new("REFRESH_CHANGES_TABLE", message)
         .at(span)
