@@ -70,6 +70,8 @@ impl Session {
             }
             _ => {}
         }
+        let known = format!("of that name there is `{}`", late_rows::PROPERTY);
+        super::ddl::refuse_unknown_properties(&create.properties, &[late_rows::PROPERTY], &known)?;
         let refresh = existing.is_some() && create.form == CreateForm::OrRefresh;
         let entry = match (&existing, refresh) {
             (Some(old), true) => self.entry_for(statement, create, &name, Some(old))?,
