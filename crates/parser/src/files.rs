@@ -9,7 +9,7 @@ use crate::parse::{parse_statement, trigger};
 use crate::query::query;
 use crate::relation_forms::relation_form;
 use crate::span::{Place, Span};
-use crate::statement::{FileChange, Name, Query, Relation, RelationKind, StatementKind};
+use crate::statement::{CreateStreamingTable, FileChange, Name, Query, Relation, RelationKind, StatementKind};
 
 /// Behind SHOW FILES: `FROM t [WHERE …] [ORDER BY …] [LIMIT n]`.
 pub(crate) fn show_files(cursor: &mut Cursor<'_>) -> Result<StatementKind, Diagnostic> {
@@ -98,17 +98,10 @@ pub(crate) fn alter(cursor: &mut Cursor<'_>) -> Result<StatementKind, Diagnostic
 /// # Errors
 /// Those of [`crate::parse_statement`], when the text is not such a statement.
 pub fn with_trigger(text: &str, clause: &str) -> Result<String, Diagnostic> {
-    let start = Place { line: 1, column: 1 };
-    let StatementKind::CreateStreamingTable(create) = parse_statement(text, start)?.kind else {
-        return Err(syntax("this is not CREATE STREAMING TABLE", Span::UNKNOWN));
-    };
-    let tokens = tokenize(text, start, &[])?;
+    let create = streaming_table(text)?;
+    let tokens = tokenize(text, START, &[])?;
     let (from, until) = match &create.trigger {
-        Some(old) => {
-            let inside = |token: &&Lexeme| token.span.start >= old.span.start && token.span.end <= old.span.end;
-            let bytes = tokens.iter().filter(inside).map(|token| token.bytes.clone());
-            bytes.fold((text.len(), 0), |(from, until), bytes| (from.min(bytes.start), until.max(bytes.end)))
-        }
+        Some(old) => bytes_of(&tokens, old.span),
         None => {
             let at = query_begins(&tokens).ok_or_else(|| syntax("the query is missing", Span::UNKNOWN))?;
             (at, at)
@@ -117,6 +110,54 @@ pub fn with_trigger(text: &str, clause: &str) -> Result<String, Diagnostic> {
     let (before, behind) = (text.get(..from).unwrap_or(text), text.get(until..).unwrap_or(""));
     let gap = if create.trigger.is_some() { "" } else { " " };
     Ok(format!("{before}{clause}{gap}{behind}"))
+}
+
+/// The text of a CREATE STREAMING TABLE statement with the COMMENT and the TBLPROPERTIES that it leaves out and the
+/// `former` statement of the same table has.
+///
+/// # Errors
+/// Those of [`crate::parse_statement`], when one of the texts is not such a statement.
+pub fn with_kept_clauses(text: &str, former: &str) -> Result<String, Diagnostic> {
+    let (create, before) = (streaming_table(text)?, streaming_table(former)?);
+    let (tokens, former_tokens) = (tokenize(text, START, &[])?, tokenize(former, START, &[])?);
+    let written = |span: Span| {
+        let (from, until) = bytes_of(&former_tokens, span);
+        former.get(from..until).unwrap_or("")
+    };
+    let said = |key: &str| create.properties.iter().any(|entry| entry.key.value.eq_ignore_ascii_case(key));
+    let kept = before.properties.iter().filter(|entry| !said(&entry.key.value));
+    let properties = kept.map(|entry| written(entry.key.span.to(entry.value.span))).collect::<Vec<_>>().join(", ");
+    let mut clauses = String::new();
+    if let (None, Some(comment)) = (&create.comment, &before.comment) {
+        clauses = format!("COMMENT {} ", written(comment.span));
+    }
+    if create.properties.is_empty() && !properties.is_empty() {
+        clauses = format!("{clauses}TBLPROPERTIES ({properties}) ");
+    }
+    let query = query_begins(&tokens).ok_or_else(|| syntax("the query is missing", Span::UNKNOWN))?;
+    let mut whole = text.to_owned();
+    whole.insert_str(query, &clauses);
+    // They stand in front of the query.
+    if let (Some(last), false) = (create.properties.last(), properties.is_empty()) {
+        whole.insert_str(bytes_of(&tokens, last.value.span).1, &format!(", {properties}"));
+    }
+    Ok(whole)
+}
+
+/// Where the first token of a text stands.
+const START: Place = Place { line: 1, column: 1 };
+
+fn streaming_table(text: &str) -> Result<Box<CreateStreamingTable>, Diagnostic> {
+    match parse_statement(text, START)?.kind {
+        StatementKind::CreateStreamingTable(create) => Ok(create),
+        _ => Err(syntax("this is not CREATE STREAMING TABLE", Span::UNKNOWN)),
+    }
+}
+
+/// The bytes from the first to the last token that lies in `span`.
+fn bytes_of(tokens: &[Lexeme], span: Span) -> (usize, usize) {
+    let inside = tokens.iter().filter(|token| token.span.start >= span.start && token.span.end <= span.end);
+    inside.fold((usize::MAX, 0), |(from, until), token| (from.min(token.bytes.start), until.max(token.bytes.end)))
 }
 
 /// The byte where AS or FROM, outside of brackets, begins the query.

@@ -34,7 +34,7 @@ mod words;
 
 pub use diagnostic::Diagnostic;
 pub use dialect::AlluviumDialect;
-pub use files::with_trigger;
+pub use files::{with_kept_clauses, with_trigger};
 pub use interval::parse_interval;
 pub use parse::{parse_piece, parse_statement};
 pub use render::SourceText;

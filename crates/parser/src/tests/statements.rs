@@ -265,6 +265,21 @@ fn a_trigger_is_put_into_a_statement() {
 }
 
 #[test]
+fn what_a_refresh_leaves_out_is_kept() {
+    let with = |text: &str, former: &str| crate::with_kept_clauses(text, former).unwrap();
+    let former = "CREATE STREAMING TABLE t COMMENT \"it's\" TBLPROPERTIES ('a' = 'b', delta.appendOnly = true) AS SELECT a FROM STREAM u";
+    let plain = "CREATE OR REFRESH STREAMING TABLE t (a INT)\nFROM STREAM u";
+    let kept = with(plain, former);
+    let clauses = "COMMENT \"it's\" TBLPROPERTIES ('a' = 'b', delta.appendOnly = true) FROM STREAM u";
+    assert_eq!(kept, plain.replace("FROM STREAM u", clauses));
+    assert_eq!(with(&kept, former), kept);
+    assert_eq!(with(plain, plain), plain);
+    let some = "CREATE OR REFRESH STREAMING TABLE t TBLPROPERTIES ('A' = 'c') COMMENT 'x' AS SELECT a FROM STREAM u";
+    assert_eq!(with(some, former), some.replace("'c'", "'c', delta.appendOnly = true"));
+    assert!(crate::with_kept_clauses("SELECT 1", former).is_err());
+}
+
+#[test]
 fn what_is_refused_by_name() {
     let table = [
         ("COPY INTO t FROM '/in' FILEFORMAT = JSON", "COPY INTO", 1, 10),

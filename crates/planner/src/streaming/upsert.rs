@@ -8,7 +8,7 @@ use alluvium_parser::{Diagnostic, OutputMode, Span};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::Column;
 use datafusion::common::tree_node::TreeNode;
-use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Volatility};
 use datafusion::scalar::ScalarValue;
 
 use super::stateful::sql_text;
@@ -55,6 +55,12 @@ pub(super) fn upsert(plan: &LogicalPlan, mode: (OutputMode, Span), query: Span) 
         });
         match found.first() {
             Some((column, part)) => keys.push(UpsertKey { column: *column, group, part: *part }),
+            None if matches!(expr, Expr::Column(column) if column.name == Aggregate::INTERNAL_GROUPING_ID) => {
+                return refused(
+                    "GROUPING SETS, ROLLUP and CUBE in OUTPUT MODE UPDATE are not carried out yet".to_owned(),
+                    "write a streaming table for each of the groupings",
+                );
+            }
             None => {
                 let key = sql_text(&super::stateful::defined(expr, &node.input));
                 return refused(

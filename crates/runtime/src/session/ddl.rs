@@ -33,6 +33,7 @@ impl Session {
         if self.temporary_views().contains_key(&name.to_lowercase()) {
             return Err(exists_error("TABLE", "TEMP VIEW", &name, create.name.span));
         }
+        refuse_unknown_properties(&create.properties, &[], "leave it out: `alluvium.…` is for streaming tables")?;
         let query = match &create.query {
             Some(query) => Some(self.static_plan(query, "CREATE TABLE … AS").await?),
             None => None,
@@ -438,6 +439,21 @@ pub(super) fn partition_columns(names: &[Name], schema: &Schema) -> Result<Vec<S
             .into());
     }
     Ok(columns)
+}
+
+/// Refuses properties in our name that nobody reads. Those of others are kept as they are.
+pub(super) fn refuse_unknown_properties(entries: &[OptionEntry], known: &[&str], help: &str) -> Result<()> {
+    let ours = |key: &str| key.to_ascii_lowercase().starts_with("alluvium.");
+    let unknown = |key: &str| ours(key) && !known.iter().any(|name| name.eq_ignore_ascii_case(key));
+    match entries.iter().find(|entry| unknown(&entry.key.value)) {
+        Some(entry) => {
+            Err(Diagnostic::new("UNKNOWN_OPTION", format!("table property `{}` is not known here", entry.key.value))
+                .at(entry.key.span)
+                .help(help)
+                .into())
+        }
+        None => Ok(()),
+    }
 }
 
 /// TBLPROPERTIES.

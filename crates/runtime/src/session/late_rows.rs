@@ -10,7 +10,7 @@ use crate::sink::delta::DeltaSink;
 use crate::table::{self, NewTable};
 
 /// The property.
-const PROPERTY: &str = "alluvium.lateRows";
+pub(super) const PROPERTY: &str = "alluvium.lateRows";
 
 /// The property of a statement, if it has it.
 pub(super) fn wanted(create: &CreateStreamingTable) -> Option<&OptionEntry> {

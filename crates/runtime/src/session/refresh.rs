@@ -24,12 +24,19 @@ pub(super) fn refuse_moved(create: &CreateStreamingTable, stream: &StreamEntry, 
     Ok(())
 }
 
-/// Another COMMENT, or TBLPROPERTIES that the table does not have.
+/// Another COMMENT or PARTITIONED BY, or TBLPROPERTIES that the table does not have.
 pub(super) fn refuse_changed_table(create: &CreateStreamingTable, head: &Head) -> Result<()> {
     if let Some(comment) = &create.comment
         && head.comment() != Some(comment.value.as_str())
     {
         return Err(refusal("OR REFRESH keeps the table's COMMENT".to_owned(), comment.span));
+    }
+    let (wanted, known) = (&create.partitioned_by, head.partition_columns());
+    let same = wanted.len() == known.len()
+        && wanted.iter().zip(known).all(|(name, known)| name.parts.join(".").eq_ignore_ascii_case(known));
+    if let (Some(first), false) = (wanted.first(), same) {
+        let told = format!("OR REFRESH keeps the table's PARTITIONED BY ({})", known.join(", "));
+        return Err(refusal(told, first.span));
     }
     for property in &create.properties {
         if head.property(&property.key.value) != Some(property.value.value.as_str()) {
@@ -38,6 +45,21 @@ pub(super) fn refuse_changed_table(create: &CreateStreamingTable, head: &Head) -
         }
     }
     Ok(())
+}
+
+/// The statement with the table properties that it leaves out and the one that is `stored` has.
+pub(super) fn with_kept_properties(
+    create: &CreateStreamingTable,
+    stored: CreateStreamingTable,
+) -> CreateStreamingTable {
+    let mut create = create.clone();
+    for mut property in stored.properties {
+        if !create.properties.iter().any(|entry| entry.key.value.eq_ignore_ascii_case(&property.key.value)) {
+            (property.key.span, property.value.span) = (Span::UNKNOWN, Span::UNKNOWN);
+            create.properties.push(property);
+        }
+    }
+    create
 }
 
 fn refusal(message: String, span: Span) -> Error {

@@ -59,7 +59,10 @@ impl Session {
             (Some(Ok(found)), _) => found,
             (None, _) => return Err(no_state("has not been started, so it keeps nothing", "REFRESH TABLE starts it")),
             (Some(Err(operators)), _) if operators.is_empty() => {
-                return Err(no_state("keeps no state", "queries with GROUP BY, DISTINCT or DEDUPLICATE BY do"));
+                return Err(no_state(
+                    "keeps no state",
+                    "queries with GROUP BY, DISTINCT, DEDUPLICATE BY or LIMIT do, and joins of two streams",
+                ));
             }
             (Some(Err(operators)), None) => {
                 let what = format!("keeps the state of {} operators: {}", operators.len(), numbers(&operators));

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use alluvium_parser::{
     CreateForm, CreateStreamingTable, Diagnostic, Name, OutputMode, Place, Query, RelationKind, Span, Statement,
-    StatementKind, Trigger, TriggerClause, parse_statement,
+    StatementKind, Trigger, TriggerClause, parse_statement, with_kept_clauses,
 };
 use alluvium_planner::plan::StreamingPlan;
 use alluvium_planner::relation::{FilesSpec, SourceKind};
@@ -70,6 +70,8 @@ impl Session {
             }
             _ => {}
         }
+        let known = format!("of that name there is `{}`", late_rows::PROPERTY);
+        super::ddl::refuse_unknown_properties(&create.properties, &[late_rows::PROPERTY], &known)?;
         let refresh = existing.is_some() && create.form == CreateForm::OrRefresh;
         let entry = match (&existing, refresh) {
             (Some(old), true) => self.entry_for(statement, create, &name, Some(old))?,
@@ -188,7 +190,8 @@ impl Session {
         let checkpoint = Checkpoint::open(&stream.checkpoint, &entry.name)?;
         let stored = StoredSchemas::of_stream(&stream.checkpoint).or_former(former_schemas(&checkpoint)?);
         let session = self.in_zone(stream.timezone.as_deref());
-        let planned = match session.plan(create, &stored).await {
+        let whole = super::refresh::with_kept_properties(create, create_of(stream)?);
+        let planned = match session.plan(&whole, &stored).await {
             Err(Error::Statement(diagnostic)) if diagnostic.code == EMPTY_DIRECTORY => return Ok(()),
             other => other?,
         };
@@ -219,7 +222,9 @@ impl Session {
         if let Some(old) = old {
             let stream = stream_of(old)?;
             super::refresh::refuse_moved(create, stream, &old.name)?;
-            let kept = StreamEntry { statement: statement.text.clone(), ..stream.clone() };
+            // What the statement leaves out of the table's description holds on, also for FULL and for late rows.
+            let statement = with_kept_clauses(&statement.text, &stream.statement)?;
+            let kept = StreamEntry { statement, ..stream.clone() };
             return Ok(old.with(Object::StreamingTable(kept)));
         }
         let (location, managed) = match &create.location {
