@@ -550,11 +550,12 @@ impl Changing<'_> {
             }
         }
         self.merge(&compaction.merged, &graves, run)?;
+        let merged: BTreeSet<u32> = compaction.merged.into_iter().collect();
         let rewritten: BTreeSet<u32> = compaction.rewritten.into_iter().collect();
         let mut made = Vectors::default();
         for (number, grave) in &graves {
             let Some(file) = upserts.files.get(number) else { continue };
-            if compaction.merged.contains(number) {
+            if merged.contains(number) {
                 continue;
             }
             if grave.dead.len() >= file.rows {
@@ -593,7 +594,7 @@ impl Changing<'_> {
         Ok(())
     }
 
-    /// Writes small files of one partition into one. Their rows get new places.
+    /// Writes small files into one for each of their partitions. Their rows get new places.
     fn merge(&mut self, merged: &[u32], graves: &BTreeMap<u32, Grave>, run: &mut IndexRun) -> Result<()> {
         let mut written = NumberedFiles::new(self.layout.clone(), self.next);
         let touched = merged.iter().any(|number| graves.get(number).is_some_and(|grave| grave.touched));
