@@ -18,12 +18,16 @@ use crate::failpoint;
 use crate::source::files::schema_log::{SchemaLog, SchemaVersion};
 use crate::source::files::{self, NewColumns};
 use crate::source::{Drift, EpochInput};
+use crate::table;
 
 /// Runs of one epoch, each of which learnt more columns: nobody's files need so many.
 const RUNS_MAX: usize = 100;
 
 /// Runs of one epoch whose files were written again each time.
 const CHOICES_MAX: usize = 3;
+
+/// Runs of one epoch whose table another writer changed in the meantime.
+const RACES_MAX: usize = 3;
 
 /// What was mended after a failed run.
 enum Evolved {
@@ -45,10 +49,10 @@ pub struct Replanned {
 }
 
 impl Pipeline {
-    /// Runs an intent; after each run that failed for lack of columns, once more with them, and after one whose files were
-    /// written again, once more with those.
+    /// Runs an intent; after each run that failed for lack of columns, once more with them, after one whose files were
+    /// written again, once more with those, and after one that lost its table to another writer, once more on top of that.
     pub(super) async fn run_until_it_fits(&mut self, intent: &mut Intent, run: Run) -> Result<Ran> {
-        let (mut runs, mut choices) = (0, 0);
+        let (mut runs, mut choices, mut races) = (0, 0, 0);
         loop {
             let error = match self.run_once(intent, run).await {
                 Ok(ran) => return Ok(ran),
@@ -57,6 +61,7 @@ impl Pipeline {
             runs += 1;
             let changed = if runs > RUNS_MAX { None } else { self.evolve(intent).await? };
             match changed {
+                None if races < RACES_MAX && table::is_changed_meanwhile(&error) => races += 1,
                 None => return Err(error),
                 Some(Evolved::Columns) => {}
                 Some(Evolved::Files(inputs)) => {

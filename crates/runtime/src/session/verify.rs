@@ -33,6 +33,7 @@ impl Session {
         let session = self.in_zone(stream.timezone.as_deref());
         let owner = format!("the stored query of stream `{}`", entry.name);
         let Planned { plan, target } = session.plan(&create, &stored).await.map_err(|error| unplaced(error, &owner))?;
+        let past = checkpoint.clone();
         let like = NewTable { schema: target, ..new_table(&create, &plan)? };
         let verified = Verified {
             name: entry.name.clone(),
@@ -46,7 +47,8 @@ impl Session {
         };
         let compared = verify(verified).await?;
         if let Some(differs) = differing(&entry.name, &compared) {
-            return Err(differs.at(name.span).into());
+            let told = earlier_schema(&past)?.into_iter().fold(differs, |told, help| told.help(help));
+            return Err(told.at(name.span).into());
         }
         let number = |get: fn(&Difference) -> u64| compared.iter().map(move |part| part.difference.as_ref().map(get));
         Table::new()
@@ -81,6 +83,23 @@ fn differing(name: &str, compared: &[Compared]) -> Option<Diagnostic> {
         "restore table and checkpoint from a backup, or start over with REFRESH TABLE {name} FULL; rows that another \
          statement wrote or took away differ too, and so do rows that were read by a former query or with an earlier schema"
     )))
+}
+
+/// Up to which epoch files were read with another version of their schema than now, which may be why rows differ.
+fn earlier_schema(checkpoint: &Checkpoint) -> Result<Option<String>> {
+    let newest = checkpoint.last_committed()?.and_then(|last| last.schema_version);
+    let mut until = None;
+    checkpoint.each_epoch(&mut |record| {
+        if record.schema_version != newest {
+            until = Some(record.epoch);
+        }
+        Ok(())
+    })?;
+    Ok(until.map(|epoch| {
+        format!(
+            "epochs up to {epoch} were read with an earlier version of the schema (SHOW EPOCHS), which alone may be why"
+        )
+    }))
 }
 
 /// ``table `t`: expected 3, found 4, missing 0, extra 1``

@@ -20,6 +20,8 @@ use crate::sink::Written;
 /// Where the table does not say.
 const COMMITS_PER_LOG_CHECKPOINT: u64 = 100;
 
+const CHANGED_MEANWHILE: &str = "the table was changed by another writer while rows were being written to it";
+
 /// INSERT INTO, INSERT OVERWRITE, TRUNCATE and the rows of CREATE TABLE AS: one commit.
 pub async fn append(path: &Path, partitions: Vec<SendableRecordBatchStream>, operation: Operation) -> Result<Written> {
     let mut head = Head::open(path).await?;
@@ -111,13 +113,15 @@ pub async fn publish_until_done(
     }
 }
 
-/// Schema, properties or features of the table changed while rows for it were being written.
+/// The table changed while rows for it were being written: its schema, properties or features, or files that they were
+/// to take the place of.
 pub fn changed_meanwhile() -> Error {
     Error::Environment(Box::new(
-        Diagnostic::new(
-            "TABLE_CHANGED",
-            "the table's schema or properties were changed by another writer while rows were being written to it",
-        )
-        .help("run the statement, or start the stream, again"),
+        Diagnostic::new("TABLE_CHANGED", CHANGED_MEANWHILE).help("run the statement, or start the stream, again"),
     ))
+}
+
+/// Whether this is that error: what was to be written may be written anew, on top of the change.
+pub fn is_changed_meanwhile(error: &Error) -> bool {
+    matches!(error, Error::Environment(diagnostic) if diagnostic.message == CHANGED_MEANWHILE)
 }

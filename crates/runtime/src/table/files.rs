@@ -38,7 +38,7 @@ const ROW_GROUP_BYTES: usize = 32 << 20;
 const HELD_BYTES: usize = 64 << 20;
 pub(super) const OPEN_FILES: usize = 64;
 /// Encoded bytes that the open files of a stream hold in memory together.
-const ENCODING_BYTES: usize = 64 << 20;
+pub(super) const ENCODING_BYTES: usize = 64 << 20;
 
 /// Where and how a table's files are written.
 #[derive(Debug)]
@@ -462,7 +462,7 @@ impl OpenFile {
     }
 
     /// Bytes of the row group that is in memory.
-    fn encoding(&self) -> usize {
+    pub(super) fn encoding(&self) -> usize {
         self.writer.in_progress_size()
     }
 

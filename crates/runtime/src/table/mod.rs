@@ -38,7 +38,8 @@ use datafusion::catalog::TableProvider;
 
 pub use append::append;
 pub(crate) use append::{
-    changed_meanwhile, check, checkpoint_log_if_due, commits_per_checkpoint, lines, publish_until_done,
+    changed_meanwhile, check, checkpoint_log_if_due, commits_per_checkpoint, is_changed_meanwhile, lines,
+    publish_until_done,
 };
 pub use commit::Operation;
 pub(crate) use commit::info as commit_info;

@@ -9,7 +9,7 @@ use arrow::array::RecordBatch;
 use indexmap::IndexMap;
 
 use super::actions::AddFile;
-use super::files::{FILE_BYTES, Layout, OPEN_FILES, OpenFile, Staged};
+use super::files::{ENCODING_BYTES, FILE_BYTES, Layout, OPEN_FILES, OpenFile, Staged};
 use super::partition::Values;
 use crate::error::Result;
 
@@ -34,6 +34,8 @@ pub struct NumberedFiles {
     /// All rows go into the file of the first number, however many.
     single: bool,
     open: IndexMap<Values, (u32, OpenFile)>,
+    /// Bytes of the row groups that the open files hold in memory.
+    encoding: usize,
     closed: Vec<NumberedFile>,
     staged: Staged,
 }
@@ -46,6 +48,7 @@ impl NumberedFiles {
             next,
             single: false,
             open: IndexMap::new(),
+            encoding: 0,
             closed: Vec::new(),
             staged: Staged::default(),
         }
@@ -74,13 +77,18 @@ impl NumberedFiles {
             return Err(crate::error::Error::internal("a data file that was just opened is gone"));
         };
         let place = (*number, file.rows);
+        let before = file.encoding();
         file.write(batch)?;
+        self.encoding = (self.encoding + file.encoding()).saturating_sub(before);
         if !self.single && (file.rows >= FILE_ROWS || file.bytes() > FILE_BYTES) {
             let (number, file) = match self.open.swap_remove_entry(values) {
                 Some((_, open)) => open,
                 None => return Ok(place),
             };
             self.finish(number, file, values)?;
+        }
+        if self.encoding > ENCODING_BYTES && self.open.len() > 1 {
+            self.close_all()?;
         }
         Ok(place)
     }
@@ -93,6 +101,7 @@ impl NumberedFiles {
     }
 
     fn finish(&mut self, number: u32, file: OpenFile, values: &Values) -> Result<()> {
+        self.encoding = self.encoding.saturating_sub(file.encoding());
         let file = file.close(&self.layout, values)?;
         self.closed.push(NumberedFile { number, add: file.add.clone(), rows: file.rows });
         self.staged.push(file);

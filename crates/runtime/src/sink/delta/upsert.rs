@@ -473,6 +473,9 @@ fn replace_rows(
         return Ok(());
     }
     let columns: Vec<ArrayRef> = keys.iter().map(|at| batch.column(*at).clone()).collect();
+    if let Some((at, _)) = keys.iter().zip(&columns).find(|(at, column)| is_lost(layout, **at, column)) {
+        return Err(empty_text(layout.schema().field(*at).name()));
+    }
     let rows = batch.num_rows();
     run.leave(&columns, rows, left)?;
     let (mut files, mut numbers) = (vec![0; rows], vec![0; rows]);
@@ -550,11 +553,12 @@ impl Changing<'_> {
             }
         }
         self.merge(&compaction.merged, &graves, run)?;
+        let merged: BTreeSet<u32> = compaction.merged.into_iter().collect();
         let rewritten: BTreeSet<u32> = compaction.rewritten.into_iter().collect();
         let mut made = Vectors::default();
         for (number, grave) in &graves {
             let Some(file) = upserts.files.get(number) else { continue };
-            if compaction.merged.contains(number) {
+            if merged.contains(number) {
                 continue;
             }
             if grave.dead.len() >= file.rows {
@@ -593,7 +597,7 @@ impl Changing<'_> {
         Ok(())
     }
 
-    /// Writes small files of one partition into one. Their rows get new places.
+    /// Writes small files into one for each of their partitions. Their rows get new places.
     fn merge(&mut self, merged: &[u32], graves: &BTreeMap<u32, Grave>, run: &mut IndexRun) -> Result<()> {
         let mut written = NumberedFiles::new(self.layout.clone(), self.next);
         let touched = merged.iter().any(|number| graves.get(number).is_some_and(|grave| grave.touched));
@@ -686,6 +690,24 @@ fn constant(field: &FieldRef, text: Option<String>, rows: usize) -> Result<Array
         None => ScalarValue::try_from(field.data_type())?,
     };
     Ok(value.to_array_of_size(rows)?)
+}
+
+/// Whether a key column has values that its table does not tell from NULL: the format has no empty partition values.
+fn is_lost(layout: &Layout, at: usize, column: &ArrayRef) -> bool {
+    let texts = column.as_string_opt::<i32>().filter(|_| matches!(layout.place(at), ColumnPlace::Partition(_)));
+    texts.is_some_and(|texts| texts.iter().flatten().any(str::is_empty))
+}
+
+fn empty_text(column: &str) -> Error {
+    Error::statement(
+        Diagnostic::new(
+            "UPDATE_NOT_BY_KEY",
+            format!(
+                "a group has the empty text as `{column}`, by which its row is found again and the table is partitioned: a Delta table keeps it as NULL"
+            ),
+        )
+        .help(format!("group by nullif({column}, '') AS {column}, or leave `{column}` out of PARTITIONED BY")),
+    )
 }
 
 /// The rows of a file that no longer count.

@@ -4,7 +4,7 @@
 //! died. Small files of about the same size are merged when there are enough of them: a row is copied once for each size
 //! it grows through. Both are spread over epochs by a limit that follows what the epoch itself changes. Pure decisions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Small files of about one size, from here on, are merged.
 const FILES_PER_SIZE: usize = 8;
@@ -12,6 +12,9 @@ const FILES_PER_SIZE: usize = 8;
 const SMALL_ROWS: u64 = 1 << 17;
 /// Rows that are copied per row that changed, at most; one file may always be.
 const COPIED_PER_CHANGED: u64 = 4;
+/// Rows that are merged per row that changed, at most; the files of one size and partition may always be. More than the
+/// six sizes that a row grows through: merging keeps up with whatever comes, in however many partitions.
+const MERGED_PER_CHANGED: u64 = 8;
 
 /// What is known of a file.
 #[derive(Debug, Clone)]
@@ -37,7 +40,7 @@ impl FileSize {
 /// What is written again.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Compaction {
-    /// Files that are merged into one.
+    /// Files that are merged, those of a partition into one.
     pub merged: Vec<u32>,
     /// Files that are written again, each by itself.
     pub rewritten: Vec<u32>,
@@ -45,8 +48,9 @@ pub struct Compaction {
 
 /// Decides for an epoch that changes so many rows. Without deletion vectors every file that lost a row is written again.
 pub fn plan(files: &[FileSize], changed: u64, vectors: bool) -> Compaction {
-    let merged = merged(files);
-    let others = files.iter().filter(|file| !merged.contains(&file.number) && file.live() > 0);
+    let merged = merged(files, changed);
+    let gone: BTreeSet<u32> = merged.iter().copied().collect();
+    let others = files.iter().filter(|file| !gone.contains(&file.number) && file.live() > 0);
     if !vectors {
         return Compaction { rewritten: others.filter(|file| file.touched).map(|file| file.number).collect(), merged };
     }
@@ -62,14 +66,23 @@ pub fn plan(files: &[FileSize], changed: u64, vectors: bool) -> Compaction {
     Compaction { rewritten: sparse.into_iter().take_while(within).map(|file| file.number).collect(), merged }
 }
 
-/// Files of one partition and about one size, where there are enough of them: the smallest such size.
-fn merged(files: &[FileSize]) -> Vec<u32> {
-    let mut sizes: BTreeMap<(u32, &[Option<String>]), Vec<u32>> = BTreeMap::new();
+/// Files of one partition and about one size, where there are enough of them: the smallest first.
+fn merged(files: &[FileSize], changed: u64) -> Vec<u32> {
+    let mut sizes: BTreeMap<(u32, &[Option<String>]), Vec<&FileSize>> = BTreeMap::new();
     for file in files.iter().filter(|file| file.live() > 0 && file.live() <= SMALL_ROWS) {
-        sizes.entry((file.live().ilog(FILES_PER_SIZE as u64), &file.partition)).or_default().push(file.number);
+        sizes.entry((file.live().ilog(FILES_PER_SIZE as u64), &file.partition)).or_default().push(file);
     }
-    let full = sizes.into_values().find(|numbers| numbers.len() >= FILES_PER_SIZE);
-    full.map(|numbers| numbers.into_iter().take(2 * FILES_PER_SIZE).collect()).unwrap_or_default()
+    let full = sizes.into_values().filter(|group| group.len() >= FILES_PER_SIZE).map(|mut group| {
+        group.truncate(2 * FILES_PER_SIZE);
+        group
+    });
+    let (limit, mut copied) = (changed.saturating_mul(MERGED_PER_CHANGED), 0);
+    let within = |group: &Vec<&FileSize>| {
+        let first = copied == 0;
+        copied += group.iter().map(|file| file.live()).sum::<u64>();
+        first || copied <= limit
+    };
+    full.take_while(within).flatten().map(|file| file.number).collect()
 }
 
 #[cfg(test)]
@@ -133,5 +146,27 @@ mod tests {
             assert!(most_files < 70, "{keys} keys: {most_files} files");
             assert!(copied <= changed * 1000 * 7, "{keys} keys: {copied} rows were copied");
         }
+    }
+
+    /// Three hundred epochs that each bring a row to every one of forty partitions.
+    #[test]
+    fn every_partition_keeps_few_files() {
+        let (mut files, mut next, mut copied) = (Vec::<FileSize>::new(), 0, 0);
+        for _ in 0..300 {
+            let compaction = plan(&files, 40, true);
+            let mut together: BTreeMap<Vec<Option<String>>, u64> = BTreeMap::new();
+            for file in files.iter().filter(|file| compaction.merged.contains(&file.number)) {
+                *together.entry(file.partition.clone()).or_default() += file.live();
+            }
+            files.retain(|file| !compaction.merged.contains(&file.number));
+            copied += together.values().sum::<u64>();
+            let new = (0..40).map(|at| (vec![Some(at.to_string())], 1));
+            for (partition, rows) in together.into_iter().chain(new) {
+                files.push(FileSize { partition, ..file(next, rows, 0) });
+                next += 1;
+            }
+        }
+        assert!(files.len() < 40 * 24, "{} files", files.len());
+        assert!(copied <= 40 * 300 * 6, "{copied} rows were copied");
     }
 }
