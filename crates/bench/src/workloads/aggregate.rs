@@ -31,7 +31,7 @@ pub fn run(bench: &Bench) -> Result<Report> {
         let once = bench.baseline(Work::Aggregate, Format::Json, &input, expected.devices)?;
         report.add_run("DataFusion", set.rows(), once);
     }
-    let bar = Some(Bar::AtMost(4.0));
+    let bar = Some(Bar::AtMost(2.0));
     report.ratio("seconds, engine in 50 epochs / DataFusion once", "engine seconds", "DataFusion seconds", bar);
     report.bar("engine peak memory", Bar::AtMost(700.0));
     Ok(report)

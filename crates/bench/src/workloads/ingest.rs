@@ -31,7 +31,7 @@ pub fn run(bench: &Bench, name: &'static str, format: Format) -> Result<Report> 
         engine.check("SELECT count(*), sum(status) FROM bronze", &[expected.rows, expected.status_sum])?;
         report.add_run("DataFusion", set.rows(), bench.baseline(Work::Copy, format, &input, expected.rows)?);
     }
-    let bar = (format == Format::Json).then_some(Bar::AtLeast(0.7));
+    let bar = (format == Format::Json).then_some(Bar::AtLeast(0.9));
     report.ratio("rows per second, engine / DataFusion", "engine rows per second", "DataFusion rows per second", bar);
     report.bar("engine peak memory", Bar::AtMost(700.0));
     Ok(report)

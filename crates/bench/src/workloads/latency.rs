@@ -42,8 +42,8 @@ pub fn run(bench: &Bench, name: &'static str, query: Query) -> Result<Report> {
     let together: Sample = together.into_iter().collect();
     report.add("p99 of all runs together", together.percentile(0.99), "ms");
     if query == Query::Append {
-        report.bar("p50", Bar::AtMost(60.0));
-        report.bar("p99", Bar::AtMost(250.0));
+        report.bar("p50", Bar::AtMost(25.0));
+        report.bar("p99", Bar::AtMost(100.0));
     }
     report.bar("engine peak memory", Bar::AtMost(700.0));
     Ok(report)

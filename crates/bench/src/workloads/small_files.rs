@@ -27,7 +27,7 @@ pub fn run(bench: &Bench) -> Result<Report> {
         engine.check("SELECT count(*), sum(status) FROM bronze", &[expected.rows, expected.status_sum])?;
         report.add_run("DataFusion", set.rows(), bench.baseline(Work::Read, Format::Json, &input, expected.rows)?);
     }
-    let bar = Some(Bar::AtMost(3.0));
+    let bar = Some(Bar::AtMost(1.5));
     report.ratio("seconds, engine / DataFusion reading once", "engine seconds", "DataFusion seconds", bar);
     report.bar("engine peak memory", Bar::AtMost(700.0));
     Ok(report)

@@ -215,7 +215,7 @@ impl Checkpoint {
     }
 
     /// Makes an intent durable. It must be the next epoch's, or the pending one again; other versions of the files it reads
-    /// and of the tables it joins may be chosen for a pending one as long as the sink has nothing of it.
+    /// and of the tables it joins, and fewer files, may be chosen for a pending one as long as the sink has nothing of it.
     pub fn write_intent(&self, intent: &Intent) -> Result<()> {
         self.write_intent_locked(self.inner(), intent)
     }
@@ -226,7 +226,7 @@ impl Checkpoint {
             return Err(Error::internal(format!("epoch {} was begun where epoch {next} is next", intent.epoch)));
         }
         if let Some(pending) = &inner.intent
-            && !same_choice(pending, intent)
+            && !covers(pending, intent)
         {
             return Err(Error::internal(format!("epoch {} was begun twice, with different inputs", intent.epoch)));
         }
@@ -493,13 +493,12 @@ impl From<Error> for Altering {
     }
 }
 
-/// Whether two intents of an epoch read the same.
-fn same_choice(one: &Intent, other: &Intent) -> bool {
-    let same =
-        |((a, one), (b, other)): (&(String, EpochInput), &(String, EpochInput))| a == b && one.same_choice(other);
+/// Whether `other` reads what `one` of the same epoch does, or less.
+fn covers(one: &Intent, other: &Intent) -> bool {
+    let covers = |((a, one), (b, other)): (&(String, EpochInput), &(String, EpochInput))| a == b && one.covers(other);
     one.timestamp_ms == other.timestamp_ms
         && one.inputs.len() == other.inputs.len()
-        && one.inputs.iter().zip(&other.inputs).all(same)
+        && one.inputs.iter().zip(&other.inputs).all(covers)
 }
 
 fn refuse_running(inner: &Inner, path: &str) -> Result<(), Altering> {

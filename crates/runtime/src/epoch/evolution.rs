@@ -20,11 +20,8 @@ use crate::source::files::{self, NewColumns};
 use crate::source::{Drift, EpochInput};
 use crate::table;
 
-/// Runs of one epoch, each of which learnt more columns: nobody's files need so many.
+/// Runs of one epoch, each of which learnt more columns or met files that were written again: nobody's files need so many.
 const RUNS_MAX: usize = 100;
-
-/// Runs of one epoch whose files were written again each time.
-const CHOICES_MAX: usize = 3;
 
 /// Runs of one epoch whose table another writer changed in the meantime.
 const RACES_MAX: usize = 3;
@@ -52,7 +49,7 @@ impl Pipeline {
     /// Runs an intent; after each run that failed for lack of columns, once more with them, after one whose files were
     /// written again, once more with those, and after one that lost its table to another writer, once more on top of that.
     pub(super) async fn run_until_it_fits(&mut self, intent: &mut Intent, run: Run) -> Result<Ran> {
-        let (mut runs, mut choices, mut races) = (0, 0, 0);
+        let (mut runs, mut races) = (0, 0);
         loop {
             let error = match self.run_once(intent, run).await {
                 Ok(ran) => return Ok(ran),
@@ -65,10 +62,9 @@ impl Pipeline {
                 None => return Err(error),
                 Some(Evolved::Columns) => {}
                 Some(Evolved::Files(inputs)) => {
-                    choices += 1;
                     // What is in the table is what the intent says now.
                     let published = run == Run::StateOnly || self.sink.last_epoch().await? == Some(intent.epoch);
-                    if choices > CHOICES_MAX || published {
+                    if published {
                         return Err(error);
                     }
                     intent.inputs = inputs;

@@ -112,15 +112,15 @@ pub enum Drift {
     Passed,
     /// With these columns the same input fits.
     Columns(Box<files::NewColumns>),
-    /// Files of the input were written again; this is the input as it is now.
+    /// Files of the input were written again; this is the input as it is now, without files that keep being written.
     Changed(EpochInput),
 }
 
 impl EpochInput {
-    /// Whether both read the same files, in whatever versions, or the same of a table.
-    pub fn same_choice(&self, other: &EpochInput) -> bool {
+    /// Whether `other` reads the same files, in whatever versions, or some of them, or the same of a table.
+    pub fn covers(&self, other: &EpochInput) -> bool {
         match (self, other) {
-            (EpochInput::Files(one), EpochInput::Files(other)) => one.same_files(other),
+            (EpochInput::Files(one), EpochInput::Files(other)) => one.covers(other),
             (one, other) => one == other,
         }
     }

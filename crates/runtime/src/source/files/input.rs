@@ -1,7 +1,7 @@
 //! What one epoch reads: whole files, named by its intent.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,9 @@ use super::bad_records::Run;
 use crate::checkpoint::{FileState, LedgerEntry};
 use crate::clock::now_ms;
 use crate::source::Backlog;
+
+/// So often the files of an epoch are chosen again because some were written again. Then those wait for another epoch.
+const CHOICES_MAX: u32 = 3;
 
 /// One file, as it was found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,8 +50,10 @@ struct NotesInner {
     vanished: Mutex<HashSet<String>>,
     /// Damaged files that were passed over, and what is wrong with them.
     corrupt: Mutex<HashMap<String, String>>,
-    /// A file was not what the input says, or became another while it was read.
-    changed: AtomicBool,
+    /// A file that was not what the input says, or became another while it was read.
+    changed: Mutex<Option<String>>,
+    /// How often the files were chosen again for that.
+    choices: AtomicU32,
     /// Files are read as the input names them, or not at all.
     tied: AtomicBool,
     all_required: AtomicBool,
@@ -134,16 +139,23 @@ impl FilesInput {
         read.chain(self.skipped.iter().map(|file| entry(file, FileState::SkippedExisting))).collect()
     }
 
-    /// The same files, chosen at the same time, as they are now.
-    pub fn with_versions(&self, files: Vec<FileEntry>) -> FilesInput {
-        FilesInput { files: files.into(), ..self.clone() }
+    /// The same files, chosen at the same time, as they are now; without those that are None.
+    pub fn with_versions(&self, files: Vec<Option<FileEntry>>) -> FilesInput {
+        let mut discovered_ms = self.discovered_ms.clone();
+        let mut stays = files.iter().map(Option::is_some);
+        discovered_ms.retain(|_| stays.next().unwrap_or(true));
+        FilesInput { files: files.into_iter().flatten().collect(), discovered_ms, ..self.clone() }
     }
 
-    /// Whether these are the same files, in whatever versions.
-    pub fn same_files(&self, other: &FilesInput) -> bool {
-        let (ours, theirs) = (self.files.iter(), other.files.iter());
-        (&self.skipped, &self.discovered_ms) == (&other.skipped, &other.discovered_ms)
-            && ours.map(|file| &file.path).eq(theirs.map(|file| &file.path))
+    /// Whether `other` reads the same files, in whatever versions, or some of them.
+    pub fn covers(&self, other: &FilesInput) -> bool {
+        let mut ours = self.chosen();
+        self.skipped == other.skipped && other.chosen().all(|file| ours.any(|known| known == file))
+    }
+
+    /// Paths of the files, and when they were first seen.
+    fn chosen(&self) -> impl Iterator<Item = (&str, Option<i64>)> {
+        self.files.iter().enumerate().map(|(at, file)| (file.path.as_str(), self.discovered_ms.get(at).copied()))
     }
 
     /// A run begins that reads the files in the versions named here: what an earlier run found out counts no more.
@@ -151,7 +163,7 @@ impl FilesInput {
         let notes = &self.notes.0;
         notes.vanished.lock().unwrap_or_else(PoisonError::into_inner).clear();
         notes.corrupt.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        notes.changed.store(false, Ordering::Relaxed);
+        *notes.changed.lock().unwrap_or_else(PoisonError::into_inner) = None;
         notes.tied.store(true, Ordering::Relaxed);
     }
 
@@ -160,14 +172,19 @@ impl FilesInput {
         self.notes.0.tied.load(Ordering::Relaxed)
     }
 
-    /// A file is another one than it was.
-    pub(super) fn note_changed(&self) {
-        self.notes.0.changed.store(true, Ordering::Relaxed);
+    /// This file is another one than it was.
+    pub(super) fn note_changed(&self, path: &str) {
+        *self.notes.0.changed.lock().unwrap_or_else(PoisonError::into_inner) = Some(path.to_owned());
     }
 
-    /// Whether the last run ended because a file was another one than it was.
-    pub(super) fn has_changed(&self) -> bool {
-        self.notes.0.changed.load(Ordering::Relaxed)
+    /// The file for which the last run ended, because it was another one than it was.
+    pub(super) fn changed(&self) -> Option<String> {
+        self.notes.0.changed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes that files are chosen again; whether that was done too often to take those that keep changing.
+    pub(super) fn is_unsteady(&self) -> bool {
+        self.notes.0.choices.fetch_add(1, Ordering::Relaxed) >= CHOICES_MAX
     }
 
     /// From now on a missing file is an error in re-runs too. For a re-run whose rows are in the table already and

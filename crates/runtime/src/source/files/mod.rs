@@ -7,7 +7,7 @@
 //! Files are taken for complete and final from the moment they appear. An epoch's intent names its files with the
 //! size and time they had, and that version of them is read ([`version`]). If a file was replaced before or while it was
 //! read (a torn archive, say), the intent is written again with the file as it is now, and run again; so what the ledger
-//! remembers is what was read. If one was removed between a failed run and the next, the re-run goes on without the file
+//! remembers is what was read. One that is written again each time is taken out of the intent, and waits. If one was removed between a failed run and the next, the re-run goes on without the file
 //! and leaves it out of the ledger, so that the same name can be delivered again.
 //!
 //! Files in object stores are [`store`]'s.
@@ -543,12 +543,23 @@ impl Source for FilesSource {
 
     async fn drift(&mut self, input: &EpochInput) -> Result<Drift> {
         if let Some(files) = changed(input, self.unknown.as_deref()) {
-            let chosen = files.files.clone();
-            let now = blocking(move || {
-                let now = |file: &FileEntry| Ok(listing::stat(&file.path)?.unwrap_or_else(|| file.clone()));
-                chosen.iter().map(now).collect::<Result<Vec<_>>>()
+            let (chosen, met, unsteady) = (files.files.clone(), files.changed(), files.is_unsteady());
+            let now = self.work(move |discovery| {
+                let mut now = Vec::with_capacity(chosen.len());
+                for file in chosen.iter() {
+                    let found = listing::stat(&file.path)?.unwrap_or_else(|| file.clone());
+                    let leaves = unsteady && (found != *file || met.as_ref() == Some(&file.path));
+                    if leaves {
+                        // Another listing finds it; there is none in a run to the end of what was there.
+                        discovery.pending.drop_file(&file.path);
+                        discovery.left_out = true;
+                    }
+                    now.push((!leaves).then_some(found));
+                }
+                Ok(now)
             });
-            return Ok(Drift::Changed(choose_again(&self.given, files, now.await?)));
+            let now = now.await?;
+            return Ok(Drift::Changed(choose_again(&self.given, files, now)));
         }
         drift(&self.source_schema, &self.spec, &store::Place::Local, input, self.unknown.as_deref()).await
     }
@@ -567,17 +578,15 @@ impl Source for FilesSource {
 /// The files of an input that could not be run because some are not what they were. What was met in them says nothing.
 fn changed<'i>(input: &'i EpochInput, unknown: Option<&UnknownFields>) -> Option<&'i FilesInput> {
     let EpochInput::Files(files) = input else { return None };
-    if !files.has_changed() {
-        return None;
-    }
+    files.changed()?;
     if let Some(unknown) = unknown {
         unknown.take();
     }
     Some(files)
 }
 
-/// The same files as they are now. A first run stays one.
-fn choose_again(given: &Mutex<Arc<[FileEntry]>>, input: &FilesInput, now: Vec<FileEntry>) -> EpochInput {
+/// The same files as they are now, without those that are None. A first run stays one.
+fn choose_again(given: &Mutex<Arc<[FileEntry]>>, input: &FilesInput, now: Vec<Option<FileEntry>>) -> EpochInput {
     let now = input.with_versions(now);
     let mut given = lock(given);
     if *given == input.files {

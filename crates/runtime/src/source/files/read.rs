@@ -300,7 +300,7 @@ impl RowMaker<'_> {
         match &self.job.passes.notes {
             Some(input) if input.all_required() => not_as_published(path),
             Some(input) => {
-                input.note_changed();
+                input.note_changed(path);
                 error
             }
             None => error,

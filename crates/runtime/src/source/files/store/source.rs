@@ -526,8 +526,12 @@ impl Source for ObjectsSource {
 
     async fn drift(&mut self, input: &EpochInput) -> Result<Drift> {
         if let Some(files) = changed(input, self.unknown.as_deref()) {
+            // Nobody writes to an object for long: it is replaced whole.
+            if files.is_unsteady() {
+                return Ok(Drift::None);
+            }
             let now = self.as_they_are(&files.files).await?.into_iter().zip(files.files.iter());
-            let now = now.map(|(now, chosen)| now.unwrap_or_else(|| chosen.clone())).collect();
+            let now = now.map(|(now, chosen)| Some(now.unwrap_or_else(|| chosen.clone()))).collect();
             return Ok(Drift::Changed(choose_again(&self.given, files, now)));
         }
         drift(&self.source_schema, &self.spec, &self.place, input, self.unknown.as_deref()).await
