@@ -17,6 +17,7 @@ use indexmap::IndexMap;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
+use parquet::schema::types::ColumnPath;
 use tokio::task::JoinSet;
 
 use super::actions::{AddFile, Metadata};
@@ -24,7 +25,7 @@ use super::conform::Conform;
 use super::log::{blocking, create_directories, sync_directory};
 use super::partition::{self, Part, Values};
 use super::statistics::{self, NanWatch};
-use super::{commit, location, schema};
+use super::{commit, dictionary, location, schema};
 use crate::error::{Error, Result};
 
 /// From here on a stream writes files of its own.
@@ -362,7 +363,7 @@ impl Drain {
         let Some(pile) = self.piles.get_mut(values) else { return Ok(()) };
         let mut open = match pile.open.take() {
             Some(open) => open,
-            None => OpenFile::create(&self.layout, values)?,
+            None => OpenFile::create(&self.layout, values, &pile.batches)?,
         };
         self.open_files -= usize::from(open.rows > 0);
         self.encoding = self.encoding.saturating_sub(open.encoding());
@@ -430,19 +431,22 @@ impl Drop for OpenFile {
 }
 
 impl OpenFile {
-    pub(super) fn create(layout: &Layout, values: &Values) -> Result<Self> {
+    /// A new file. `first`: the rows that will be written first, to judge by how values are best stored.
+    pub(super) fn create(layout: &Layout, values: &Values, first: &[RecordBatch]) -> Result<Self> {
         let name = format!("part-00000-{}-c000.snappy.parquet", uuid::Uuid::new_v4());
         let relative = layout.directory(values) + &name;
         let path = layout.root.join(&relative);
         if let Some(directory) = path.parent() {
             create_directories(directory)?;
         }
+        let mut properties =
+            WriterProperties::builder().set_compression(Compression::SNAPPY).set_created_by(commit::ENGINE.to_owned());
+        for column in dictionary::columns_without(first)? {
+            let column = ColumnPath::new(vec![layout.file_schema.field(column).name().clone()]);
+            properties = properties.set_column_dictionary_enabled(column, false);
+        }
         let file = File::create_new(&path).map_err(|error| Error::io("create", &path, &error))?;
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::SNAPPY)
-            .set_created_by(commit::ENGINE.to_owned())
-            .build();
-        let writer = ArrowWriter::try_new(file, layout.file_schema.clone(), Some(properties));
+        let writer = ArrowWriter::try_new(file, layout.file_schema.clone(), Some(properties.build()));
         let writer = writer.map_err(|error| parquet_failed("create", &path, error))?;
         Ok(OpenFile { relative, path, writer, rows: 0, nans: NanWatch::default(), closed: false })
     }

@@ -10,6 +10,7 @@ mod commit;
 mod conform;
 mod create;
 pub(crate) mod deletion;
+mod dictionary;
 mod durable;
 mod features;
 mod fence;

@@ -70,7 +70,8 @@ impl NumberedFiles {
             if self.open.len() >= OPEN_FILES {
                 self.close_all()?;
             }
-            self.open.insert(values.clone(), (self.next, OpenFile::create(&self.layout, values)?));
+            let file = OpenFile::create(&self.layout, values, std::slice::from_ref(batch))?;
+            self.open.insert(values.clone(), (self.next, file));
             self.next += 1;
         }
         let Some((number, file)) = self.open.get_mut(values) else {
