@@ -1,6 +1,6 @@
 //! One epoch, start to end: choose, intent, run, publish, commit.
 //!
-//! The order of the steps is the exactly-once protocol. Nothing is read before the intent is durable; the sink
+//! The order of the steps is the exactly-once protocol. No row counts before the intent is durable; the sink
 //! publishes in one commit that carries the epoch's number; state, ledger and positions follow in one synced batch.
 //! A crash between any two steps is mended by running the same intent again. So is a run that meets columns the plan does
 //! not have (`evolution.rs`), and one whose files were written again: those it names as they are then first.

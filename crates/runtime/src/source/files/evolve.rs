@@ -22,7 +22,7 @@ const NAMES_MAX: usize = 10;
 #[derive(Debug)]
 pub struct UnknownFields {
     /// Dotted paths of all columns in lower case: another spelling of one is no new column.
-    known: HashSet<String>,
+    known: Arc<HashSet<String>>,
     /// They are let through: nothing can be learnt from them.
     pass: AtomicBool,
     met: Mutex<Vec<Met>>,
@@ -45,7 +45,12 @@ impl UnknownFields {
         let mut known = HashSet::new();
         paths(schema.fields(), "", &mut known);
         known.extend(others.into_iter().map(str::to_lowercase));
-        UnknownFields { known, pass: AtomicBool::new(false), met: Mutex::default() }
+        UnknownFields { known: Arc::new(known), pass: AtomicBool::new(false), met: Mutex::default() }
+    }
+
+    /// The same, which has met nothing yet and lets nothing through.
+    pub fn unmet(&self) -> UnknownFields {
+        UnknownFields { known: self.known.clone(), pass: AtomicBool::new(false), met: Mutex::default() }
     }
 
     /// Fails if `unmatched`, found in the file `path`, has a field that is not just another spelling, or if values

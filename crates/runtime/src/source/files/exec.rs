@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::task::Poll;
 
 use alluvium_formats::compression::Compression;
 use alluvium_formats::{Format, FormatOptions};
@@ -14,14 +15,18 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::coop::make_cooperative;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
-use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
+use datafusion::physical_plan::stream::{RecordBatchReceiverStreamBuilder, RecordBatchStreamAdapter};
 use datafusion::physical_plan::{
     ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
     ReplaceChildrenOptions,
 };
 
+use futures::StreamExt;
+
 use super::FileEntry;
+use super::ahead::{Ahead, Taken};
 use super::read::{self, Job, Unit};
 
 /// What opening a file costs, in bytes decoded meanwhile.
@@ -49,12 +54,16 @@ pub struct FilesExec {
     shares: Vec<Arc<[Unit]>>,
     limit: Option<usize>,
     properties: Arc<PlanProperties>,
+    /// Where what follows is read once this is.
+    ahead: Option<Arc<Ahead>>,
+    /// The rows, if they were read ahead.
+    taken: Option<Arc<Taken>>,
 }
 
 impl FilesExec {
     /// A scan with up to `partitions` partitions. `limit`: rows after which no more are wanted.
     pub(super) fn new(job: Job, partitions: usize, limit: Option<usize>) -> FilesExec {
-        let shares = shares(&job.files, piece_min(&job), partitions);
+        let shares = shares_of(&job, partitions);
         let properties = PlanProperties::new(
             EquivalenceProperties::new(job.output.clone()),
             Partitioning::UnknownPartitioning(shares.len()),
@@ -62,7 +71,14 @@ impl FilesExec {
             Boundedness::Bounded,
         )
         .with_scheduling_type(SchedulingType::Cooperative);
-        FilesExec { job: Arc::new(job), shares, limit, properties: Arc::new(properties) }
+        let properties = Arc::new(properties);
+        FilesExec { job: Arc::new(job), shares, limit, properties, ahead: None, taken: None }
+    }
+
+    /// With the rows that are in `ahead`, if they are these; what follows is then read there. `batch_rows`: of a batch.
+    pub(super) fn reading_ahead(self, ahead: Arc<Ahead>, batch_rows: usize) -> FilesExec {
+        let taken = ahead.take(&self.job, &self.shares, batch_rows);
+        FilesExec { ahead: Some(ahead), taken, ..self }
     }
 }
 
@@ -121,24 +137,76 @@ impl ExecutionPlan for FilesExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let Some(share) = self.shares.get(partition).cloned() else {
+        let Some(units) = self.shares.get(partition).cloned() else {
             return Err(DataFusionError::Internal(format!("FilesExec has no partition {partition}")));
         };
-        let batch_rows = context.session_config().batch_size();
-        let (job, limit) = (self.job.clone(), self.limit);
-        let mut builder = RecordBatchReceiverStreamBuilder::new(job.output.clone(), QUEUE);
+        let share = Share { units, job: self.job.clone(), limit: self.limit, ahead: self.ahead.clone(), context };
+        let Some(taken) = self.taken.clone() else { return Ok(share.read()) };
+        let rows = futures::stream::once(async move {
+            match taken.share(partition, &share.job.counters).await {
+                Some(rows) => {
+                    // Once they are through: until then others have enough to do.
+                    let end = futures::stream::poll_fn(move |_| {
+                        share.read_on();
+                        Poll::Ready(None)
+                    });
+                    futures::stream::iter(rows.into_iter().map(Ok)).chain(end).boxed()
+                }
+                None => share.read().boxed(),
+            }
+        });
+        let rows = RecordBatchStreamAdapter::new(self.job.output.clone(), rows.flatten());
+        Ok(make_cooperative(Box::pin(rows)))
+    }
+}
+
+/// What one partition reads.
+struct Share {
+    units: Arc<[Unit]>,
+    job: Arc<Job>,
+    limit: Option<usize>,
+    ahead: Option<Arc<Ahead>>,
+    context: Arc<TaskContext>,
+}
+
+impl Share {
+    fn read(self) -> SendableRecordBatchStream {
+        let mut builder = RecordBatchReceiverStreamBuilder::new(self.job.output.clone(), QUEUE);
         let out = builder.tx();
         // The thread ends when the stream is dropped: its next batch, or its next file, finds nobody listening.
-        builder.spawn_blocking(move || read::run(&job, &share, batch_rows, limit, &out).map_err(DataFusionError::from));
-        Ok(builder.build())
+        builder.spawn_blocking(move || {
+            let batch_rows = self.context.session_config().batch_size();
+            read::run(&self.job, &self.units, batch_rows, self.limit, &out)?;
+            if !out.is_closed() {
+                self.read_on();
+            }
+            Ok(())
+        });
+        builder.build()
     }
+
+    /// Its own rows are read: on to what follows.
+    fn read_on(&self) {
+        if let Some(ahead) = &self.ahead {
+            ahead.begin(&self.job, &self.context);
+        }
+    }
+}
+
+/// Roughly how many bytes there are to be decoded in a file.
+pub(super) fn bytes_decoded(file: &FileEntry) -> u64 {
+    file.size.saturating_mul(if is_plain(file) { 1 } else { COMPRESSED })
+}
+
+/// The shares of a job's files.
+pub(super) fn shares_of(job: &Job, partitions: usize) -> Vec<Arc<[Unit]>> {
+    shares(&job.files, piece_min(job), partitions)
 }
 
 /// Cuts the files into shares of about the same cost, in order; at least one share, though it may be empty. Files are
 /// cut into pieces of `piece_min` bytes or more, or not at all.
 fn shares(files: &[FileEntry], piece_min: Option<u64>, partitions: usize) -> Vec<Arc<[Unit]>> {
-    let factor = |file: &FileEntry| if is_plain(file) { 1 } else { COMPRESSED };
-    let cost = |file: &FileEntry| file.size.saturating_mul(factor(file)).saturating_add(FILE_COST);
+    let cost = |file: &FileEntry| bytes_decoded(file).saturating_add(FILE_COST);
     let total: u64 = files.iter().map(cost).sum();
     let count = u64::try_from(partitions).unwrap_or(1).min(total / SHARE_MIN).max(1);
     let end_of = |share: u64| (u128::from(total) * u128::from(share + 1) / u128::from(count)) as u64;

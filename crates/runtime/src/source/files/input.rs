@@ -167,6 +167,14 @@ impl FilesInput {
         notes.tied.store(true, Ordering::Relaxed);
     }
 
+    /// Whether the run so far found every file there, whole and as it is named here.
+    pub(super) fn met_nothing(&self) -> bool {
+        let notes = &self.notes.0;
+        notes.vanished.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+            && notes.corrupt.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+            && notes.changed.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
     /// Whether only the versions named here are to be read.
     pub(super) fn is_tied(&self) -> bool {
         self.notes.0.tied.load(Ordering::Relaxed)

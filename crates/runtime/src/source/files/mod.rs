@@ -13,6 +13,7 @@
 //! Files in object stores are [`store`]'s.
 
 mod aging;
+mod ahead;
 mod bad_records;
 mod clean;
 mod cleaning;
@@ -70,6 +71,7 @@ use crate::clock::now_ms;
 use crate::error::{Error, Result};
 use crate::source::{Backlog, Drift, EpochInput, ReadCounters, Source};
 use aging::Aging;
+use ahead::Ahead;
 use clean::Cleaner;
 use cleaning::Cleaning;
 use evolve::{UnknownFields, Widen};
@@ -126,6 +128,8 @@ pub struct FilesSource {
     unknown: Option<Arc<UnknownFields>>,
     /// Files of the last `next`: running them is a first run, anything else is a re-run.
     given: Mutex<Arc<[FileEntry]>>,
+    /// What is read before an epoch asks for it.
+    ahead: Arc<Ahead>,
 }
 
 /// What blocking calls work on.
@@ -223,6 +227,7 @@ impl FilesSource {
             second_looks: Vec::new(),
             unknown: unknown_fields(files)?,
             given: Mutex::default(),
+            ahead: Arc::default(),
         };
         source.give_up_missing().await?;
         if pass_over {
@@ -452,16 +457,19 @@ impl Source for FilesSource {
             false => (u64::MAX, None),
         };
         if self.backlog.files == 0 {
+            self.ahead.forget();
             return Ok(None);
         }
         self.list_more(files_max).await?;
-        let input = self
+        let (input, following) = self
             .work(move |discovery| {
                 let (files, discovered_ms) = discovery.pending.oldest(files_max, bytes_max)?;
-                Ok(FilesInput::new(files).with_discovered(discovered_ms))
+                let following = discovery.pending.following(&files, files_max, bytes_max);
+                Ok((FilesInput::new(files).with_discovered(discovered_ms), following))
             })
             .await?;
         *lock(&self.given) = input.files.clone();
+        self.ahead.expect(following);
         Ok((!input.is_empty()).then_some(EpochInput::Files(input)))
     }
 
@@ -485,7 +493,8 @@ impl Source for FilesSource {
         let first_run = !input.files.is_empty() && *lock(&self.given) == input.files;
         input.begin_run();
         let (place, unknown) = (store::Place::Local, self.unknown.clone());
-        provider::bound(&self.source_schema, &self.spec, input, !first_run, counters, place, unknown)
+        let files = provider::bound(&self.source_schema, &self.spec, input, !first_run, counters, place, unknown)?;
+        Ok(Arc::new(files.reading_ahead(self.ahead.clone())))
     }
 
     async fn committed(&mut self, input: &EpochInput) -> Result<()> {
@@ -568,6 +577,7 @@ impl Source for FilesSource {
         let SourceKind::Files(files) = &spec.kind else {
             return Err(Error::internal(format!("{} is not a file source any more", spec.title)));
         };
+        self.ahead.forget();
         self.unknown = unknown_fields(files)?;
         self.source_schema = spec.as_ref().clone();
         self.spec = files.clone();

@@ -142,7 +142,7 @@ impl Kind {
 }
 
 /// Partition columns of a scan, and where they stand in its output.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PathColumns {
     /// Below it directories count.
     pub base: PathBuf,

@@ -6,7 +6,7 @@
 //! same name does not wait again, whatever its content becomes, unless overwriting is allowed and its modification time
 //! is newer than when it was read.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::FileEntry;
@@ -164,6 +164,23 @@ impl Pending {
         self.refresh(&moved)?;
         chosen.sort_by(|(a, _), (b, _)| (a.modified_ms, &a.path).cmp(&(b.modified_ms, &b.path)));
         Ok(chosen.into_iter().unzip())
+    }
+
+    /// What [`Self::oldest`] would give behind `chosen`, as far as it is known without looking.
+    pub fn following(&self, chosen: &[FileEntry], files_max: u64, bytes_max: Option<u64>) -> Vec<FileEntry> {
+        let chosen: HashSet<&str> = chosen.iter().map(|file| file.path.as_str()).collect();
+        let mut following = Vec::new();
+        let mut bytes = 0u64;
+        for ((modified_ms, path), size) in &self.order {
+            if following.len() as u64 >= files_max || bytes_max.is_some_and(|max| bytes >= max) {
+                break;
+            }
+            if !chosen.contains(path.as_ref()) {
+                bytes += size;
+                following.push(FileEntry { path: path.to_string(), size: *size, modified_ms: *modified_ms });
+            }
+        }
+        following
     }
 
     /// These files wait no longer. Where overwriting is allowed, one that is newer than what was read still does.

@@ -216,7 +216,8 @@ async fn rescued(
     let (files, counters) = (sample.len(), Arc::new(ReadCounters::default()));
     let place = Place::of(&spec)?;
     let table = provider::bound(&source, &spec, &FilesInput::new(sample), true, counters.clone(), place, None)?;
-    let rows = SessionContext::new_with_state(state.clone()).read_table(table)?.limit(0, Some(SAMPLE_ROWS))?;
+    let rows =
+        SessionContext::new_with_state(state.clone()).read_table(Arc::new(table))?.limit(0, Some(SAMPLE_ROWS))?;
     let corrupt_column = resolve::format_options(&spec)?.corrupt_column;
     let (mut total, mut with_rescue, mut reasons) = (0_usize, 0_usize, BTreeMap::new());
     for batch in rows.collect().await? {

@@ -12,6 +12,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
+use super::ahead::Ahead;
 use super::bad_records::Run;
 use super::evolve::UnknownFields;
 use super::exec::FilesExec;
@@ -40,6 +41,7 @@ pub struct FilesTable {
     run: Option<Run>,
     passes: Passes,
     unknown: Option<Arc<UnknownFields>>,
+    ahead: Option<Arc<Ahead>>,
 }
 
 /// Which files a scan reads.
@@ -61,8 +63,8 @@ pub fn bound(
     counters: Arc<ReadCounters>,
     place: Place,
     unknown: Option<Arc<UnknownFields>>,
-) -> Result<Arc<dyn TableProvider>, Error> {
-    Ok(Arc::new(FilesTable {
+) -> Result<FilesTable, Error> {
+    Ok(FilesTable {
         schema: source.schema.clone(),
         data_schema: spec.data_schema.clone(),
         options: resolve::format_options(spec).map_err(|e| e.at_least(source.span))?,
@@ -75,7 +77,8 @@ pub fn bound(
         run: Some(input.run()),
         passes: passes(spec, Some(input.clone())),
         unknown,
-    }))
+        ahead: None,
+    })
 }
 
 /// The rows of `input` as an epoch of the past gave them. Nothing is written where the source's options say, but below
@@ -103,6 +106,7 @@ pub fn again(
         run: Some(input.run()),
         passes: Passes { missing: false, ..passes(spec, None) },
         unknown: None,
+        ahead: None,
     }))
 }
 
@@ -121,6 +125,7 @@ pub fn listed(source: &SourceSpec, spec: &Arc<FilesSpec>) -> Result<Arc<dyn Tabl
         run: None,
         passes: passes(spec, None),
         unknown: None,
+        ahead: None,
     }))
 }
 
@@ -139,6 +144,11 @@ fn base_of(spec: &FilesSpec) -> Result<PathBuf, Error> {
 }
 
 impl FilesTable {
+    /// The same rows, some of which may be in `ahead`, where those that follow come to be.
+    pub(super) fn reading_ahead(self, ahead: Arc<Ahead>) -> FilesTable {
+        FilesTable { ahead: Some(ahead), ..self }
+    }
+
     async fn job(&self, projection: Option<&Vec<usize>>) -> Result<Job, Error> {
         let all: Vec<usize> = (0..self.schema.fields().len()).collect();
         let wanted = projection.unwrap_or(&all);
@@ -198,6 +208,11 @@ impl TableProvider for FilesTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let job = self.job(projection).await?;
-        Ok(Arc::new(FilesExec::new(job, state.config().target_partitions(), limit)))
+        let config = state.config();
+        let exec = FilesExec::new(job, config.target_partitions(), limit);
+        Ok(Arc::new(match &self.ahead {
+            Some(ahead) if limit.is_none() => exec.reading_ahead(ahead.clone(), config.batch_size()),
+            _ => exec,
+        }))
     }
 }

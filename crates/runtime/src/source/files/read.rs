@@ -70,6 +70,53 @@ pub struct Job {
 }
 
 impl Job {
+    /// The same for other files, which an epoch may read next; nobody hears of what it meets. None where reading leaves
+    /// traces or is paid for, or where no epoch will follow.
+    pub(super) fn followed_by(&self, files: Arc<[FileEntry]>) -> Option<Job> {
+        let first_run = self.passes.notes.is_some() && self.rerun.is_none();
+        if !first_run || self.options.bad_records_path.is_some() || self.place.remote().is_some() {
+            return None;
+        }
+        let input = FilesInput::new(files.to_vec());
+        input.begin_run();
+        Some(Job {
+            files,
+            place: self.place.clone(),
+            options: self.options.clone(),
+            data_schema: self.data_schema.clone(),
+            columns: self.columns.clone(),
+            metadata_at: self.metadata_at,
+            partitions: self.partitions.clone(),
+            output: self.output.clone(),
+            counters: Arc::default(),
+            rerun: None,
+            run: self.run,
+            passes: Passes { notes: Some(input), ..self.passes.clone() },
+            unknown: self.unknown.as_ref().map(|unknown| Arc::new(unknown.unmet())),
+            parts: Parts::default(),
+        })
+    }
+
+    /// Whether it gives the same rows as `other`, for an epoch's first run. Made by [`Self::followed_by`], nothing else has to be
+    /// compared.
+    pub(super) fn reads_like(&self, other: &Job) -> bool {
+        other.rerun.is_none()
+            && other.passes.notes.is_some()
+            && self.files == other.files
+            && self.options == other.options
+            && self.data_schema == other.data_schema
+            && (&self.columns, self.metadata_at) == (&other.columns, other.metadata_at)
+            && self.partitions == other.partitions
+            && self.output == other.output
+            && (self.passes.missing, self.passes.corrupt) == (other.passes.missing, other.passes.corrupt)
+            && self.unknown.is_some() == other.unknown.is_some()
+    }
+
+    /// Whether all of its files were there, and whole, in the versions it names.
+    pub(super) fn met_nothing(&self) -> bool {
+        self.passes.notes.as_ref().is_none_or(FilesInput::met_nothing)
+    }
+
     /// Which versions of its files it takes.
     fn held(&self) -> Held {
         match &self.passes.notes {

@@ -37,7 +37,7 @@ fn relation(path: &Path, format: &str, options: &[(&str, &str)], streaming: bool
     }
 }
 
-async fn spec(path: &Path, format: &str, options: &[(&str, &str)]) -> Result<SourceSpec> {
+pub(super) async fn spec(path: &Path, format: &str, options: &[(&str, &str)]) -> Result<SourceSpec> {
     match resolve(&relation(path, format, options, true), Span::UNKNOWN, Context::default()).await? {
         ResolvedFiles::Ready(spec) => Ok(spec),
         ResolvedFiles::Waiting(waiting) => panic!("{} waits", waiting.title),
@@ -50,7 +50,7 @@ pub(super) async fn json(path: &Path, options: &[(&str, &str)]) -> SourceSpec {
 }
 
 /// A file with a modification time, so that the order is known.
-fn put(dir: &Path, name: &str, content: &str, seconds: u64) {
+pub(super) fn put(dir: &Path, name: &str, content: &str, seconds: u64) {
     let path = dir.join(name);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(&path, content).unwrap();
@@ -73,7 +73,7 @@ async fn commit(source: &mut FilesSource, checkpoint: &Checkpoint, epoch: u64) {
     commit_input(source, checkpoint, epoch, input).await;
 }
 
-async fn commit_input(source: &mut FilesSource, checkpoint: &Checkpoint, epoch: u64, input: EpochInput) {
+pub(super) async fn commit_input(source: &mut FilesSource, checkpoint: &Checkpoint, epoch: u64, input: EpochInput) {
     let EpochInput::Files(files) = &input else { panic!("a table") };
     let inputs = vec![("0".to_owned(), input.clone())];
     checkpoint
@@ -102,18 +102,18 @@ async fn commit_input(source: &mut FilesSource, checkpoint: &Checkpoint, epoch: 
     source.committed(&input).await.unwrap();
 }
 
-async fn rows(provider: Arc<dyn TableProvider>, sql: &str) -> Result<Vec<RecordBatch>> {
+pub(super) async fn rows(provider: Arc<dyn TableProvider>, sql: &str) -> Result<Vec<RecordBatch>> {
     let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2));
     context.register_table("t", provider)?;
     Ok(context.sql(sql).await?.collect().await?)
 }
 
-async fn number(provider: Arc<dyn TableProvider>, sql: &str) -> i64 {
+pub(super) async fn number(provider: Arc<dyn TableProvider>, sql: &str) -> i64 {
     let batches = rows(provider, sql).await.unwrap();
     batches[0].column(0).as_primitive::<Int64Type>().value(0)
 }
 
-async fn bound(source: &FilesSource, input: &EpochInput) -> (Arc<dyn TableProvider>, Arc<ReadCounters>) {
+pub(super) async fn bound(source: &FilesSource, input: &EpochInput) -> (Arc<dyn TableProvider>, Arc<ReadCounters>) {
     let counters = Arc::new(ReadCounters::default());
     (source.provider(input, counters.clone()).await.unwrap(), counters)
 }

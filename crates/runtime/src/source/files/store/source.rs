@@ -484,7 +484,8 @@ impl Source for ObjectsSource {
         let first_run = !input.files.is_empty() && *lock(&self.given) == input.files;
         input.begin_run();
         let (place, unknown) = (self.place.clone(), self.unknown.clone());
-        provider::bound(&self.source_schema, &self.spec, input, !first_run, counters, place, unknown)
+        let files = provider::bound(&self.source_schema, &self.spec, input, !first_run, counters, place, unknown)?;
+        Ok(Arc::new(files))
     }
 
     async fn committed(&mut self, input: &EpochInput) -> Result<()> {
