@@ -28,6 +28,7 @@ mod markers;
 mod moments;
 mod patterns;
 mod plain;
+mod pushed_filters;
 pub(crate) mod session_window;
 pub(crate) mod spellings;
 mod sum;
@@ -75,6 +76,7 @@ pub fn session_state(settings: &Settings) -> SessionState {
         .with_aggregate_functions(aggregate_functions())
         .with_higher_order_functions(higher_order_functions())
         .with_analyzer_rule(Arc::new(casts::SparkMeaning::new(&settings.timezone)))
+        .with_physical_optimizer_rules(pushed_filters::physical_rules())
         .with_physical_optimizer_rule(Arc::new(lazy::LazyConditions))
         .build()
 }
