@@ -57,6 +57,7 @@ impl RocksStore {
         options.create_missing_column_families(false);
         // Somebody may come and remove some.
         options.set_max_open_files(-1);
+        options.set_max_file_opening_threads(4);
         let cache = Cache::new_lru_cache(DATABASE_BYTES / 4);
         let family =
             |column: Column| ColumnFamilyDescriptor::new(column.name(), family(column, &cache, DATABASE_BYTES));
@@ -74,6 +75,7 @@ impl RocksStore {
         options.create_missing_column_families(false);
         // All of its files are opened at once: the owner may remove some from the directory at any time.
         options.set_max_open_files(-1);
+        options.set_max_file_opening_threads(4);
         let cache = Cache::new_lru_cache(DATABASE_BYTES / 4);
         let family =
             |column: Column| ColumnFamilyDescriptor::new(column.name(), family(column, &cache, DATABASE_BYTES));
@@ -236,6 +238,8 @@ fn database(bytes: usize) -> Options {
     options.create_missing_column_families(true);
     options.set_max_background_jobs(2);
     options.set_max_open_files(256);
+    // At a start RocksDB opens 16 files of each column family at most, and begins 15 threads for that by default.
+    options.set_max_file_opening_threads(1);
     options.set_db_write_buffer_size(write_buffers);
     options.set_max_total_wal_size(write_buffers as u64);
     // A torn tail is an unfinished commit and is dropped; damage before it is reported. The default would stop
