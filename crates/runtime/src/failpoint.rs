@@ -31,6 +31,8 @@ pub const STEPS: &[&str] = &[
 
 /// Aborts the process when the environment asks for it here.
 pub fn reached(step: &str, epoch: u64) {
+    #[cfg(test)]
+    crash::reached(step);
     let armed = ARMED.get_or_init(|| {
         let text = std::env::var("ALLUVIUM_FAILPOINT").ok()?;
         let (step, epoch) = text.split_once(':')?;
@@ -41,5 +43,45 @@ pub fn reached(step: &str, epoch: u64) {
         && *when == epoch
     {
         std::process::abort();
+    }
+}
+
+#[cfg(test)]
+pub use crash::{crash_here, crashed};
+
+/// Crashes of a test that goes on: the task that reaches the step ends, and with it all it had not made durable. They count for
+/// the thread that asks for them.
+#[cfg(test)]
+mod crash {
+    use std::cell::Cell;
+
+    thread_local! {
+        static ARMED: Cell<Option<(&'static str, usize)>> = const { Cell::new(None) };
+        static CRASHED: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// Ends the task that reaches `step` after having passed it so many times.
+    pub fn crash_here(step: &'static str, after: usize) {
+        ARMED.set(Some((step, after)));
+        CRASHED.set(false);
+    }
+
+    /// Whether that has happened; nothing more happens afterwards.
+    pub fn crashed() -> bool {
+        ARMED.set(None);
+        CRASHED.get()
+    }
+
+    pub fn reached(step: &str) {
+        match ARMED.get() {
+            Some((at, 0)) if at == step => {
+                ARMED.set(None);
+                CRASHED.set(true);
+                // Not a panic that is reported.
+                std::panic::resume_unwind(Box::new("a crash that the test asked for"));
+            }
+            Some((at, after)) if at == step => ARMED.set(Some((at, after - 1))),
+            _ => {}
+        }
     }
 }

@@ -1,295 +1,142 @@
-//! Random queries over random rows with NULLs, cut at random into epochs, with restarts: after each refresh the table is
-//! what the same query gives over the files as they are, read once, without stream, state or epochs. At the end VERIFY
-//! STREAM must say the same.
+//! Random queries over random rows with NULLs, cut at random into epochs, with restarts between them and crashes within: after
+//! each refresh the table is what the same query gives over the files as they are, read once, without stream, state or epochs.
+//! With watermarks, that is of the rows which were not late what is final (`oracle.rs`). VERIFY STREAM must say the same.
 //!
-//! `ALLUVIUM_TEST_CASES` sets the number of cases, `ALLUVIUM_TEST_SEED` the first one's seed. A case that fails is told
-//! as a script.
+//! `ALLUVIUM_TEST_CASES` sets the number of cases, `ALLUVIUM_TEST_SEED` the first one's seed, `ALLUVIUM_TEST_KIND` a kind of
+//! queries. A case that fails is told as a script.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod event_time;
+mod joins;
+mod oracle;
+mod queries;
+mod rows;
+mod sessions;
+
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use alluvium_parser::{Place, parse_statement};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type};
 use arrow::util::display::array_value_to_string;
+use event_time::NAMES;
+use oracle::{BySource, Expected, Input, OpenRows};
+use queries::Query;
+use rows::{COLUMNS, Row, Rows};
 
 use super::{Outcome, Session, SessionOptions};
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::state::tests::{Random, TestDir};
 
-const COLUMNS: &str = "k STRING, j INT, v BIGINT, x DOUBLE, b BOOLEAN, d DECIMAL(12,2), ts TIMESTAMP";
-/// Seconds since 1970 of the first event.
-const BEGIN: i64 = 1_767_225_600;
-
-/// One row of the input.
-#[derive(Debug, Clone)]
-struct Row {
-    k: Option<&'static str>,
-    j: Option<i64>,
-    v: Option<i64>,
-    x: Option<f64>,
-    b: Option<bool>,
-    d: Option<i64>,
-    ts: Option<i64>,
-}
-
-impl Row {
-    fn any(random: &mut Random, ts: Option<i64>) -> Row {
-        fn sometimes<T>(random: &mut Random, value: T) -> Option<T> {
-            (random.below(6) > 0).then_some(value)
-        }
-        let keys = ["a", "b", "c", "A", "", "é", "long key with spaces"];
-        let k = keys[random.below(keys.len())];
-        let (j, v) = (random.below(4) as i64, random.below(12) as i64 - 4);
-        // Quarters: their sums are exact in any order.
-        let (x, d) = (random.below(40) as f64 / 4.0 - 3.0, random.below(1000) as i64 - 300);
-        let b = random.below(2) == 0;
-        Row {
-            k: sometimes(random, k),
-            j: sometimes(random, j),
-            v: sometimes(random, v),
-            x: sometimes(random, x),
-            b: sometimes(random, b),
-            d: sometimes(random, d),
-            ts,
-        }
-    }
-
-    fn json(&self) -> String {
-        let time = |ts: i64| {
-            let at = chrono::DateTime::from_timestamp(ts, 0).unwrap();
-            format!("\"{}\"", at.format("%Y-%m-%d %H:%M:%S"))
-        };
-        let fields = [
-            ("k", self.k.map(|k| format!("\"{k}\""))),
-            ("j", self.j.map(|j| j.to_string())),
-            ("v", self.v.map(|v| v.to_string())),
-            ("x", self.x.map(|x| x.to_string())),
-            ("b", self.b.map(|b| b.to_string())),
-            ("d", self.d.map(|d| format!("{}{}.{:02}", if d < 0 { "-" } else { "" }, d.abs() / 100, d.abs() % 100))),
-            ("ts", self.ts.map(time)),
-        ];
-        // A missing field is NULL as well.
-        let shown = fields.into_iter().filter_map(|(name, value)| Some(format!("\"{name}\":{}", value?)));
-        format!("{{{}}}", shown.collect::<Vec<_>>().join(","))
-    }
-}
-
-/// A query with `STREAM` where its relations are streams.
-struct Query {
-    sql: String,
-    mode: &'static str,
-    /// Length of its windows in seconds, and its delay, where the watermark ends groups.
-    windows: Option<(i64, i64)>,
-}
-
-fn one_of<'a>(random: &mut Random, of: &[&'a str]) -> &'a str {
-    of[random.below(of.len())]
-}
-
-fn condition(random: &mut Random) -> String {
-    let number = random.below(6) as i64 - 2;
-    let simple = match random.below(9) {
-        0 => format!("v > {number}"),
-        1 => "k IS NOT NULL".to_string(),
-        2 => format!("j = {number}"),
-        3 => "b".to_string(),
-        4 => format!("x <= {number}.5"),
-        5 => "k IN ('a', 'b', 'é')".to_string(),
-        6 => format!("v % 2 = {}", number.rem_euclid(2)),
-        7 => "d IS NULL OR d < 2.50".to_string(),
-        _ => "k LIKE '%a%' OR v IS NULL".to_string(),
-    };
-    match random.below(4) {
-        0 => format!("({simple}) AND (j IS NULL OR j <> 3)"),
-        1 => format!("NOT ({simple})"),
-        _ => simple,
-    }
-}
-
-fn aggregate(random: &mut Random) -> String {
-    let functions = [
-        "count(*)",
-        "count(v)",
-        "count(k, j)",
-        "sum(v)",
-        "sum(j)",
-        "sum(d)",
-        "sum(x)",
-        "avg(v)",
-        "avg(x)",
-        "avg(d)",
-        "min(v)",
-        "max(v)",
-        "min(k)",
-        "max(k)",
-        "max(ts)",
-        "min(d)",
-        "max(x)",
-        "bool_and(b)",
-        "bool_or(b)",
-        "count(DISTINCT j)",
-        "count(DISTINCT k)",
-        "sum(DISTINCT v)",
-        "count_if(v > 2)",
-        "stddev(x)",
-        "var_pop(v)",
-        "percentile(v, 0.5)",
-        "approx_count_distinct(v)",
-        "size(collect_set(j))",
-        "sort_array(collect_list(j))",
-        "sort_array(collect_set(k))",
-        "sum(v * 2 + j)",
-        "sum(CASE WHEN b THEN 1 ELSE 0 END)",
-        "max(upper(k))",
-        "max(named_struct('j', j, 'k', k))",
-        "bit_xor(v)",
-        "corr(x, v)",
-    ];
-    let function = one_of(random, &functions).to_string();
-    let plain = ["count", "sum", "min", "max", "avg"].iter().any(|name| function.starts_with(name));
-    match random.below(5) {
-        0 if plain && !function.starts_with("count_if") => format!("{function} FILTER (WHERE {})", condition(random)),
-        1 if function.starts_with("sum(") => format!("coalesce({function}, 0) + 1"),
-        _ => function,
-    }
-}
-
-/// What is read, with the columns of the input.
-fn relation(random: &mut Random) -> String {
-    match random.below(8) {
-        0 => format!(
-            "(SELECT * FROM STREAM one WHERE {} UNION ALL SELECT * FROM STREAM two) AS u",
-            condition(random)
-        ),
-        1 => format!("(SELECT * FROM STREAM one WHERE {}) AS f", condition(random)),
-        2 => "(SELECT s.k, s.j, s.v + dim.w AS v, s.x, s.b, s.d, s.ts FROM STREAM one AS s JOIN dim ON s.k = dim.name) AS m"
-            .to_string(),
-        3 => "(SELECT dim.name AS k, s.j, s.v, s.x, s.b, s.d, s.ts FROM STREAM one AS s LEFT JOIN dim ON s.k = dim.name) AS m"
-            .to_string(),
-        _ => "STREAM one AS s".to_string(),
-    }
-}
-
-impl Query {
-    fn any(random: &mut Random) -> Query {
-        let filter = if random.below(2) == 0 { format!(" WHERE {}", condition(random)) } else { String::new() };
-        match random.below(12) {
-            0 | 1 => Query::stateless(random, &filter),
-            2 | 3 => Query::distinct(random, &filter),
-            4 | 5 => Query::windowed(random, &filter),
-            _ => Query::grouped(random, &filter),
-        }
-    }
-
-    fn stateless(random: &mut Random, filter: &str) -> Query {
-        let more =
-            one_of(random, &["upper(k)", "coalesce(v, j)", "x * 2", "CAST(d AS STRING)", "date_trunc('hour', ts)"]);
-        let sql = format!("SELECT k, j, v, b, {more} AS e FROM {}{filter}", relation(random));
-        Query { sql, mode: "APPEND", windows: None }
-    }
-
-    fn distinct(random: &mut Random, filter: &str) -> Query {
-        let columns = one_of(random, &["k", "k, j", "v % 3 AS m", "b, j", "x", "d, k"]);
-        let sql = match random.below(3) {
-            0 if columns.chars().all(|c| c != ' ') => {
-                format!("SELECT {columns} FROM {}{filter} DEDUPLICATE BY ({columns})", relation(random))
-            }
-            _ => format!("SELECT DISTINCT {columns} FROM {}{filter}", relation(random)),
-        };
-        let mode = if sql.contains("DEDUPLICATE") { "APPEND" } else { "COMPLETE" };
-        Query { sql, mode, windows: None }
-    }
-
-    fn windowed(random: &mut Random, filter: &str) -> Query {
-        let (size, delay) = ([10, 60, 600][random.below(3)], [0, 5, 60, 600][random.below(4)]);
-        let (key, by) = if random.below(2) == 0 { ("k, ", ", k") } else { ("", "") };
-        let sql = format!(
-            "SELECT window.end AS until, {key}count(*) AS n, {} AS a, {} AS c FROM STREAM one WATERMARK ts DELAY OF INTERVAL \
-             {delay} SECONDS AS s{filter} GROUP BY window(ts, '{size} seconds'){by}",
-            aggregate(random),
-            aggregate(random)
-        );
-        Query { sql, mode: "APPEND", windows: Some((size, delay)) }
-    }
-
-    fn grouped(random: &mut Random, filter: &str) -> Query {
-        let keys = ["k", "j", "k, j", "v % 3", "upper(k)", "b", "k IS NULL", "x", "d, b", "date_trunc('minute', ts)"];
-        let keys = one_of(random, &keys);
-        let several = keys == "k, j" && random.below(2) == 0;
-        let group = match random.below(8) {
-            0 => String::new(),
-            1 if several => "GROUP BY ROLLUP (k, j)".to_string(),
-            2 if several => "GROUP BY CUBE (k, j)".to_string(),
-            3 if several => "GROUP BY GROUPING SETS ((k), (j), ())".to_string(),
-            4 => "GROUP BY ALL".to_string(),
-            _ => format!("GROUP BY {keys}"),
-        };
-        let named = keys.split(", ").enumerate().map(|(at, key)| format!("{key} AS g{at}"));
-        let shown = if group.is_empty() { String::new() } else { named.collect::<Vec<_>>().join(", ") + ", " };
-        let mut values = String::new();
-        for at in 0..1 + random.below(4) {
-            write!(values, "{}{} AS a{at}", if at > 0 { ", " } else { "" }, aggregate(random)).unwrap();
-        }
-        let having = match random.below(5) {
-            0 if !group.is_empty() => {
-                format!(" HAVING {}", one_of(random, &["count(*) > 1", "sum(v) > 3", "max(j) IS NOT NULL"]))
-            }
-            _ => String::new(),
-        };
-        let sql = format!("SELECT {shown}{values} FROM {}{filter} {group}{having}", relation(random));
-        let mode = if random.below(3) == 0 { "UPDATE" } else { "COMPLETE" };
-        Query { sql, mode, windows: None }
-    }
-}
+/// Where an epoch is interrupted.
+const CRASHES: &[&str] = &[
+    "after_choose",
+    "after_intent",
+    "mid_run",
+    "after_data_files",
+    "after_note",
+    "before_publish",
+    "after_publish",
+    "before_commit",
+    "after_commit",
+];
 
 /// A warehouse with its landing directories.
 struct Warehouse {
     dir: TestDir,
     files: usize,
     script: String,
+    /// Statements by their first word: how many, and how long they took.
+    took: Took,
 }
 
+type Took = BTreeMap<String, (u32, Duration)>;
+
 impl Warehouse {
-    fn landing(&self, name: &str) -> PathBuf {
-        self.dir.0.join(name)
-    }
-
-    /// A file of rows, and in `timely/…` the same without those that `keep` leaves out.
-    fn land(&mut self, name: &str, rows: &[Row], keep: impl Fn(&Row) -> bool) {
-        self.files += 1;
-        let lines = |rows: &mut dyn Iterator<Item = &Row>| rows.map(|row| row.json() + "\n").collect::<String>();
-        for (directory, text) in [
-            (name.to_string(), lines(&mut rows.iter())),
-            (format!("timely/{name}"), lines(&mut rows.iter().filter(|row| keep(row)))),
-        ] {
-            let path = self.landing(&directory).join(format!("{}.json", self.files));
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            // Written aside: a watch must not see half of it.
-            let aside = self.dir.0.join("aside");
-            std::fs::write(&aside, &text).unwrap();
-            std::fs::rename(&aside, &path).unwrap();
+    fn new() -> Warehouse {
+        let place = Warehouse { dir: TestDir::new(), files: 0, script: String::new(), took: Took::new() };
+        for name in NAMES {
+            std::fs::create_dir_all(place.dir.0.join(name)).unwrap();
+            std::fs::create_dir_all(place.dir.0.join("oracle").join(name)).unwrap();
         }
-        writeln!(self.script, "-- {name}/{}.json:\n{}", self.files, lines(&mut rows.iter())).unwrap();
+        place
     }
 
-    async fn open(&mut self, partitions: usize) -> Session {
+    /// A file of rows; in the order of names as they come, since several may have one modification time.
+    fn land(&mut self, name: &str, rows: &[Row]) {
+        self.files += 1;
+        let text: String = rows.iter().map(|row| row.json(None)).collect();
+        let path = self.dir.0.join(name).join(format!("{:04}.json", self.files));
+        // Written aside: a watch must not see half of it.
+        let aside = self.dir.0.join("aside");
+        std::fs::write(&aside, &text).unwrap();
+        std::fs::rename(&aside, &path).unwrap();
+        writeln!(self.script, "-- {name}/{:04}.json:\n{text}", self.files).unwrap();
+    }
+
+    /// What the oracle reads.
+    fn show_oracle(&self, rows: &[Vec<String>; 3]) {
+        for (name, rows) in NAMES.iter().zip(rows) {
+            std::fs::write(self.dir.0.join("oracle").join(name).join("all.json"), rows.concat()).unwrap();
+        }
+    }
+
+    async fn open(&mut self, partitions: usize, greatest_counts: bool) -> Session {
         writeln!(self.script, "-- a new session, SET target_partitions = {partitions};").unwrap();
-        let settings = vec![("target_partitions".to_string(), partitions.to_string())];
+        let mut settings = vec![
+            ("target_partitions".to_string(), partitions.to_string()),
+            // RocksDB sets disk space aside by this.
+            ("memory_limit".to_string(), "64mb".to_string()),
+        ];
+        if greatest_counts {
+            let policy = "spark.sql.streaming.multipleWatermarkPolicy";
+            writeln!(self.script, "SET {policy} = max;").unwrap();
+            settings.push((policy.to_string(), "max".to_string()));
+        }
         let warehouse = self.dir.0.join("warehouse");
         Session::open(SessionOptions { warehouse, settings, ..SessionOptions::default() }).await.unwrap()
     }
 
     async fn run(&mut self, session: &Session, sql: &str) -> Result<Vec<RecordBatch>> {
         writeln!(self.script, "{sql};").unwrap();
+        let begun = Instant::now();
         let statement = parse_statement(sql, Place { line: 1, column: 1 }).map_err(Error::from)?;
-        match session.execute(&statement).await? {
+        let rows = match session.execute(&statement).await? {
             Outcome::Rows(rows) => rows.collect().await,
             _ => Ok(Vec::new()),
-        }
+        };
+        let word = sql.split([' ', '(']).next().unwrap();
+        let word = if sql == "SELECT * FROM t" { "SELECT * FROM t" } else { word };
+        let took = self.took.entry(word.to_string()).or_default();
+        *took = (took.0 + 1, took.1 + begun.elapsed());
+        rows
     }
+
+    /// What the oracle's query gives.
+    async fn ask(&mut self, session: &Session, query: &Query, until: Option<i64>) -> Result<Vec<String>> {
+        let until = until.map_or("CAST(NULL AS BIGINT)".to_string(), |until| until.to_string());
+        let mut sql = query.oracle.replace(":until", &until);
+        for name in NAMES {
+            let files = self.dir.0.join("oracle").join(name);
+            sql = sql.replace(&format!("STREAM {name}"), &of_files(&files));
+        }
+        Ok(lines(&self.run(session, &sql).await?))
+    }
+}
+
+fn of_files(directory: &Path) -> String {
+    let directory = directory.display();
+    format!("read_files('{directory}', format => 'json', schema => '{COLUMNS}, arrival BIGINT')")
+}
+
+fn of_stream(directory: &Path, most: usize) -> String {
+    let directory = directory.display();
+    format!("cloud_files('{directory}', 'json', map('schema', '{COLUMNS}', 'cloudFiles.maxFilesPerTrigger', '{most}'))")
 }
 
 /// Rows as sorted text; numbers that were added up in another order are the same.
@@ -315,124 +162,244 @@ fn lines(batches: &[RecordBatch]) -> Vec<String> {
     lines
 }
 
-fn relation_of(landing: &Path, stream: bool, most: usize) -> String {
-    let landing = landing.display();
-    match stream {
-        true => format!(
-            "cloud_files('{landing}', 'json', map('schema', '{COLUMNS}', 'cloudFiles.maxFilesPerTrigger', '{most}'))"
-        ),
-        false => format!("read_files('{landing}', format => 'json', schema => '{COLUMNS}')"),
-    }
-}
-
 /// What came of a case.
 enum Ran {
     Refused(String),
     Rows(usize),
 }
 
-async fn one_case(seed: u64) -> Ran {
-    let mut random = Random::new(seed);
-    let mut place = Warehouse { dir: TestDir::new(), files: 0, script: String::new() };
-    let query = Query::any(&mut random);
-    // The watermark moves with each epoch, so with windows a refresh is one epoch of data.
-    let most = if query.windows.is_some() { 1000 } else { 1 + random.below(3) };
-    let stands_for = |sql: &str, place: &Warehouse, stream: bool| {
-        let mut sql = sql.to_string();
-        for name in ["one", "two"] {
-            let landing = if stream { place.landing(name) } else { place.landing("timely").join(name) };
-            sql = sql.replace(&format!("STREAM {name}"), &relation_of(&landing, stream, most));
+/// One query from its creation to its last refresh.
+struct Case {
+    random: Random,
+    place: Warehouse,
+    query: Query,
+    input: Input,
+    rows: Rows,
+    /// Lines of what the oracle reads.
+    shown: [Vec<String>; 3],
+    open: OpenRows,
+    /// Rows of the table.
+    found: usize,
+}
+
+impl Case {
+    async fn run(&mut self) -> std::result::Result<Ran, String> {
+        let greatest_counts = self.input.greatest_counts;
+        let mut session = self.place.open(1 + self.random.below(4), greatest_counts).await;
+        let dim =
+            "CREATE TABLE dim AS SELECT * FROM (VALUES ('a', 10), ('b', 20), ('A', 30), ('zz', 40)) AS v (name, more)";
+        self.place.run(&session, dim).await.unwrap();
+        let reads: Vec<usize> =
+            (0..3).filter(|at| self.query.stream.contains(&format!("STREAM {}", NAMES[*at]))).collect();
+        for source in &reads {
+            self.land(*source);
         }
-        sql
+        let mut sql = self.query.stream.clone();
+        for name in NAMES {
+            sql = sql.replace(&format!("STREAM {name}"), &of_stream(&self.place.dir.0.join(name), self.input.most));
+        }
+        let Query { mode, properties, .. } = self.query;
+        let create = format!("CREATE STREAMING TABLE t {properties}OUTPUT MODE {mode} AS {sql}");
+        if let Err(error) = self.place.run(&session, &create).await {
+            return Ok(Ran::Refused(format!("{error}: {}", self.query.stream)));
+        }
+        self.check(&session).await?;
+        for _ in 0..1 + self.random.below(5) {
+            for _ in 0..self.random.below(4) {
+                let source = reads[self.random.below(reads.len())];
+                self.land(source);
+            }
+            if self.random.below(3) == 0 {
+                drop(session);
+                session = self.place.open(1 + self.random.below(4), false).await;
+            }
+            if self.random.below(3) == 0 {
+                let (step, times) = (CRASHES[self.random.below(CRASHES.len())], self.random.below(3));
+                writeln!(self.place.script, "-- a crash at {step}, the {times}th time").unwrap();
+                failpoint::crash_here(step, times);
+                let ran = self.place.run(&session, "REFRESH TABLE t").await;
+                match (ran, failpoint::crashed()) {
+                    (Ok(_), true) => return Err("a refresh that crashed reported success".to_string()),
+                    (Err(error), false) => return Err(error.to_string()),
+                    _ => {}
+                }
+                drop(session);
+                session = self.place.open(1 + self.random.below(4), false).await;
+            }
+            self.place.run(&session, "REFRESH TABLE t").await.map_err(|error| error.to_string())?;
+            self.check(&session).await?;
+        }
+        if self.random.below(3) == 0
+            && let Err(error) = self.place.run(&session, "VERIFY STREAM t").await
+        {
+            return Err(format!("{error}\n{}", error.diagnostic().help.join("\n")));
+        }
+        Ok(Ran::Rows(self.found))
+    }
+
+    /// A file for a source.
+    fn land(&mut self, source: usize) {
+        let rows = self.rows.some(&mut self.random);
+        self.place.land(NAMES[source], &rows);
+        self.input.waiting[source].push_back(rows);
+    }
+
+    /// Compares the table, after everything that landed was read, with the oracle.
+    async fn check(&mut self, session: &Session) -> std::result::Result<(), String> {
+        let failed = |error: Error| format!("the batch failed: {error}");
+        let epochs = self.input.epochs();
+        for epoch in &epochs {
+            match &mut self.query.expected {
+                Expected::Same | Expected::Limit(_) => show(&mut self.shown, &epoch.rows, epoch.late_by),
+                Expected::Within(within) => within.epoch(epoch, self.input.marks.0[0].1),
+                Expected::Sessions(sessions) => {
+                    let sessions = sessions.clone();
+                    self.open.take(&sessions, epoch);
+                    // Nothing more is over than before, unless the watermark has moved.
+                    if let Some(until) = epoch.until.filter(|until| epoch.late_by != Some(*until)) {
+                        let mut shown = Default::default();
+                        show(&mut shown, &self.open.rows, None);
+                        self.place.show_oracle(&shown);
+                        let all = self.place.ask(session, &self.query, Some(until)).await.map_err(failed)?;
+                        self.open.end(&sessions, all, until);
+                    }
+                }
+            }
+        }
+        let found = lines(&self.place.run(session, "SELECT * FROM t").await.map_err(|error| error.to_string())?);
+        let watermark = self.input.watermark;
+        let expected = match &self.query.expected {
+            Expected::Within(within) => within.table(),
+            Expected::Sessions(sessions) => self.open.table(sessions, watermark),
+            Expected::Same | Expected::Limit(_) => {
+                self.place.show_oracle(&self.shown);
+                self.place.ask(session, &self.query, watermark).await.map_err(failed)?
+            }
+        };
+        self.found = found.len();
+        match self.query.expected {
+            Expected::Limit(rows) => {
+                let mut left = expected.clone();
+                let known = found.iter().all(|line| {
+                    let at = left.iter().position(|other| other == line);
+                    at.map(|at| left.swap_remove(at)).is_some()
+                });
+                if !known || found.len() != rows.min(expected.len()) {
+                    return Err(differs(&found, &expected, watermark));
+                }
+            }
+            _ if found != expected => return Err(differs(&found, &expected, watermark)),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// What an epoch reads, for the oracle to read.
+fn show(shown: &mut [Vec<String>; 3], rows: &BySource, arrival: Option<i64>) {
+    for (shown, rows) in shown.iter_mut().zip(rows) {
+        shown.extend(rows.iter().map(|row| row.json(arrival)));
+    }
+}
+
+fn differs(found: &[String], expected: &[String], watermark: Option<i64>) -> String {
+    let without = |some: &[String], others: &[String]| {
+        let mut others = others.to_vec();
+        let left = some.iter().filter(|line| match others.iter().position(|other| other == *line) {
+            Some(at) => {
+                others.swap_remove(at);
+                false
+            }
+            None => true,
+        });
+        left.map(|line| format!("\n  {line}")).collect::<String>()
     };
-    let mut session = place.open(1 + random.below(4)).await;
-    place.land("one", &[], |_| true);
-    place.land("two", &[], |_| true);
-    let dim = "CREATE TABLE dim AS SELECT * FROM (VALUES ('a', 10), ('b', 20), ('A', 30), ('zz', 40)) AS v (name, w)";
-    place.run(&session, dim).await.unwrap();
-    let create =
-        format!("CREATE STREAMING TABLE t OUTPUT MODE {} AS {}", query.mode, stands_for(&query.sql, &place, true));
-    match place.run(&session, &create).await {
-        Ok(_) => {}
-        Err(error) => return Ran::Refused(format!("{}: {error}", query.sql)),
+    let time = |at| chrono::DateTime::from_timestamp(at, 0).unwrap();
+    format!(
+        "the table is not what the query gives; the watermark is {watermark:?} ({:?})\nmissing:{}\nnot expected:{}",
+        watermark.map(time),
+        without(expected, found),
+        without(found, expected)
+    )
+}
+
+/// None: it is of another kind than those that are wanted.
+async fn one_case(seed: u64, kind: &str, took: &mut Took) -> Option<(&'static str, std::result::Result<Ran, String>)> {
+    let mut random = Random::new(seed);
+    let query = Query::any(&mut random);
+    if !query.kind.contains(kind) {
+        return None;
     }
-    let mut batch = stands_for(&query.sql, &place, false);
-    if let Some((_, delay)) = query.windows {
-        batch = batch.replace(&format!(" WATERMARK ts DELAY OF INTERVAL {delay} SECONDS"), "");
+    let begun = Instant::now();
+    let (most, greatest_counts) = ([1, 2, 3, 1000, 1000, 1000][random.below(6)], random.below(8) == 0);
+    let (marks, acts) = (query.marks.clone(), query.acts && !query.marks.0.is_empty());
+    let input = Input { marks, acts, most, greatest_counts, ..Input::default() };
+    let (rows, place, open) = (Rows::any(&mut random), Warehouse::new(), OpenRows::default());
+    let mut case = Case { random, place, query, input, rows, shown: Default::default(), open, found: 0 };
+    let ran = case.run().await.map_err(|what| {
+        format!(
+            "seed {seed}, {}: {what}\n{}\n{}\n{}",
+            case.query.kind, case.query.stream, case.query.oracle, case.place.script
+        )
+    });
+    case.place.took.insert("in all".to_string(), (1, begun.elapsed()));
+    for (what, (times, duration)) in &case.place.took {
+        let known = took.entry(what.clone()).or_default();
+        *known = (known.0 + times, known.1 + *duration);
     }
-    let (mut now, mut greatest, mut watermark) = (BEGIN, None::<i64>, None::<i64>);
-    let mut rows_seen = 0;
-    for _ in 0..2 + random.below(4) {
-        for _ in 0..random.below(4) {
-            let landing = if random.below(4) == 0 { "two" } else { "one" };
-            let mut rows = Vec::new();
-            for _ in 0..random.below(9) {
-                now += random.below(40) as i64;
-                let back = if random.below(4) == 0 { random.below(900) as i64 } else { 0 };
-                let ts = (random.below(10) > 0).then_some(now - back);
-                rows.push(Row::any(&mut random, ts));
-            }
-            if landing == "one" {
-                greatest = rows.iter().filter_map(|row| row.ts).chain(greatest).max();
-            }
-            let timely = |row: &Row| match (query.windows, row.ts, watermark) {
-                (Some((size, _)), Some(ts), Some(watermark)) => ts.div_euclid(size) * size + size > watermark,
-                _ => true,
-            };
-            place.land(landing, &rows, timely);
-        }
-        if random.below(3) == 0 {
-            drop(session);
-            session = place.open(1 + random.below(4)).await;
-        }
-        let told = |place: &Warehouse, what: &str| format!("seed {seed}: {what}\n{}\n{}", query.sql, place.script);
-        if let Err(error) = place.run(&session, "REFRESH TABLE t").await {
-            panic!("{}", told(&place, &error.to_string()));
-        }
-        watermark = query.windows.and_then(|(_, delay)| Some(greatest? - delay));
-        let expected = match (query.windows, watermark) {
-            (Some(_), None) => format!("SELECT * FROM ({batch}) AS w WHERE false"),
-            (Some(_), Some(watermark)) => {
-                format!("SELECT * FROM ({batch}) AS w WHERE unix_timestamp(until) <= {watermark}")
-            }
-            _ => batch.clone(),
-        };
-        let found = place.run(&session, "SELECT * FROM t").await.unwrap();
-        let expected = match place.run(&session, &expected).await {
-            Ok(expected) => expected,
-            Err(error) => panic!("{}", told(&place, &format!("the batch failed: {error}"))),
-        };
-        let (found, expected) = (lines(&found), lines(&expected));
-        assert_eq!(found, expected, "{}", told(&place, "the table is not what the query gives"));
-        rows_seen = found.len();
-    }
-    if let Err(error) = place.run(&session, "VERIFY STREAM t").await {
-        let help = error.diagnostic().help.join("\n");
-        panic!("seed {seed}: {error}\n{help}\n{}\n{}", query.sql, place.script);
-    }
-    Ran::Rows(rows_seen)
+    Some((case.query.kind, ran))
 }
 
 fn from_environment(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
+/// Of the cases of a kind: how many, how many refused, how many with an empty table, rows in the end.
+type Counts = (u64, u64, u64, usize);
+
 #[tokio::test]
 async fn tables_are_what_their_queries_give() {
     let (seed, cases) = (from_environment("ALLUVIUM_TEST_SEED", 1), from_environment("ALLUVIUM_TEST_CASES", 60));
-    println!("ALLUVIUM_TEST_SEED={seed} ALLUVIUM_TEST_CASES={cases}");
-    let (mut refused, mut rows, mut empty) = (Vec::new(), 0, 0);
-    for case in 0..cases {
-        match one_case(seed + case).await {
-            Ran::Refused(why) => refused.push(why),
-            Ran::Rows(0) => empty += 1,
-            Ran::Rows(some) => rows += some,
+    let wanted = std::env::var("ALLUVIUM_TEST_KIND").unwrap_or_default();
+    println!("ALLUVIUM_TEST_SEED={seed} ALLUVIUM_TEST_CASES={cases} ALLUVIUM_TEST_KIND='{wanted}'");
+    let mut counts: BTreeMap<&str, Counts> = BTreeMap::new();
+    let (mut refused, mut failed) = (Vec::new(), Vec::new());
+    let (mut ran, mut next, mut took) = (0, seed, Took::new());
+    while ran < cases {
+        let case = one_case(next, &wanted, &mut took).await;
+        next += 1;
+        let Some((kind, what)) = case else { continue };
+        ran += 1;
+        let count = counts.entry(kind).or_default();
+        count.0 += 1;
+        match what {
+            Ok(Ran::Refused(why)) => {
+                count.1 += 1;
+                refused.push(format!("seed {}, {kind}: {why}", next - 1));
+            }
+            Ok(Ran::Rows(rows)) => {
+                count.2 += u64::from(rows == 0);
+                count.3 += rows;
+            }
+            Err(why) => {
+                println!("{why}");
+                failed.push(next - 1);
+                if failed.len() == 20 {
+                    break;
+                }
+            }
         }
     }
-    println!("{rows} rows at the end, {empty} tables without any, {} queries refused", refused.len());
-    refused.sort();
-    refused.dedup_by_key(|why| why.rsplit_once("error[").map(|(_, why)| why.to_string()));
-    refused.iter().for_each(|why| println!("  {why}"));
-    let (refused, empty) = (refused.len() as u64, empty as u64);
-    assert!(cases < 20 || refused < cases / 4 && empty < cases / 3, "{refused} refused and {empty} empty prove little");
+    println!("{:>40} {:>6} {:>8} {:>6} {:>7}", "kind", "cases", "refused", "empty", "rows");
+    for (kind, (cases, refused, empty, rows)) in &counts {
+        println!("{kind:>40} {cases:>6} {refused:>8} {empty:>6} {rows:>7}");
+    }
+    for (what, (times, duration)) in &took {
+        println!("{what:>40} {times:>6} times, {:.1} s", duration.as_secs_f64());
+    }
+    refused.iter().take(20).for_each(|why| println!("  {why}"));
+    println!("{ran} cases, seeds {seed} to {}; {} refused, {} failed", next - 1, refused.len(), failed.len());
+    assert!(failed.is_empty(), "seeds {failed:?} failed");
+    let (refused, empty) = (refused.len() as u64, counts.values().map(|count| count.2).sum::<u64>());
+    assert!(ran < 20 || refused < ran / 20 && empty < ran / 2, "{refused} refused and {empty} empty prove little");
 }

@@ -242,6 +242,8 @@ fn database(bytes: usize) -> Options {
     options.set_max_file_opening_threads(1);
     options.set_db_write_buffer_size(write_buffers);
     options.set_max_total_wal_size(write_buffers as u64);
+    // Each start begins one, and sets room aside for it: a few files and column families need some KB.
+    options.set_manifest_preallocation_size(64 << 10);
     // A torn tail is an unfinished commit and is dropped; damage before it is reported. The default would stop
     // silently at the first damaged record and forget every commit behind it.
     options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
