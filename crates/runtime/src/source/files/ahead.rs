@@ -5,18 +5,19 @@
 //! versions and in the same way, and if reading them met nothing that an epoch has to hear of; else they are
 //! forgotten, and the files are read as if nothing had been. So its intent is durable before any row counts.
 //!
-//! What waits in memory is the rows of at most [`BYTES_MAX`] of files, taken from the memory of the query; where that has no
-//! room, nothing is read ahead. Where reading leaves traces (`badRecordsPath`), or its bytes are paid for (object stores),
-//! neither. Knows nothing of epochs.
+//! What waits in memory is texts of at most [`BYTES_MAX`] of files and [`ROWS_BYTES_MAX`] of rows beside, taken from the
+//! memory of the query; where much of that is in use, nothing is read ahead. Where reading leaves traces
+//! (`badRecordsPath`), or its bytes are paid for (object stores), neither. Knows nothing of epochs.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::FieldRef;
 use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryReservation};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::JoinHandle;
@@ -31,8 +32,15 @@ use crate::source::ReadCounters;
 /// two epochs is little.
 const BYTES_MAX: u64 = 32 << 20;
 
-/// Batches of a share that may wait. A share that has more goes on when they are taken.
-const QUEUE: usize = 64;
+/// Bytes that the rows which wait take, but for their texts. A share that has more goes on when they are taken.
+const ROWS_BYTES_MAX: usize = 8 << 20;
+
+/// Batches of a share that wait at most.
+const QUEUE_MAX: usize = 64;
+
+/// Part of the query's memory that a guess may take, and that may be in use then: it must not be what an epoch fails for.
+const MEMORY_SHARE: usize = 8;
+const MEMORY_USED_SHARE: usize = 2;
 
 /// What a source has read ahead, shared with the scans it gives.
 #[derive(Debug, Default)]
@@ -43,6 +51,8 @@ struct State {
     /// What is likely to be read next.
     following: Arc<[FileEntry]>,
     begun: Option<Begun>,
+    /// Rows were larger than files of that size may make them: the next ones would be, too.
+    outgrown: Arc<AtomicBool>,
 }
 
 /// Files that are being decoded, or have been.
@@ -58,6 +68,7 @@ struct Begun {
     threads: Vec<JoinHandle<Result<()>>>,
     threads_max: usize,
     memory: MemoryReservation,
+    outgrown: Arc<AtomicBool>,
 }
 
 impl Ahead {
@@ -69,15 +80,16 @@ impl Ahead {
 
     /// Nothing is likely to be next, and what was read is of no use.
     pub fn forget(&self) {
-        *self.lock() = State::default();
+        let mut state = self.lock();
+        (state.following, state.begun) = (Arc::default(), None);
     }
 
     /// A share of `job` is read: another thread may go on with what follows. Half of the threads do, since the epoch's rows
     /// are still on their way.
     pub fn begin(&self, job: &Job, context: &TaskContext) {
         let mut state = self.lock();
-        if state.begun.is_none() {
-            state.begun = Begun::plan(job, state.following.clone(), context);
+        if state.begun.is_none() && !state.outgrown.load(Ordering::Relaxed) {
+            state.begun = Begun::plan(job, state.following.clone(), context, state.outgrown.clone());
         }
         if let Some(begun) = &mut state.begun {
             begun.read_on(begun.threads_max);
@@ -102,21 +114,28 @@ impl Ahead {
 
 impl Begun {
     /// None where nothing is to be read ahead.
-    fn plan(job: &Job, files: Arc<[FileEntry]>, context: &TaskContext) -> Option<Begun> {
-        let bytes = files.iter().map(exec::bytes_decoded).sum::<u64>();
+    fn plan(job: &Job, files: Arc<[FileEntry]>, context: &TaskContext, outgrown: Arc<AtomicBool>) -> Option<Begun> {
         if files.is_empty() {
             return None;
         }
+        let bytes = usize::try_from(files.iter().map(exec::bytes_decoded).sum::<u64>()).ok()? + ROWS_BYTES_MAX;
         let job = job.followed_by(files)?;
-        let memory = MemoryConsumer::new("ReadAhead").register(context.memory_pool());
-        memory.try_grow(usize::try_from(bytes).ok()?).ok()?;
+        let pool = context.memory_pool();
+        if let MemoryLimit::Finite(limit) = pool.memory_limit()
+            && (bytes > limit / MEMORY_SHARE || pool.reserved() + bytes > limit / MEMORY_USED_SHARE)
+        {
+            return None;
+        }
+        let memory = MemoryConsumer::new("ReadAhead").register(pool);
+        memory.try_grow(bytes).ok()?;
         let (batch_rows, partitions) =
             (context.session_config().batch_size(), context.session_config().target_partitions());
         let shares = exec::shares_of(&job, partitions);
-        let (senders, rows): (Vec<_>, Vec<_>) = shares.iter().map(|_| mpsc::channel(QUEUE)).unzip();
+        let queue = ROWS_BYTES_MAX / (shares.len() * batch_rows * row_bytes(&job)).max(1);
+        let (senders, rows): (Vec<_>, Vec<_>) = shares.iter().map(|_| mpsc::channel(queue.clamp(1, QUEUE_MAX))).unzip();
         let waiting = Arc::new(Mutex::new(shares.iter().cloned().zip(senders).collect()));
         let (threads, threads_max) = (Vec::new(), partitions.div_ceil(2));
-        Some(Begun { job: Arc::new(job), batch_rows, shares, waiting, rows, threads, threads_max, memory })
+        Some(Begun { job: Arc::new(job), batch_rows, shares, waiting, rows, threads, threads_max, memory, outgrown })
     }
 
     /// One thread more, unless there are `max`; whether one was started.
@@ -141,10 +160,17 @@ impl Begun {
         // Shares that no thread comes to, because all have failed, end with the last thread.
         drop(self.waiting);
         let mut shares = Vec::with_capacity(self.rows.len());
+        let mut bytes = 0;
         for mut coming in self.rows {
             let mut rows = Vec::new();
             while let Some(batch) = coming.recv().await {
-                rows.push(batch.ok()?);
+                let batch = batch.ok()?;
+                bytes += batch.get_array_memory_size();
+                if bytes > self.memory.size() {
+                    self.outgrown.store(true, Ordering::Relaxed);
+                    return None;
+                }
+                rows.push(batch);
             }
             shares.push(rows);
         }
@@ -153,6 +179,16 @@ impl Begun {
         }
         self.job.met_nothing().then_some((shares, self.job, self.memory))
     }
+}
+
+/// Roughly what a row takes in memory beside the text it has in its file.
+fn row_bytes(job: &Job) -> usize {
+    let width = |field: &FieldRef| match field.data_type() {
+        // Of a struct or a list, and of `_metadata`, which has the file's name.
+        nested if nested.is_nested() => 128,
+        other => other.primitive_width().unwrap_or(24),
+    };
+    job.output.fields().iter().map(width).sum()
 }
 
 /// Rows that were read ahead and have been asked for.
@@ -204,6 +240,9 @@ fn count(ahead: &ReadCounters, now: &ReadCounters) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+    use datafusion::prelude::{SessionConfig, SessionContext};
+
     use super::super::FilesSource;
     use super::super::tests::{bound, commit_input, number, put, rows, spec};
     use super::*;
@@ -222,10 +261,11 @@ mod tests {
     }
 
     /// A stream of one file an epoch, whose columns are `a` and, where it is read, `_rescued_data`.
-    async fn source(dir: &std::path::Path, options: &[(&str, &str)]) -> (FilesSource, Checkpoint) {
+    async fn ahead_of(dir: &std::path::Path, options: &[(&str, &str)]) -> (FilesSource, Checkpoint) {
         let checkpoint = Checkpoint::in_memory().unwrap();
+        let columns = (!options.iter().any(|(name, _)| *name == "schema")).then_some(("schema", "a BIGINT"));
         let options: Vec<_> =
-            [("maxFilesPerTrigger", "1"), ("schema", "a BIGINT")].iter().chain(options).copied().collect();
+            [("maxFilesPerTrigger", "1")].into_iter().chain(columns).chain(options.iter().copied()).collect();
         let spec = spec(dir, "json", &options).await.unwrap();
         (FilesSource::open("0", &spec, checkpoint.ledger(), true).await.unwrap(), checkpoint)
     }
@@ -242,7 +282,7 @@ mod tests {
         for (at, name) in ["a.json", "b.json", "c.json"].iter().enumerate() {
             put(dir.path(), name, &format!("{{\"a\":{}}}\n", 10_i64.pow(at as u32)).repeat(2), at as u64);
         }
-        let (mut source, checkpoint) = source(dir.path(), &[]).await;
+        let (mut source, checkpoint) = ahead_of(dir.path(), &[]).await;
         for (epoch, name) in ["a.json", "b.json", "c.json"].iter().enumerate() {
             let input = source.next(true).await.unwrap().unwrap();
             if epoch > 0 {
@@ -262,7 +302,7 @@ mod tests {
         for (name, seconds) in [("a.json", 1), ("b.json", 2), ("c.json", 3), ("d.json", 4)] {
             put(dir.path(), name, "{\"a\":1}\n", seconds);
         }
-        let (mut source, checkpoint) = source(dir.path(), &[]).await;
+        let (mut source, checkpoint) = ahead_of(dir.path(), &[]).await;
         for (epoch, wanted) in [1, 20, 1].into_iter().enumerate() {
             let input = source.next(true).await.unwrap().unwrap();
             assert_eq!(sum(&source, &input).await, (wanted, 1));
@@ -283,7 +323,7 @@ mod tests {
         put(dir.path(), "b.json.gz", "no gzip", 2);
         put(dir.path(), "c.json", "{\"a\":1,\"b\":2}\n", 3);
         let options = [("ignoreCorruptFiles", "true"), ("schemaEvolutionMode", "failOnNewColumns")];
-        let (mut source, checkpoint) = source(dir.path(), &options).await;
+        let (mut source, checkpoint) = ahead_of(dir.path(), &options).await;
         let first = source.next(true).await.unwrap().unwrap();
         assert_eq!(sum(&source, &first).await, (1, 1));
         assert!(source.ahead.settled().await);
@@ -306,15 +346,48 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn rows_that_outgrow_their_files_are_read_as_they_are_wanted() {
+        let dir = tempfile::tempdir().unwrap();
+        for (at, name) in ["a.json", "b.json", "c.json"].iter().enumerate() {
+            put(dir.path(), name, &"{}\n".repeat(20_000), at as u64);
+        }
+        let columns: Vec<String> = (0..100).map(|at| format!("c{at} BIGINT")).collect();
+        let (mut source, checkpoint) =
+            ahead_of(dir.path(), &[("schema", &format!("a BIGINT, {}", columns.join(", ")))]).await;
+        for epoch in 0..3 {
+            let input = source.next(true).await.unwrap().unwrap();
+            let (provider, counters) = bound(&source, &input).await;
+            let all = rows(provider, "SELECT * FROM t").await.unwrap();
+            assert_eq!(all.iter().map(RecordBatch::num_rows).sum::<usize>(), 20_000);
+            assert_eq!(counters.rows.load(Ordering::Relaxed), 20_000);
+            assert_eq!(source.ahead.lock().outgrown.load(Ordering::Relaxed), epoch > 0);
+            // No thread may wait for somebody to listen for ever.
+            assert_eq!(source.ahead.lock().begun.is_some(), epoch == 0);
+            commit_input(&mut source, &checkpoint, epoch, input).await;
+        }
+    }
+
+    #[tokio::test]
     async fn nothing_is_read_ahead_that_leaves_traces_or_is_large() {
         let dir = tempfile::tempdir().unwrap();
         put(dir.path(), "in/a.json", "{\"a\":1}\n", 1);
         put(dir.path(), "in/b.json", "{\"a\":1}\n", 2);
         let bad = dir.path().join("bad");
-        let (mut source, _) = source(&dir.path().join("in"), &[("badRecordsPath", bad.to_str().unwrap())]).await;
+        let (mut source, _) = ahead_of(&dir.path().join("in"), &[("badRecordsPath", bad.to_str().unwrap())]).await;
         let input = source.next(true).await.unwrap().unwrap();
         assert_eq!(sum(&source, &input).await, (1, 1));
         assert!(!source.ahead.settled().await);
+
+        // Little memory: an eighth of it is less than rows may take.
+        let (mut source, _) = ahead_of(&dir.path().join("in"), &[]).await;
+        let input = source.next(true).await.unwrap().unwrap();
+        let (provider, _) = bound(&source, &input).await;
+        for (limit, begun) in [(32 << 20, false), (128 << 20, true)] {
+            let environment = RuntimeEnvBuilder::new().with_memory_limit(limit, 1.0).build_arc().unwrap();
+            let context = SessionContext::new_with_config_rt(SessionConfig::new(), environment);
+            context.read_table(provider.clone()).unwrap().collect().await.unwrap();
+            assert_eq!(source.ahead.settled().await, begun);
+        }
 
         let ahead = Ahead::default();
         let file = |size| FileEntry { path: "/a.json".into(), size, modified_ms: 0 };
