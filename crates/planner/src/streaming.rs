@@ -33,8 +33,8 @@ pub use identity::{StateIdentity, ValueIdentity};
 pub use repeat::{Likeness, cut_matters, likeness, likeness_by_operator};
 
 pub(crate) use event_time::is_watermark;
-pub(crate) use stateful::sql_text;
-pub(crate) use stream_join::length_us;
+pub(crate) use stateful::{defined, sql_text};
+pub(crate) use stream_join::{is_of_streams, joins_streams, length_us};
 
 use crate::bind::stream_of;
 use crate::errors::diagnose;

@@ -17,7 +17,8 @@ use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF, cast, lit};
 use datafusion::optimizer::AnalyzerRule;
 
-use super::{arithmetic, datetime};
+use super::{arithmetic, datetime, lengths};
+use crate::bind::first_stream;
 use crate::ddl::timestamp;
 
 /// The rule, for a session time zone.
@@ -49,15 +50,20 @@ impl SparkMeaning {
             schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
         }
         let names = NamePreserver::new(&node);
+        let stored = first_stream(&node).is_some();
         let rewritten = node.map_expressions(|expr| {
             let saved = names.save(&expr);
-            let rewritten = expr.transform_up(|expr| self.expr(expr, &schema))?;
+            let rewritten = expr.transform_up(|expr| self.expr(expr, &schema, stored))?;
             Ok(if rewritten.transformed { rewritten.update_data(|expr| saved.restore(expr)) } else { rewritten })
         })?;
         rewritten.map_data(LogicalPlan::recompute_schema)
     }
 
-    fn expr(&self, expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    /// `stored`: the expression may be one by whose text the state of a stream is known.
+    fn expr(&self, expr: Expr, schema: &DFSchema, stored: bool) -> Result<Transformed<Expr>> {
+        if let Some(compared) = lengths::compared(&expr, schema, stored)? {
+            return Ok(Transformed::yes(compared));
+        }
         let replaced = match &expr {
             Expr::Cast(inner) => match inner.expr.get_type(schema) {
                 Ok(from) => self.cast(&inner.expr, &from, inner.field.data_type(), false),

@@ -6,6 +6,7 @@
 pub(crate) mod arithmetic;
 mod best_by;
 mod by_type;
+mod canonical;
 mod casts;
 pub mod clock;
 mod concat;
@@ -20,8 +21,10 @@ mod from_json;
 pub(crate) mod generators;
 mod java_pattern;
 mod json;
+mod keys;
 mod lambda;
 mod lazy;
+mod lengths;
 mod logarithms;
 mod looser;
 mod markers;
@@ -52,6 +55,8 @@ use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF};
 use datafusion::prelude::SessionConfig;
 
+pub use canonical::canonical;
+
 use crate::settings::Settings;
 
 /// Functions of `datafusion-spark` that are left out: DataFusion's own does as much, on more types and faster.
@@ -76,6 +81,7 @@ pub fn session_state(settings: &Settings) -> SessionState {
         .with_aggregate_functions(aggregate_functions())
         .with_higher_order_functions(higher_order_functions())
         .with_analyzer_rule(Arc::new(casts::SparkMeaning::new(&settings.timezone)))
+        .with_analyzer_rule(Arc::new(keys::KeysInOneForm))
         .with_physical_optimizer_rules(pushed_filters::physical_rules())
         .with_physical_optimizer_rule(Arc::new(lazy::LazyConditions))
         .build()

@@ -9,6 +9,7 @@ mod conditions;
 mod shown;
 
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{Column, DFSchema, JoinType, Result};
 use datafusion::logical_expr::utils::{conjunction, find_valid_equijoin_key_pair, split_conjunction};
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Join, LogicalPlan, Operator};
@@ -42,8 +43,13 @@ pub(super) enum Unbounded {
 }
 
 /// Whether a join has a stream on either side.
-pub(super) fn is_of_streams(join: &Join) -> bool {
+pub(crate) fn is_of_streams(join: &Join) -> bool {
     first_stream(&join.left).is_some() && first_stream(&join.right).is_some()
+}
+
+/// Whether two streams are joined somewhere in `plan`.
+pub(crate) fn joins_streams(plan: &LogicalPlan) -> bool {
+    plan.exists(|node| Ok(matches!(node, LogicalPlan::Join(join) if is_of_streams(join)))).unwrap_or(true)
 }
 
 impl StreamJoin {

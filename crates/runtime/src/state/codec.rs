@@ -10,11 +10,9 @@ use std::io::Cursor;
 use std::sync::Arc;
 
 use alluvium_parser::Diagnostic;
-use arrow::array::{
-    Array, ArrayRef, AsArray, Float32Array, Float64Array, Int64Array, ListArray, RecordBatch, RecordBatchOptions,
-    StructArray,
-};
-use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int64Type, Schema, SchemaRef};
+use alluvium_planner::functions::canonical;
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use arrow::util::display::array_value_to_string;
@@ -363,43 +361,7 @@ pub(crate) fn corrupt(operator: u32, what: &str) -> Error {
     ))
 }
 
-/// Key columns with one representation per value that GROUP BY calls equal: `-0.0` becomes `0.0`, every NaN the same,
-/// also inside structs and arrays.
+/// Key columns with one representation per value that GROUP BY calls equal ([`alluvium_planner::functions::canonical`]).
 pub fn canonical_keys(columns: &[ArrayRef]) -> Vec<ArrayRef> {
     columns.iter().map(canonical).collect()
-}
-
-fn canonical(column: &ArrayRef) -> ArrayRef {
-    match column.data_type() {
-        DataType::Float64 => {
-            let floats: &Float64Array = column.as_primitive::<Float64Type>();
-            let canonical: Float64Array = floats.unary(|x| if x.is_nan() { f64::NAN } else { x + 0.0 });
-            Arc::new(canonical)
-        }
-        DataType::Float32 => {
-            let floats: &Float32Array = column.as_primitive::<Float32Type>();
-            let canonical: Float32Array = floats.unary(|x| if x.is_nan() { f32::NAN } else { x + 0.0 });
-            Arc::new(canonical)
-        }
-        DataType::Struct(fields) if has_floats(column.data_type()) => {
-            let rows = column.as_struct();
-            let columns = rows.columns().iter().map(canonical).collect();
-            Arc::new(StructArray::new(fields.clone(), columns, rows.nulls().cloned()))
-        }
-        DataType::List(field) if has_floats(column.data_type()) => {
-            let lists = column.as_list::<i32>();
-            let values = canonical(lists.values());
-            Arc::new(ListArray::new(field.clone(), lists.offsets().clone(), values, lists.nulls().cloned()))
-        }
-        _ => column.clone(),
-    }
-}
-
-fn has_floats(of: &DataType) -> bool {
-    match of {
-        DataType::Float32 | DataType::Float64 => true,
-        DataType::Struct(fields) => fields.iter().any(|field| has_floats(field.data_type())),
-        DataType::List(field) => has_floats(field.data_type()),
-        _ => false,
-    }
 }
