@@ -46,6 +46,18 @@ pub(crate) fn with_span(token: Token, span: Span) -> TokenWithSpan {
     TokenWithSpan::new(token, TokenSpan::new(location(span.start), location(span.end)))
 }
 
+/// `text` without what its layout is: tokens as they are written, one space between them, no comments. A text that cannot be cut
+/// into tokens stays as it is.
+pub fn without_layout(text: &str) -> String {
+    match tokenize(text, Place { line: 1, column: 1 }, &[]) {
+        Ok(tokens) => {
+            let words: Vec<&str> = tokens.iter().filter_map(|token| text.get(token.bytes.clone())).collect();
+            words.join(" ")
+        }
+        Err(_) => text.to_string(),
+    }
+}
+
 /// Cuts `text`, whose first character stands at `start`, into tokens.
 pub(crate) fn tokenize(text: &str, start: Place, edits: &[Edit]) -> Result<Vec<Lexeme>, Diagnostic> {
     let mut lexer = Lexer { walk: Walk::new(text, start, edits), lexemes: Vec::new() };

@@ -36,6 +36,7 @@ pub use diagnostic::Diagnostic;
 pub use dialect::AlluviumDialect;
 pub use files::{with_kept_clauses, with_trigger};
 pub use interval::parse_interval;
+pub use lexer::without_layout;
 pub use parse::{parse_piece, parse_statement};
 pub use render::SourceText;
 pub use span::{Place, Span};

@@ -35,6 +35,8 @@ pub struct StreamingPlan {
     pub upsert: Option<Upsert>,
     /// What each stateful operator keeps, by operator number: what stored state is compared with.
     pub identities: Vec<StateIdentity>,
+    /// What tells the query from another one, views included; empty where nobody said it. Kept with each epoch.
+    pub query: String,
 }
 
 impl StreamingPlan {

@@ -108,7 +108,20 @@ fn planned(
         }
     }
     let mode = mode.0;
-    Ok(StreamingPlan { plan, sources, mode, operators, watermarks, schema, limit, fingerprint, upsert, identities })
+    let query = String::new();
+    Ok(StreamingPlan {
+        plan,
+        sources,
+        mode,
+        operators,
+        watermarks,
+        schema,
+        limit,
+        fingerprint,
+        upsert,
+        identities,
+        query,
+    })
 }
 
 /// Options about event time mean nothing to a source that no watermark sees.

@@ -238,6 +238,7 @@ impl Pipeline {
             event_times_us: watermarks.event_times().to_vec(),
             table_version: written.version,
             schema_version: self.schema_version(),
+            query: Some(self.plan.query.clone()).filter(|query| !query.is_empty()),
             new_columns: self.new_columns.clone(),
             statics: intent.statics.clone(),
             ..EpochRecord::default()

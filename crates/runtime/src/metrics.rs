@@ -52,6 +52,9 @@ pub struct EpochRecord {
     /// Version of the schema of its files; None where none is stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema_version: Option<u64>,
+    /// A hash of the query that made it; None for epochs of former versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<String>,
     /// Columns that came with it, as `a.b BIGINT`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub new_columns: Vec<String>,

@@ -8,7 +8,7 @@ mod verify;
 pub use changes::{Changes, changes, stored_identity};
 pub use open::{PipelineParts, WATERMARK_POLICY, file_sources, open};
 pub use stream::{OnEpoch, StreamHandle, StreamState, StreamStatus, failure};
-pub use verify::{Compared, Difference, Verified, verify};
+pub use verify::{Compared, Difference, Verified, unverifiable, verify};
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use alluvium_parser::{
-    Diagnostic, Place, Query, Relation, RelationKind, Span, Statement, StatementKind, parse_statement,
+    Diagnostic, Place, Query, Relation, RelationKind, Span, Statement, StatementKind, parse_statement, without_layout,
 };
 use alluvium_planner::bind::{Resolved, Wanted, bind, wanted};
 use alluvium_planner::options::TableStreamOptions;
@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::source::files::schema_log::{SchemaLog, SchemaVersion};
 use crate::source::files::{self, ResolvedFiles, Sampling};
+use crate::state::hash64;
 use crate::table;
 
 /// Code of the error that says: wait for the first file.
@@ -40,6 +41,8 @@ pub(super) struct StoredSchemas {
     proposed: Vec<(SchemaLog, SchemaVersion)>,
     /// How many sources of each path were met.
     met: Mutex<BTreeMap<String, usize>>,
+    /// The queries that were bound: those of views before those that read them.
+    queries: Mutex<Vec<String>>,
 }
 
 impl StoredSchemas {
@@ -66,6 +69,13 @@ impl StoredSchemas {
     /// With versions that are not stored yet.
     pub(super) fn proposing(self, proposed: Vec<(SchemaLog, SchemaVersion)>) -> Self {
         StoredSchemas { proposed, ..self }
+    }
+
+    /// What tells the queries that were bound since the last call from others, whatever their layout.
+    pub(super) fn take_queries(&self) -> String {
+        let queries = std::mem::take(&mut *self.queries.lock().unwrap_or_else(PoisonError::into_inner));
+        let texts: Vec<String> = queries.iter().map(|query| without_layout(query)).collect();
+        format!("{:016x}", hash64(texts.join("\n").as_bytes()))
     }
 
     /// For the next source of this path, with what is not stored from `session`.
@@ -101,6 +111,7 @@ impl Session {
                 }
             });
         }
+        stored.queries.lock().unwrap_or_else(PoisonError::into_inner).push(query.text.clone());
         Ok(bind(query, &resolved, &self.state())?)
     }
 

@@ -135,18 +135,20 @@ impl Session {
 
     pub(super) async fn plan(&self, create: &CreateStreamingTable, stored: &StoredSchemas) -> Result<Planned> {
         let mut bound = self.bind(&create.query, stored).await?;
+        let query = stored.take_queries();
         if !create.columns.is_empty() {
             let declared = super::ddl::declared_schema(&create.columns)?;
             bound = super::ddl::assigned(bound, &declared, create.query.span)?;
         }
         let mode = create.output_mode.unwrap_or((OutputMode::Append, create.query.span));
-        self.check_late_rows(create)?;
-        let plan = match late_rows::wanted(create) {
+        self.check_late_rows(create).await?;
+        let mut plan = match late_rows::wanted(create) {
             Some(at) => {
                 plan_stream_keeping_late_rows(bound, &create.query, mode, &self.state(), at.key.span.to(at.value.span))?
             }
             None => plan_stream(bound, &create.query, mode, &self.state())?,
         };
+        plan.query = query;
         let target = target_schema(create, &plan)?;
         let mut logs: Vec<&String> = Vec::new();
         for spec in file_sources(&plan) {

@@ -4,8 +4,8 @@ use alluvium_parser::{Diagnostic, Name};
 
 use crate::checkpoint::Checkpoint;
 use crate::epoch::widens;
-use crate::error::Result;
-use crate::query::{Compared, Difference, Verified, verify};
+use crate::error::{Error, Result};
+use crate::query::{Compared, Difference, Verified, unverifiable, verify};
 use crate::session::Session;
 use crate::session::outcome::Outcome;
 use crate::session::resolve::{StoredSchemas, unplaced};
@@ -45,8 +45,13 @@ impl Session {
             session: session.state(),
             state_bytes: (self.settings().memory_limit / 4) as usize,
         };
+        let query = verified.plan.query.clone();
         let compared = verify(verified).await?;
         if let Some(differs) = differing(&entry.name, &compared) {
+            let damaged = compared.iter().any(|part| !part.damage.is_empty());
+            if let Some(epoch) = last_of_another(&past, &query)?.filter(|_| !damaged) {
+                return Err(of_another(&entry.name, epoch, &compared).at_least(name.span));
+            }
             let told = earlier_schema(&past)?.into_iter().fold(differs, |told, help| told.help(help));
             return Err(told.at(name.span).into());
         }
@@ -83,6 +88,29 @@ fn differing(name: &str, compared: &[Compared]) -> Option<Diagnostic> {
         "restore table and checkpoint from a backup, or start over with REFRESH TABLE {name} FULL; rows that another \
          statement wrote or took away differ too, and so do rows that were read by a former query or with an earlier schema"
     )))
+}
+
+/// The last epoch that another query made than `query`.
+fn last_of_another(checkpoint: &Checkpoint, query: &str) -> Result<Option<u64>> {
+    let mut last = None;
+    checkpoint.each_epoch(&mut |record| {
+        if record.query.is_some_and(|of_epoch| of_epoch != query) {
+            last = Some(record.epoch);
+        }
+        Ok(())
+    })?;
+    Ok(last)
+}
+
+/// What a former query made and this one would make may differ without anything being wrong.
+fn of_another(name: &str, epoch: u64, compared: &[Compared]) -> Error {
+    let told: Vec<String> = compared.iter().filter(|part| !part.is_same()).map(counts).collect();
+    let why = format!(
+        "epochs up to {epoch} were made by another query (CREATE OR REFRESH), and this one gives something else over what they \
+         read: {}",
+        told.join("; ")
+    );
+    unverifiable(name, &why)
 }
 
 /// Up to which epoch files were read with another version of their schema than now, which may be why rows differ.

@@ -27,6 +27,7 @@ pub use codec::{batch_of, canonical_keys};
 pub use damage::Damage;
 pub use event_time::times_of;
 pub use evict::{Eviction, Expired};
+pub use hash::hash64;
 pub use hot::Touched;
 pub(crate) use hot::bytes_of;
 pub use joined::{Ended, Found, JoinChanges, JoinTable, Ranges, RowId, StagedJoin};
