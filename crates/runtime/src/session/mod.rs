@@ -9,6 +9,7 @@ mod copy_json;
 mod ddl;
 mod describe;
 mod files;
+mod join_state;
 mod late_rows;
 mod live;
 mod outcome;

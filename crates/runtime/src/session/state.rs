@@ -1,4 +1,4 @@
-//! `read_state`: what a stream keeps, as a relation with a row per key.
+//! `read_state`: what a stream keeps, as a relation with a row per key; of a join of streams with a row per row (`join_state.rs`).
 //!
 //! The checkpoint is looked at as it is when the query begins to read, behind one epoch, whether the stream runs or not;
 //! rows come some thousands at a time, so state may be of any size.
@@ -23,11 +23,12 @@ use crate::catalog::{Entry, StreamEntry};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::query::stored_identity;
+use crate::session::join_state::JoinStateRows;
 use crate::session::{Inner, Session};
 use crate::state::times_of;
 
 /// Batches that may wait between the reading thread and the plan.
-const QUEUE: usize = 2;
+pub(super) const QUEUE: usize = 2;
 
 impl Session {
     /// The state of a stream's operator as a relation; None: of its only one.
@@ -39,16 +40,20 @@ impl Session {
                 Diagnostic::new("NO_STATE", format!("stream `{}` {what}", entry.name)).at(span).help(help.to_string()),
             )
         };
+        let join = self.read_checkpoint(&entry, &stream, |checkpoint| {
+            let operators = checkpoint.operators()?;
+            let Some(asked) = operator.or((operators.len() == 1).then(|| operators[0])) else { return Ok(None) };
+            let sides = checkpoint.join_rows(asked, None)?;
+            Ok((!sides.is_empty()).then_some((asked, stored_identity(checkpoint, asked)?, sides)))
+        })?;
+        if let Some((operator, identity, sides)) = join.flatten() {
+            let kind = identity.map(|identity| identity.kind);
+            let rows = JoinStateRows::new(Arc::downgrade(&self.inner), stream, (operator, kind), sides)?;
+            return resolved(Arc::new(rows));
+        }
         let found = self.read_checkpoint(&entry, &stream, |checkpoint| {
             let operators = checkpoint.operators()?;
             let columns = |operator: u32| checkpoint.state_columns(operator);
-            let asked = operator.or((operators.len() == 1).then(|| operators[0]));
-            if let Some(operator) = asked
-                && !checkpoint.join_rows(operator, None)?.is_empty()
-            {
-                let what = format!("read_state of operator {operator}, a join of streams,");
-                return Err(super::resolve::not_yet(&what, span));
-            }
             Ok(match (operator, operators.as_slice()) {
                 (Some(operator), _) => columns(operator)?.map(|columns| (operator, columns)).ok_or(operators),
                 (None, [only]) => columns(*only)?.map(|columns| (*only, columns)).ok_or(operators),
@@ -84,12 +89,16 @@ impl Session {
             kind: identity.map(|identity| identity.kind),
             time,
         };
-        let provider = Arc::new(StreamingTable::try_new(rows.schema.clone(), vec![Arc::new(rows)])?);
-        Ok(Resolved {
-            provider: Arc::new(StaticRelation { reference: StaticReference::Fixed, provider }),
-            has_metadata: false,
-        })
+        resolved(Arc::new(rows))
     }
+}
+
+fn resolved(rows: Arc<dyn PartitionStream>) -> Result<Resolved> {
+    let provider = Arc::new(StreamingTable::try_new(rows.schema().clone(), vec![rows])?);
+    Ok(Resolved {
+        provider: Arc::new(StaticRelation { reference: StaticReference::Fixed, provider }),
+        has_metadata: false,
+    })
 }
 
 fn numbers(operators: &[u32]) -> String {

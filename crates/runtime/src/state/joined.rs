@@ -23,6 +23,8 @@ use crate::error::Result;
 
 /// Version of the layouts in this file; stored with the operator.
 const STATE_FORMAT_JOINED: &str = "3";
+/// In a schema's metadata: types of the join keys.
+pub(super) const JOIN_KEYS: &str = "alluvium.join_keys";
 /// Names of the sides in `Meta`.
 pub(super) const SIDES: [&str; 2] = ["left", "right"];
 /// Operator and part.
@@ -498,7 +500,7 @@ fn pinned(columns: &Schema, keys: &[DataType], is_timed: bool) -> SchemaRef {
     let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
     let metadata = [
         (super::table::KEYS.to_string(), "0".to_string()),
-        ("alluvium.join_keys".to_string(), keys.join(", ")),
+        (JOIN_KEYS.to_string(), keys.join(", ")),
         ("alluvium.timed".to_string(), is_timed.to_string()),
     ];
     Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), metadata.into()))
