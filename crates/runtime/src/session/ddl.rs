@@ -16,6 +16,7 @@ use crate::session::Session;
 use crate::session::outcome::Outcome;
 use crate::session::resolve::StoredSchemas;
 use crate::session::streaming_table::remove_directory;
+use crate::session::table_properties;
 use crate::table::{self, NewTable, Operation};
 
 impl Session {
@@ -441,8 +442,10 @@ pub(super) fn partition_columns(names: &[Name], schema: &Schema) -> Result<Vec<S
     Ok(columns)
 }
 
-/// Refuses properties in our name that nobody reads. Those of others are kept as they are.
+/// Refuses properties in our name that nobody reads, and those of Delta Lake that it does not have. Those of others are kept as
+/// they are.
 pub(super) fn refuse_unknown_properties(entries: &[OptionEntry], known: &[&str], help: &str) -> Result<()> {
+    table_properties::check(entries)?;
     let ours = |key: &str| key.to_ascii_lowercase().starts_with("alluvium.");
     let unknown = |key: &str| ours(key) && !known.iter().any(|name| name.eq_ignore_ascii_case(key));
     match entries.iter().find(|entry| unknown(&entry.key.value)) {
@@ -458,7 +461,7 @@ pub(super) fn refuse_unknown_properties(entries: &[OptionEntry], known: &[&str],
 
 /// TBLPROPERTIES.
 pub(super) fn properties(entries: &[OptionEntry]) -> Vec<(String, String)> {
-    entries.iter().map(|entry| (entry.key.value.clone(), entry.value.value.clone())).collect()
+    entries.iter().map(|entry| (table_properties::spelled(&entry.key.value), entry.value.value.clone())).collect()
 }
 
 /// Something of this name is there; `made` is the kind of thing the statement makes.

@@ -22,6 +22,7 @@ mod select;
 mod show;
 mod state;
 mod streaming_table;
+mod table_properties;
 mod verify;
 #[cfg(test)]
 mod verify_tests;

@@ -5,6 +5,7 @@ use alluvium_parser::{CreateStreamingTable, Diagnostic, Span, Text};
 
 use crate::catalog::StreamEntry;
 use crate::error::{Error, Result};
+use crate::session::table_properties;
 use crate::table::{self, Head};
 
 /// Another LOCATION or CHECKPOINT LOCATION than the stream has.
@@ -39,7 +40,7 @@ pub(super) fn refuse_changed_table(create: &CreateStreamingTable, head: &Head) -
         return Err(refusal(told, first.span));
     }
     for property in &create.properties {
-        if head.property(&property.key.value) != Some(property.value.value.as_str()) {
+        if head.property(&table_properties::spelled(&property.key.value)) != Some(property.value.value.as_str()) {
             let told = format!("OR REFRESH keeps the table's properties, and `{}` is another", property.key.value);
             return Err(refusal(told, property.key.span));
         }
