@@ -270,6 +270,13 @@ impl Typed {
             time_zone: context.time_zone.clone(),
         };
         let options = format_options(&spec)?;
+        if let (Some(_), Some(entry)) = (&given, self.format_options.iter().find(|entry| is_key(entry, "avroSchema"))) {
+            let message = "options `schema` and `avroSchema` both say which columns there are";
+            return Err(Diagnostic::new("CONTRADICTORY_OPTIONS", message)
+                .at(entry.key.span.to(entry.value.span))
+                .help("leave `schema` out: the columns are those of `avroSchema`; CAST gives them other types")
+                .into());
+        }
         let known = given.clone().or(stored.as_ref().map(|stored| stored.data.clone())).or(context.former.clone());
         let mut files = Vec::new();
         let mut columns = match known {
