@@ -6,10 +6,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use alluvium_parser::Diagnostic;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, StructArray, TimestampMicrosecondArray};
 use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::datatypes::{DataType, Field, IntervalMonthDayNanoType, IntervalUnit};
-use datafusion::common::{Result, ScalarValue, exec_err, internal_err, plan_err};
+use datafusion::common::{DataFusionError, Result, ScalarValue, internal_err, plan_err};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
@@ -141,7 +142,12 @@ fn gap_of(gap: &ScalarValue) -> Result<Option<i64>> {
     }
     match length(gap) {
         Ok(gap) => Ok((gap > 0).then_some(gap)),
-        Err(why) => exec_err!("session_window(…): {why}"),
+        Err(why) => {
+            let refusal = Diagnostic::new("INVALID_INTERVAL", format!("the gap of session_window(…) of a row: {why}"));
+            Err(DataFusionError::External(Box::new(
+                refusal.help("make it NULL where it is none, and the row is left out: CASE WHEN … THEN gap END"),
+            )))
+        }
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) fn wanted(create: &CreateStreamingTable) -> Option<&OptionEntry> {
 
 impl Session {
     /// Refuses a name under which late rows cannot be kept.
-    pub(super) fn check_late_rows(&self, create: &CreateStreamingTable) -> Result<()> {
+    pub(super) async fn check_late_rows(&self, create: &CreateStreamingTable) -> Result<()> {
         let Some(entry) = wanted(create) else { return Ok(()) };
         let (name, existing) = self.late_rows_entry(entry)?;
         let refused = |why: String| {
@@ -32,6 +32,13 @@ impl Session {
             return refused("it is the stream's own table".into());
         }
         match existing.as_ref().map(|existing| (&existing.object, existing.kind())) {
+            Some((Object::Table(there), _)) if table::exists(&there.location) => {
+                let columns = table::Head::open(&there.location).await?.schema();
+                match table::Conform::plan(&LateTable::schema(), &columns) {
+                    Ok(_) => Ok(()),
+                    Err(error) => refused(format!("its columns are others: {}", error.diagnostic().message)),
+                }
+            }
             Some((Object::Table(_), _)) | None => Ok(()),
             Some((_, kind)) => refused(format!("it is a {kind}")),
         }

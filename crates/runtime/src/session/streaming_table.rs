@@ -192,7 +192,7 @@ impl Session {
         let checkpoint = Checkpoint::open(&stream.checkpoint, &entry.name)?;
         let stored = StoredSchemas::of_stream(&stream.checkpoint).or_former(former_schemas(&checkpoint)?);
         let session = self.in_zone(stream.timezone.as_deref());
-        let whole = super::refresh::with_kept_properties(create, create_of(stream)?);
+        let whole = super::refresh::with_kept_table(create, create_of(stream)?);
         let planned = match session.plan(&whole, &stored).await {
             Err(Error::Statement(diagnostic)) if diagnostic.code == EMPTY_DIRECTORY => return Ok(()),
             other => other?,
