@@ -112,7 +112,7 @@ pub fn with_trigger(text: &str, clause: &str) -> Result<String, Diagnostic> {
     Ok(format!("{before}{clause}{gap}{behind}"))
 }
 
-/// The text of a CREATE STREAMING TABLE statement with the COMMENT and the TBLPROPERTIES that it leaves out and the
+/// The text of a CREATE STREAMING TABLE statement with the COMMENT, PARTITIONED BY and TBLPROPERTIES that it leaves out and the
 /// `former` statement of the same table has.
 ///
 /// # Errors
@@ -130,6 +130,11 @@ pub fn with_kept_clauses(text: &str, former: &str) -> Result<String, Diagnostic>
     let mut clauses = String::new();
     if let (None, Some(comment)) = (&create.comment, &before.comment) {
         clauses = format!("COMMENT {} ", written(comment.span));
+    }
+    if let (true, Some(first), Some(last)) =
+        (create.partitioned_by.is_empty(), before.partitioned_by.first(), before.partitioned_by.last())
+    {
+        clauses = format!("{clauses}PARTITIONED BY ({}) ", written(first.span.to(last.span)));
     }
     if create.properties.is_empty() && !properties.is_empty() {
         clauses = format!("{clauses}TBLPROPERTIES ({properties}) ");

@@ -48,12 +48,13 @@ pub(super) fn refuse_changed_table(create: &CreateStreamingTable, head: &Head) -
     Ok(())
 }
 
-/// The statement with the table properties that it leaves out and the one that is `stored` has.
-pub(super) fn with_kept_properties(
-    create: &CreateStreamingTable,
-    stored: CreateStreamingTable,
-) -> CreateStreamingTable {
+/// The statement with the partitioning and the table properties that it leaves out and the one that is `stored` has.
+pub(super) fn with_kept_table(create: &CreateStreamingTable, stored: CreateStreamingTable) -> CreateStreamingTable {
     let mut create = create.clone();
+    if create.partitioned_by.is_empty() {
+        create.partitioned_by = stored.partitioned_by;
+        create.partitioned_by.iter_mut().for_each(|name| name.span = Span::UNKNOWN);
+    }
     for mut property in stored.properties {
         if !create.properties.iter().any(|entry| entry.key.value.eq_ignore_ascii_case(&property.key.value)) {
             (property.key.span, property.value.span) = (Span::UNKNOWN, Span::UNKNOWN);
