@@ -22,6 +22,7 @@ use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::planner::{NullOrdering, ParserOptions, SqlToRel};
 use sqlparser::ast::{self, Spanned, Visit, Visitor};
 
+use crate::casts_apart::tell_casts_apart;
 use crate::errors::diagnose;
 use crate::event_clauses::{deduplicated, watermarked};
 use crate::names::{Known, rewrite_names, window_name};
@@ -197,6 +198,7 @@ fn bound(query: &Query, resolved: &[Resolved], state: &SessionState) -> Result<L
     }
     let mut ast = query.ast.clone();
     rewrite_names(&mut ast, known)?;
+    tell_casts_apart(&mut ast, &|name| state.aggregate_functions().contains_key(name));
     let context = Context { sources, state };
     let planner = SqlToRel::new_with_options(&context, parser_options());
     let statement = DfStatement::Statement(Box::new(ast::Statement::Query(ast)));

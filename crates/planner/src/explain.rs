@@ -7,10 +7,10 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use alluvium_parser::OutputMode;
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, JoinType};
+use datafusion::common::JoinType;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
+use crate::as_typed::{as_typed, shown};
 use crate::bind::stream_of;
 use crate::errors::without_stand_ins;
 use crate::node::{
@@ -20,7 +20,8 @@ use crate::node::{
 use crate::options::StartingVersion;
 use crate::plan::{INNER_JOIN, StreamingPlan, WatermarkInfo};
 use crate::relation::{SourceKind, SourceSpec};
-use crate::streaming::{length_us, sql_text};
+use crate::streaming::defined;
+use crate::windows::WINDOW_COLUMN;
 
 impl fmt::Display for StreamingPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -53,7 +54,8 @@ impl fmt::Display for StreamingPlan {
             writeln!(f, "  {at}: {}", operator.kind)?;
             let keys = if operator.keys.is_empty() { "none".to_string() } else { operator.keys.join(", ") };
             writeln!(f, "     keys: {keys}")?;
-            writeln!(f, "     keeps per key: {}", operator.values.join(", "))?;
+            let values = if operator.values.is_empty() { "nothing".to_string() } else { operator.values.join(", ") };
+            writeln!(f, "     keeps per key: {values}")?;
             writeln!(f, "     why: results go on across epochs")?;
             writeln!(f, "     bounded by: {}", operator.bounded_by)?;
             if !operator.unbounded.is_empty() {
@@ -61,7 +63,9 @@ impl fmt::Display for StreamingPlan {
             }
         }
         writeln!(f, "Plan, each epoch")?;
-        tree(&self.plan, 1, f)
+        let mut plan = String::new();
+        tree(&self.plan, 1, &mut plan)?;
+        f.write_str(&as_typed(&plan))
     }
 }
 
@@ -144,7 +148,7 @@ fn described(source: &SourceSpec) -> String {
     text
 }
 
-fn tree(plan: &LogicalPlan, depth: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn tree(plan: &LogicalPlan, depth: usize, f: &mut String) -> fmt::Result {
     // An alias names, and does nothing.
     if let LogicalPlan::SubqueryAlias(alias) = plan {
         return tree(&alias.input, depth, f);
@@ -157,41 +161,31 @@ fn list(exprs: &[Expr]) -> String {
     exprs.iter().map(named).collect::<Vec<_>>().join(", ")
 }
 
+/// Keys as they were typed, whatever columns stand for them.
+fn keys_of(keys: &[Expr], input: &LogicalPlan) -> String {
+    keys.iter().map(|key| shown(&defined(key, input))).collect::<Vec<_>>().join(", ")
+}
+
 fn named(expr: &Expr) -> String {
-    let text = sql_text(expr);
+    let text = shown(expr);
     match expr {
-        Expr::Alias(alias) if without_stand_ins(&alias.name) != text => format!("{text} AS {}", alias.name),
+        Expr::Alias(alias) if alias.name.starts_with(WINDOW_COLUMN) => text,
+        Expr::Alias(alias) if as_typed(&alias.name) != text => format!("{text} AS {}", alias.name),
         _ => text,
     }
 }
 
 fn joined(what: &str, kind: JoinType, on: &[(Expr, Expr)], filter: Option<&Expr>) -> String {
     let mut on: Vec<String> = on.iter().map(|(left, right)| format!("{left} = {right}")).collect();
-    on.extend(filter.map(|filter| with_intervals(filter).to_string()));
+    on.extend(filter.map(|filter| filter.clone().unalias().to_string()));
     let on = if on.is_empty() { String::new() } else { format!(" ON {}", on.join(" AND ")) };
     without_stand_ins(&format!("{what} {kind}{on}"))
-}
-
-/// An expression whose lengths of time read as one writes them.
-fn with_intervals(expr: &Expr) -> Expr {
-    let written = expr.clone().unalias().transform_up(|expr| match &expr {
-        Expr::Literal(value, _) => Ok(match length_us(value) {
-            Some(length_us) => {
-                let sign = if length_us < 0 { "-" } else { "" };
-                let length = Length(Duration::from_micros(length_us.unsigned_abs()));
-                Transformed::yes(Expr::Column(Column::new_unqualified(format!("{sign}INTERVAL {length}"))))
-            }
-            None => Transformed::no(expr),
-        }),
-        _ => Ok(Transformed::no(expr)),
-    });
-    written.map_or_else(|_| expr.clone(), |written| written.data)
 }
 
 fn line(plan: &LogicalPlan) -> String {
     match plan {
         LogicalPlan::Projection(projection) => format!("Project {}", list(&projection.expr)),
-        LogicalPlan::Filter(filter) => format!("Filter {}", sql_text(&filter.predicate)),
+        LogicalPlan::Filter(filter) => format!("Filter {}", shown(&filter.predicate)),
         LogicalPlan::TableScan(scan) => {
             let columns: Vec<&str> = scan.projected_schema.fields().iter().map(|field| field.name().as_str()).collect();
             let mut text = match stream_of(plan) {
@@ -203,7 +197,7 @@ fn line(plan: &LogicalPlan) -> String {
                 }
             };
             if !scan.filters.is_empty() {
-                let _ = write!(text, ", where {}", scan.filters.iter().map(sql_text).collect::<Vec<_>>().join(" AND "));
+                let _ = write!(text, ", where {}", scan.filters.iter().map(shown).collect::<Vec<_>>().join(" AND "));
             }
             text
         }
@@ -214,15 +208,16 @@ fn line(plan: &LogicalPlan) -> String {
         LogicalPlan::Extension(extension) => {
             let node = extension.node.as_any();
             if let Some(node) = node.downcast_ref::<StreamAggregateNode>() {
+                let panes = if node.panes.is_some() { " by panes" } else { "" };
                 return format!(
-                    "Stateful aggregate {} keys [{}], values [{}]",
+                    "Stateful aggregate {}{panes} keys [{}], values [{}]",
                     node.operator,
-                    list(&node.group_expr),
+                    keys_of(&node.group_expr, &node.input),
                     list(&node.aggr_expr)
                 );
             }
             if let Some(node) = node.downcast_ref::<StreamSessionNode>() {
-                let (keys, values) = (list(&node.group_expr), list(&node.aggr_expr));
+                let (keys, values) = (keys_of(&node.group_expr, &node.input), list(&node.aggr_expr));
                 return format!("Stateful session {} keys [{keys}], values [{values}]", node.operator);
             }
             if let Some(node) = node.downcast_ref::<StreamDeduplicateNode>() {
@@ -237,21 +232,28 @@ fn line(plan: &LogicalPlan) -> String {
             }
             if let Some(node) = node.downcast_ref::<StreamMarkNode>() {
                 let condition =
-                    node.condition.as_ref().map_or(String::new(), |expr| format!(", where {}", sql_text(expr)));
-                return format!("Stateful distinct values {} keys [{}]{condition}", node.operator, list(&node.on));
+                    node.condition.as_ref().map_or(String::new(), |expr| format!(", where {}", shown(expr)));
+                return format!(
+                    "Stateful distinct values {} keys [{}]{condition}",
+                    node.operator,
+                    keys_of(&node.on, &node.input)
+                );
             }
             if let Some(node) = node.downcast_ref::<LateRowsNode>() {
-                return format!("Late rows by {} kept", sql_text(&node.time));
+                return format!("Late rows by {} kept", shown(&node.time));
             }
             if let Some(node) = node.downcast_ref::<ExpandNode>() {
                 let set = |set: &GroupingSet| {
                     let kept = node.keys.iter().zip(&set.without).filter(|(_, out)| !**out);
-                    format!("({})", kept.map(|(key, _)| sql_text(key)).collect::<Vec<_>>().join(", "))
+                    format!(
+                        "({})",
+                        kept.map(|(key, _)| shown(&defined(key, &node.input))).collect::<Vec<_>>().join(", ")
+                    )
                 };
                 return format!("Grouping sets {}", node.sets.iter().map(set).collect::<Vec<_>>().join(", "));
             }
             if let Some(node) = node.downcast_ref::<WatermarkNode>() {
-                return format!("Watermark {}", sql_text(&node.column));
+                return format!("Watermark {}", shown(&node.column));
             }
             without_stand_ins(&plan.display().to_string())
         }
@@ -259,7 +261,7 @@ fn line(plan: &LogicalPlan) -> String {
             let keys: Vec<String> = sort
                 .expr
                 .iter()
-                .map(|key| format!("{}{}", sql_text(&key.expr), if key.asc { "" } else { " DESC" }))
+                .map(|key| format!("{}{}", shown(&key.expr), if key.asc { "" } else { " DESC" }))
                 .collect();
             format!("Sort {}", keys.join(", "))
         }

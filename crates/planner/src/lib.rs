@@ -3,9 +3,11 @@
 //! This crate decides what a query means over streams and what is refused. It starts nothing, reads no file,
 //! asks no clock and keeps no state: whatever needs input or output is resolved by the caller first.
 
+mod as_typed;
 pub mod bind;
 #[cfg(test)]
 mod bind_tests;
+mod casts_apart;
 pub mod ddl;
 mod errors;
 mod event_clauses;

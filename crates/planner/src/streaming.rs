@@ -36,6 +36,7 @@ pub(crate) use event_time::is_watermark;
 pub(crate) use stateful::{defined, sql_text};
 pub(crate) use stream_join::{is_of_streams, joins_streams, length_us};
 
+use crate::as_typed::as_typed;
 use crate::bind::stream_of;
 use crate::errors::diagnose;
 use crate::places::Places;
@@ -93,7 +94,11 @@ fn planned(
     let sources = sources(&analyzed).map_err(refused)?;
     let schema = Arc::new(analyzed.schema().as_arrow().clone());
     let stateful = stateful::with_state(analyzed, mode.0, &sources, keep_late).map_err(refused)?;
-    let stateful::Stateful { plan, operators, watermarks } = stateful;
+    let stateful::Stateful { plan, mut operators, watermarks } = stateful;
+    for operator in &mut operators {
+        let texts = operator.keys.iter_mut().chain(&mut operator.values).chain(&mut operator.unbounded);
+        texts.chain([&mut operator.bounded_by]).for_each(|text| *text = as_typed(text));
+    }
     require_watermarks(&sources, &watermarks, query)?;
     let limit = stateful::limit_on_top(&plan);
     let mut fingerprint = fingerprint(&plan, &sources).map_err(refused)?;

@@ -27,7 +27,7 @@ mod lazy;
 mod lengths;
 mod logarithms;
 mod looser;
-mod markers;
+pub(crate) mod markers;
 mod moments;
 mod patterns;
 mod plain;
@@ -128,7 +128,7 @@ fn scalar_functions(timezone: &str) -> Vec<Arc<ScalarUDF>> {
         .chain(json::functions())
         .chain(time_window::functions())
         .chain([session_window::udf()])
-        .chain([markers::deduplicate()])
+        .chain([markers::deduplicate(), markers::apart()])
         .chain(from_json::functions(timezone))
         .chain([to_json::udf(timezone)])
         .chain(by_type::functions())

@@ -6,7 +6,8 @@ use alluvium_parser::OutputMode;
 use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan};
 
 use super::event_time::lag_us;
-use super::stateful::{grows, sql_text, typed};
+use super::stateful::{grows, typed};
+use crate::as_typed::shown;
 use crate::bind::first_stream;
 use crate::node::StreamSessionNode;
 use crate::plan::OperatorInfo;
@@ -40,15 +41,15 @@ fn typed_key(key: &Expr, node: &StreamSessionNode) -> Expr {
 pub(super) fn info(node: &StreamSessionNode) -> OperatorInfo {
     OperatorInfo {
         kind: "session",
-        keys: node.group_expr.iter().map(|key| sql_text(&typed_key(key, node))).collect(),
-        values: node.aggr_expr.iter().map(sql_text).collect(),
+        keys: node.group_expr.iter().map(|key| shown(&typed_key(key, node))).collect(),
+        values: node.aggr_expr.iter().map(shown).collect(),
         bounded_by: match (node.mode, node.group_expr.get(node.session)) {
             (OutputMode::Append, Some(session)) => {
-                format!("the watermark: {} is over", sql_text(&typed_key(session, node)))
+                format!("the watermark: {} is over", shown(&typed_key(session, node)))
             }
             _ => "number of sessions".to_string(),
         },
-        unbounded: node.aggr_expr.iter().filter(|expr| grows(expr)).map(sql_text).collect(),
+        unbounded: node.aggr_expr.iter().filter(|expr| grows(expr)).map(shown).collect(),
     }
 }
 

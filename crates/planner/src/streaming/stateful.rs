@@ -20,10 +20,12 @@ use super::grouping::{Grouped, all_keys, grouped};
 use super::late::kept;
 use super::stream_join::{self, StreamJoin, is_of_streams};
 use super::{panes, session};
+use crate::as_typed::shown;
 use crate::bind::first_stream;
 use crate::ddl::sql_type;
 use crate::errors::without_stand_ins;
 use crate::functions::arithmetic::plain_arithmetic;
+use crate::functions::markers::set_apart;
 use crate::functions::time_window::windows_of_pane;
 use crate::node::{
     ExpandNode, Forget, JoinSide, LateRowsNode, StreamAggregateNode, StreamDeduplicateNode, StreamJoinNode,
@@ -80,7 +82,7 @@ pub(super) fn with_state(
             let Grouped { input, keys: group_expr, aggregates } = grouped(aggregate)?;
             let time = bounded_key(&group_expr, &input);
             let lag_us = time.map_or(0, |key| lag_us(&group_expr[key], &input));
-            let values = aggregates.iter().map(sql_text).collect();
+            let values = aggregates.iter().map(shown).collect();
             let forgotten = time.filter(|_| mode != OutputMode::Complete);
             let marked = marked(input, &group_expr, aggregates, (forgotten, lag_us), operators.len() as u32)?;
             operators.extend(marked.marks.iter().map(info_of_mark));
@@ -283,16 +285,25 @@ pub(super) fn stored_columns(plan: &LogicalPlan) -> Result<Vec<(u32, String)>> {
 fn info(node: &StreamAggregateNode) -> OperatorInfo {
     OperatorInfo {
         kind: "aggregate",
-        keys: node.group_expr.iter().map(|key| sql_text(&defined(key, &node.input))).collect(),
-        values: node.aggr_expr.iter().map(sql_text).collect(),
+        keys: node.group_expr.iter().enumerate().map(|(at, key)| key_of(node, at, key)).collect(),
+        values: node.aggr_expr.iter().map(shown).collect(),
         bounded_by: match (node.group_expr.is_empty(), node.time.and_then(|key| node.group_expr.get(key)), node.mode) {
             (true, ..) => "one row".to_string(),
             (false, Some(key), OutputMode::Append | OutputMode::Update) => {
-                format!("the watermark: {} is over", sql_text(&defined(key, &node.input)))
+                format!("the watermark: {} is over", shown(&defined(key, &node.input)))
             }
             _ => "number of distinct keys".to_string(),
         },
-        unbounded: node.aggr_expr.iter().filter(|expr| grows(expr)).map(sql_text).collect(),
+        unbounded: node.aggr_expr.iter().filter(|expr| grows(expr)).map(shown).collect(),
+    }
+}
+
+/// A key as SQL; a sliding window's are kept by pane.
+fn key_of(node: &StreamAggregateNode, at: usize, key: &Expr) -> String {
+    let text = shown(&defined(key, &node.input));
+    match node.panes {
+        Some(panes) if panes.key == at => format!("panes of {text}"),
+        _ => text,
     }
 }
 
@@ -309,7 +320,7 @@ fn info_of_limit(node: &StreamLimitNode) -> OperatorInfo {
 fn info_of_deduplicate(node: &StreamDeduplicateNode, kind: &'static str) -> OperatorInfo {
     OperatorInfo {
         kind,
-        keys: node.on.iter().map(sql_text).collect(),
+        keys: node.on.iter().map(shown).collect(),
         values: match node.forget {
             Forget::After(_) => vec!["until when".to_string()],
             Forget::Never | Forget::Passed(_) => vec!["nothing".to_string()],
@@ -317,7 +328,7 @@ fn info_of_deduplicate(node: &StreamDeduplicateNode, kind: &'static str) -> Oper
         bounded_by: match node.forget {
             Forget::Never => "number of distinct keys".to_string(),
             Forget::Passed(key) => match node.on.get(key) {
-                Some(key) => format!("the watermark: {} is past", sql_text(key)),
+                Some(key) => format!("the watermark: {} is past", shown(key)),
                 None => "the watermark".to_string(),
             },
             Forget::After(_) => "the watermark: the delay after a key's first row is past".to_string(),
@@ -329,10 +340,10 @@ fn info_of_deduplicate(node: &StreamDeduplicateNode, kind: &'static str) -> Oper
 fn info_of_mark(node: &StreamMarkNode) -> OperatorInfo {
     OperatorInfo {
         kind: "distinct values",
-        keys: node.on.iter().map(|key| sql_text(&defined(key, &node.input))).collect(),
+        keys: node.on.iter().map(|key| shown(&defined(key, &node.input))).collect(),
         values: vec!["nothing".to_string()],
         bounded_by: match node.time.and_then(|key| node.on.get(key)) {
-            Some(key) => format!("the watermark: {} is over", sql_text(&defined(key, &node.input))),
+            Some(key) => format!("the watermark: {} is over", shown(&defined(key, &node.input))),
             None => "number of distinct keys".to_string(),
         },
         unbounded: Vec::new(),
@@ -408,7 +419,7 @@ fn fingerprint_of_mark(node: &StreamMarkNode) -> String {
 }
 
 /// A key as it was typed: a column of windows stands for the call that cuts them.
-pub(super) fn defined(key: &Expr, input: &LogicalPlan) -> Expr {
+pub(crate) fn defined(key: &Expr, input: &LogicalPlan) -> Expr {
     let projection = match input {
         LogicalPlan::Extension(extension) => {
             let node = extension.node.as_any();
@@ -466,6 +477,9 @@ fn text_of(expr: &Expr, shorten: impl Fn(Expr) -> Expr) -> String {
         Expr::Column(mut column) => {
             column.relation = None;
             Ok(Transformed::yes(Expr::Column(column)))
+        }
+        Expr::ScalarFunction(ref call) if set_apart(call).is_some() => {
+            Ok(Transformed::yes(Expr::Column(Column::new_unqualified(set_apart(call).unwrap_or_default()))))
         }
         // Checked arithmetic reads, and is remembered in checkpoints, as the operators that were typed.
         other => Ok(match plain_arithmetic(&other) {

@@ -109,6 +109,7 @@ pub async fn verify(stream: Verified) -> Result<Vec<Compared>> {
             continue;
         }
         let what = match (stream.plan.operators.get(operator as usize), StreamSessionNode::of_keys_number(operator)) {
+            (Some(info), _) if info.kind == "limit" => format!("operator {operator}: limit"),
             (Some(info), _) => format!("operator {operator}: {} by {}", info.kind, list(&info.keys)),
             (None, Some(operator)) => format!("operator {operator}: which sessions a key has"),
             (None, None) => format!("operator {operator}"),
