@@ -198,9 +198,9 @@ impl Case {
         for name in NAMES {
             sql = sql.replace(&format!("STREAM {name}"), &of_stream(&self.place.dir.0.join(name), self.input.most));
         }
-        let Query { mode, properties, .. } = self.query;
-        let create = format!("CREATE STREAMING TABLE t {properties}OUTPUT MODE {mode} AS {sql}");
-        if let Err(error) = self.place.run(&session, &create).await {
+        let Query { mode, properties, .. } = &self.query;
+        let table = format!("STREAMING TABLE t {properties}OUTPUT MODE {mode} AS {sql}");
+        if let Err(error) = self.place.run(&session, &format!("CREATE {table}")).await {
             return Ok(Ran::Refused(format!("{error}: {}", self.query.stream)));
         }
         self.check(&session).await?;
@@ -221,12 +221,17 @@ impl Case {
                 match (ran, failpoint::crashed()) {
                     (Ok(_), true) => return Err("a refresh that crashed reported success".to_string()),
                     (Err(error), false) => return Err(error.to_string()),
-                    _ => {}
+                    (Err(_), true) => self.place.took.entry(format!("crash {step}")).or_default().0 += 1,
+                    (Ok(_), false) => {}
                 }
                 drop(session);
                 session = self.place.open(1 + self.random.below(4), false).await;
             }
-            self.place.run(&session, "REFRESH TABLE t").await.map_err(|error| error.to_string())?;
+            let refresh = match self.random.below(6) {
+                0 => format!("CREATE OR REFRESH {table}"),
+                _ => "REFRESH TABLE t".to_string(),
+            };
+            self.place.run(&session, &refresh).await.map_err(|error| error.to_string())?;
             self.check(&session).await?;
         }
         if self.random.below(3) == 0

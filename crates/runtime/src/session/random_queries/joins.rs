@@ -24,7 +24,7 @@ enum Times {
 
 impl Times {
     fn any(random: &mut Random, kind: &str) -> Times {
-        let some = |random: &mut Random| [0, 1, 5, 30, 120][random.below(5)];
+        let some = |random: &mut Random| [0, 1, 5, 30, 120, 120][random.below(6)];
         match random.below(9) {
             0 => Times::Same,
             1 => Times::Window([10, 60][random.below(2)]),
@@ -97,8 +97,15 @@ fn side(random: &mut Random, stream: &str, end: Option<String>) -> String {
 
 /// Keys, and what else is asked of two rows.
 fn condition_of_two(random: &mut Random) -> String {
-    let keys =
-        ["l.k = r.k", "l.j = r.j", "l.j = r.j", "l.k = r.k AND l.j = r.j", "upper(l.k) = upper(r.k)", "l.j = r.v % 4"];
+    let keys = [
+        "l.k = r.k",
+        "l.j = r.j",
+        "l.j = r.j",
+        "l.j = r.j",
+        "l.k = r.k AND l.j = r.j",
+        "upper(l.k) = upper(r.k)",
+        "l.j = r.v % 4",
+    ];
     let also = one_of(random, &["", "", "", " AND l.v < r.v", " AND l.b", " AND r.x > 0", " AND l.id <> r.id"]);
     format!("{}{also}", one_of(random, &keys))
 }

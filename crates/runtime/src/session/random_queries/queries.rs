@@ -18,8 +18,8 @@ pub struct Query {
     /// been late; `:until` is the watermark now.
     pub oracle: String,
     pub mode: &'static str,
-    /// Of the table.
-    pub properties: &'static str,
+    /// Clauses of the table.
+    pub properties: String,
     /// The WATERMARKs of the query.
     pub marks: Marks,
     /// Whether an epoch runs for the watermark alone.
@@ -35,7 +35,7 @@ impl Query {
             stream: for_stream(template),
             oracle: for_oracle(template),
             mode,
-            properties: "",
+            properties: String::new(),
             marks: Marks::default(),
             acts: mode != "COMPLETE",
             expected: Expected::Same,
@@ -263,12 +263,13 @@ fn distinct(random: &mut Random) -> Query {
 }
 
 /// TBLPROPERTIES for the ways to write rows by key.
-pub fn properties(random: &mut Random, mode: &str) -> &'static str {
-    match (mode, random.below(3)) {
+pub fn properties(random: &mut Random, mode: &str) -> String {
+    let properties = match (mode, random.below(3)) {
         ("UPDATE", 0) => "TBLPROPERTIES ('delta.enableDeletionVectors' = 'false') ",
         ("COMPLETE", 0) => "TBLPROPERTIES ('delta.enableDeletionVectors' = 'true') ",
         _ => "",
-    }
+    };
+    properties.to_string()
 }
 
 fn grouped(random: &mut Random) -> Query {
@@ -308,5 +309,10 @@ fn grouped(random: &mut Random) -> Query {
         _ if relation.contains("STREAM two AS r") => "GROUP BY above a join of streams",
         _ => "GROUP BY, COMPLETE",
     };
-    Query { properties: properties(random, mode), ..Query::of(kind, mode, &template) }
+    let mut properties = properties(random, mode);
+    // The empty text cannot be a partition's value.
+    if !group.is_empty() && ["j", "b", "v % 3"].contains(&keys[0]) && random.below(3) == 0 {
+        properties.push_str("PARTITIONED BY (g0) ");
+    }
+    Query { properties, ..Query::of(kind, mode, &template) }
 }
