@@ -8,6 +8,7 @@ mod event_time;
 mod grouping;
 mod held_filters;
 mod identity;
+mod kept_operators;
 mod late;
 mod panes;
 mod repeat;

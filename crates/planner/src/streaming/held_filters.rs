@@ -12,11 +12,13 @@ use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::{ApplyOrder, Optimizer, OptimizerConfig, OptimizerRule};
 
-/// The optimizer, with this care taken.
+use super::kept_operators;
+
+/// The optimizer, with this care taken, and that of `kept_operators.rs`.
 pub(super) fn careful(optimizer: &Optimizer) -> Optimizer {
     let rule = |rule: &Arc<dyn OptimizerRule + Send + Sync>| match rule.name() {
         "push_down_filter" => Arc::new(HeldFilters(PushDownFilter::new())) as Arc<dyn OptimizerRule + Send + Sync>,
-        _ => rule.clone(),
+        _ => kept_operators::kept(rule),
     };
     Optimizer { rules: optimizer.rules.iter().map(rule).collect() }
 }
