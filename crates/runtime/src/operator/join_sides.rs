@@ -21,7 +21,7 @@ use super::join::StreamJoinExec;
 const JOIN_SELECTION: &str = "join_selection";
 
 /// The physical optimizer's rules, with this one in its place.
-pub fn with_join_sides(state: &SessionState) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+pub(super) fn with_join_sides(state: &SessionState) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = state.physical_optimizers().to_vec();
     let at = rules.iter().position(|rule| rule.name() == JOIN_SELECTION).map_or(0, |at| at + 1);
     rules.insert(at, Arc::new(StateFirst));

@@ -23,10 +23,22 @@ mod session;
 mod session_merge;
 #[cfg(test)]
 mod tests;
+mod unordered_sets;
 mod watermark;
 
-pub use join_sides::with_join_sides;
 pub use late::KeptRows;
 pub use limit::rows_let_through;
 pub use plan::StreamExtensionPlanner;
 pub use results::{Results, results_of};
+
+use std::sync::Arc;
+
+use datafusion::execution::SessionState;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+
+/// The physical optimizer's rules, with ours in their places.
+pub fn physical_rules(state: &SessionState) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = join_sides::with_join_sides(state);
+    rules.insert(0, Arc::new(unordered_sets::UnorderedSets));
+    rules
+}

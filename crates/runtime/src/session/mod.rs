@@ -281,7 +281,7 @@ fn session_state(settings: &Settings) -> Result<SessionState> {
 /// Functions and configuration by the settings, on memory that may be shared.
 fn state_on(settings: &Settings, environment: Arc<RuntimeEnv>) -> SessionState {
     let state = alluvium_planner::functions::session_state(settings);
-    let rules = crate::operator::with_join_sides(&state);
+    let rules = crate::operator::physical_rules(&state);
     let builder = SessionStateBuilder::new_from_existing(state).with_runtime_env(environment);
     builder.with_physical_optimizer_rules(rules).build()
 }
