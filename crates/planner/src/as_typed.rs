@@ -14,16 +14,31 @@ use crate::ddl::sql_type;
 use crate::errors::without_stand_ins;
 use crate::explain::Length;
 use crate::functions::arithmetic::plain_arithmetic;
-use crate::streaming::sql_text;
+use crate::functions::markers::set_apart;
+use crate::streaming::{is_widened, sql_text};
 use crate::windows::WINDOW_COLUMN;
 
 /// An expression for readers: as [`sql_text`], with literals as one writes them and brackets where they are needed.
 pub(crate) fn shown(expr: &Expr) -> String {
     let text = |text: String| Expr::Column(Column::new_unqualified(text));
-    let written = expr.clone().transform_up(|expr| {
+    let apart = expr.clone().transform_up(|expr| {
+        let written = match &expr {
+            Expr::ScalarFunction(call) => set_apart(call).map(|written| text(written.to_string())),
+            _ => None,
+        };
+        Ok(written.map_or_else(|| Transformed::no(expr), Transformed::yes))
+    });
+    let apart = apart.map_or_else(|_| expr.clone(), |apart| apart.data);
+    let written = apart.transform_up(|expr| {
         let expr = plain_arithmetic(&expr).unwrap_or(expr);
         Ok(Transformed::yes(match expr {
             Expr::Literal(_, _) => text(literals(&expr.to_string())),
+            Expr::Cast(ref cast) if !is_widened(cast) => {
+                text(format!("CAST({} AS {})", sql_text(&cast.expr), sql_type(cast.field.data_type())))
+            }
+            Expr::TryCast(ref cast) => {
+                text(format!("try_cast({} AS {})", sql_text(&cast.expr), sql_type(cast.field.data_type())))
+            }
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
                 let bracketed = |side: Box<Expr>, least: u8| match side.as_ref() {
                     Expr::BinaryExpr(inner) if inner.op.precedence() < least => text(format!("({})", sql_text(&side))),
@@ -222,6 +237,27 @@ fn types(text: &str) -> String {
     out
 }
 
+/// The arguments of a call, which commas outside of brackets and texts divide.
+fn arguments(text: &str) -> Vec<&str> {
+    let (mut parts, mut begun) = (Vec::new(), 0);
+    let (mut depth, mut in_text) = (0_usize, false);
+    for (at, c) in text.char_indices() {
+        match c {
+            '\'' => in_text = !in_text,
+            _ if in_text => {}
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            ',' if depth == 0 => {
+                parts.push(&text[begun..at]);
+                begun = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[begun..]);
+    parts
+}
+
 /// `get_field(window, 'start')` as `window.start`.
 fn fields(text: &str) -> String {
     const CALL: &str = "get_field(";
@@ -231,9 +267,12 @@ fn fields(text: &str) -> String {
         before = at;
         let inner = &text[at + CALL.len()..];
         let Some(end) = closing(inner) else { continue };
-        let Some((value, name)) = inner[..end].rsplit_once(',') else { continue };
-        let Some(name) = name.trim().strip_prefix('\'').and_then(|name| name.strip_suffix('\'')) else { continue };
-        let field = format!("{value}.{name}");
+        let parts = arguments(&inner[..end]);
+        let Some((value, names)) = parts.split_first() else { continue };
+        let names: Option<Vec<&str>> =
+            names.iter().map(|name| name.trim().strip_prefix('\'')?.strip_suffix('\'')).collect();
+        let Some(names) = names else { continue };
+        let field = format!("{value}.{}", names.join("."));
         text.replace_range(at..at + CALL.len() + end + 1, &field);
     }
     text
@@ -252,6 +291,7 @@ mod tests {
                 "window(ts, '5 minutes').start AS start",
             ),
             (r#"get_field(get_field(a, Utf8("b")), Utf8("c"))"#, "a.b.c"),
+            (r#"get_field(f(a, b), Utf8("b"), Utf8("c")) AS x"#, "f(a, b).b.c AS x"),
             ("count(Int64(1)) > Int64(-2)", "count(1) > -2"),
             (
                 "CAST(CAST(v AS Int32) AS Decimal128(10, 2)) = Decimal128(-0.05,10,2)",

@@ -10,7 +10,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{
-    Aggregate, Distinct, Expr, ExprSchemable, Extension, FetchType, Join, LogicalPlan, LogicalPlanBuilder,
+    Aggregate, Cast, Distinct, Expr, ExprSchemable, Extension, FetchType, Join, LogicalPlan, LogicalPlanBuilder,
     UserDefinedLogicalNode,
 };
 
@@ -458,13 +458,15 @@ pub(crate) fn defined(key: &Expr, input: &LogicalPlan) -> Expr {
 /// An expression as a reader would write it: no qualifiers, no alias around it, no casts that only widen a column.
 pub(crate) fn sql_text(expr: &Expr) -> String {
     text_of(expr, |expr| match expr {
-        Expr::Cast(cast) if matches!(*cast.expr, Expr::Column(_)) && widens(cast.field.data_type()) => *cast.expr,
+        Expr::Cast(cast) if is_widened(&cast) => *cast.expr,
         other => other,
     })
 }
 
-fn widens(to: &DataType) -> bool {
-    matches!(to, DataType::Int64 | DataType::UInt64 | DataType::Float64)
+/// A column in a wider type, which is as good for readers.
+pub(crate) fn is_widened(cast: &Cast) -> bool {
+    let wide = matches!(cast.field.data_type(), DataType::Int64 | DataType::UInt64 | DataType::Float64);
+    wide && matches!(*cast.expr, Expr::Column(_))
 }
 
 /// The same with every cast: two texts are equal only if they compute the same.
