@@ -448,6 +448,13 @@ impl Checkpoint {
         Ok(table)
     }
 
+    /// A stream that stops leaves its state so that the next start has little to replay. Blocks.
+    pub fn settle(&self) -> Result<()> {
+        let tables: Vec<Arc<StateTable>> = self.inner().tables.values().cloned().collect();
+        tables.iter().try_for_each(|table| table.settle())?;
+        self.shared.store.settle()
+    }
+
     /// How much each operator keeps, by operator, whether its state was opened or not.
     pub fn state_sizes(&self) -> Result<Vec<StateSize>> {
         let opened = self.inner().tables.clone();

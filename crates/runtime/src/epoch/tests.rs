@@ -142,7 +142,9 @@ impl Stream {
 
     fn close(&mut self) {
         self.states.clear();
-        self.checkpoint = None;
+        if let Some(checkpoint) = self.checkpoint.take() {
+            checkpoint.settle().unwrap();
+        }
     }
 
     /// Runs an epoch without committing it.

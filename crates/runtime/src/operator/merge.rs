@@ -136,7 +136,7 @@ impl Merge {
     pub(super) fn begin(aggregates: Aggregates, table: Arc<StateTable>, schema: SchemaRef) -> DfResult<Merge> {
         Ok(Merge {
             run: table.begin_run()?,
-            gathers: table.is_cold()?,
+            gathers: table.is_partial()?,
             gathered: Vec::new(),
             gathered_rows: 0,
             gathered_bytes: 0,

@@ -259,7 +259,9 @@ async fn tidy(pipeline: &mut Pipeline) -> Result<()> {
     for (_, source) in &mut pipeline.sources {
         source.tidy().await?;
     }
-    Ok(())
+    let checkpoint = pipeline.checkpoint.clone();
+    let settled = tokio::task::spawn_blocking(move || checkpoint.settle()).await;
+    settled.map_err(|join| Error::internal(format!("the state could not be settled: {join}")))?
 }
 
 async fn read_for_ever(shared: &Shared, pipeline: &mut Pipeline, interval: Duration) -> Result<()> {

@@ -40,7 +40,7 @@ impl StateTable {
     /// themselves, not only their number.
     pub fn expired(&self, until_us: i64, run: Option<u32>, wanted: bool) -> Result<Expired> {
         let mut inner = self.lock()?;
-        let cold = inner.cold;
+        let partial = inner.partial;
         let bound = inner.bound()?;
         let mut expired = Expired::default();
         let slots = bound.hot.expired(until_us, run);
@@ -50,7 +50,7 @@ impl StateTable {
                 expired.batches.push(bound.hot.rows_of(slots)?);
             }
         }
-        if cold {
+        if partial {
             self.expired_cold(&mut inner, until_us, run, &mut expired, wanted)?;
         }
         Ok(expired)
@@ -60,10 +60,10 @@ impl StateTable {
     /// `run` has not touched. None: there is none.
     pub fn next_in_time(&self, after: Option<i64>, until_us: i64, run: u32) -> Result<Option<(i64, Vec<RecordBatch>)>> {
         let mut inner = self.lock()?;
-        let (cold, floor) = (inner.cold, inner.floor);
+        let (partial, floor) = (inner.partial, inner.floor);
         let after = after.max(floor);
         let bound = inner.bound_mut()?;
-        let cold_time = if cold { self.next_cold_time(bound, after, until_us)? } else { None };
+        let cold_time = if partial { self.next_cold_time(bound, after, until_us)? } else { None };
         let hot_time = bound.hot.next_time(after).filter(|time| *time <= until_us);
         let Some(time) = hot_time.into_iter().chain(cold_time).min() else { return Ok(None) };
         let mut batches = Vec::new();

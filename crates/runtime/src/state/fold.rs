@@ -1,17 +1,23 @@
 //! Keeping the log short and the hot table within its budget.
 //!
-//! While every row is hot, a snapshot of the table replaces the log. Once rows do not fit, they are folded: written
-//! to `Rows`, one entry per key, after which the log is dropped and so may hot rows be. Both write committed state
-//! only, in unsynced batches, and end with one synced batch that drops the old log. A crash before that batch leaves
-//! the old log, which says the same as the new writes or something newer; so they need no mark of completeness.
+//! While every row is hot and they are few, a snapshot of the table replaces the log. Rows that are many, or do not fit,
+//! are folded: those that changed are written to `Rows`, one entry per key, after which the log is dropped and so may hot
+//! rows be. Both write committed state only, in unsynced batches, and end with one synced batch that drops the old log. A
+//! crash before that batch leaves the old log, which says the same as the new writes or something newer; so they need no
+//! mark of completeness. A stream that stops folds what its log has, unless it is little to read: the next start has
+//! nothing to replay.
 
 use super::codec::{BlockKind, block_key, encode_block, parse_block_key};
 use super::table::{Inner, StateTable};
 use super::{Batch, Column};
 use crate::error::Result;
 
-/// The log may grow to this, or to twice the hot rows, before it is replaced. It bounds what a start has to read.
+/// The log may grow to this before it is replaced. It bounds what a start has to read.
 pub(super) const LOG_BYTES_MIN: usize = 24 << 20;
+/// Hot rows up to this are written whole in the place of the log.
+const SNAPSHOT_BYTES_MAX: usize = 32 << 20;
+/// A log up to this is left to the next start, which reads it in some milliseconds.
+const LOG_BYTES_LEFT: usize = 2 << 20;
 /// Rows per write batch while folding, and per block of a snapshot.
 const ROWS_PER_BATCH: usize = 65_536;
 
@@ -20,8 +26,14 @@ impl StateTable {
     pub(super) fn make_room(&self, inner: &mut Inner, incoming: usize) -> Result<()> {
         self.keep_to_budget(inner, incoming)?;
         let Some(bound) = &inner.bound else { return Ok(()) };
-        if inner.log_bytes > self.log_bytes_min.max(2 * bound.hot.bytes()) {
-            if inner.cold { self.fold(inner) } else { self.snapshot(inner) }
+        let hot = bound.hot.bytes();
+        // A snapshot costs the table, a fold what changed, and each entry more than a row of a snapshot.
+        let (folds, limit) = match inner.cold || hot > SNAPSHOT_BYTES_MAX {
+            true => (true, hot / 2),
+            false => (false, 2 * hot),
+        };
+        if inner.log_bytes > self.log_bytes_min.max(limit) {
+            if folds { self.fold(inner) } else { self.snapshot(inner) }
         } else if bound.hot.is_sparse() && !bound.hot.has_removed() {
             let live = bound.hot.live();
             self.rebuild(inner, live)
@@ -46,8 +58,26 @@ impl StateTable {
 
     fn rebuild(&self, inner: &mut Inner, keep: usize) -> Result<()> {
         let bound = inner.bound_mut()?;
+        let drops = keep < bound.hot.live();
         bound.hot = bound.hot.newest(keep)?;
+        inner.partial |= drops;
         inner.generation += 1;
+        Ok(())
+    }
+
+    /// Leaves little to be replayed by the next start.
+    pub fn settle(&self) -> Result<()> {
+        self.settle_above(SNAPSHOT_BYTES_MAX)
+    }
+
+    /// [`Self::settle`], where hot rows of so many bytes are little to read.
+    pub(super) fn settle_above(&self, hot_bytes: usize) -> Result<()> {
+        let mut inner = self.lock()?;
+        let Some(bound) = &inner.bound else { return Ok(()) };
+        let many = inner.cold || bound.hot.bytes() > hot_bytes;
+        if many && inner.log_bytes > LOG_BYTES_LEFT.min(self.log_bytes_min) {
+            self.fold(&mut inner)?;
+        }
         Ok(())
     }
 

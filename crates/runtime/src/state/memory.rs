@@ -107,6 +107,10 @@ impl StateStore for MemoryStore {
         Ok(())
     }
 
+    fn settle(&self) -> Result<()> {
+        Ok(())
+    }
+
     fn bytes_between(&self, column: Column, from: &[u8], until: &[u8]) -> Result<u64> {
         let mut bytes = 0;
         if from < until {

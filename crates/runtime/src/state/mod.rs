@@ -204,6 +204,9 @@ pub trait StateStore: Send + Sync {
     /// Applies a batch; with `durable`, it and everything before it survives a power cut.
     fn write(&self, batch: Batch, durable: bool) -> Result<()>;
 
+    /// What is written goes to where it stays, so that opening the store again has little to do.
+    fn settle(&self) -> Result<()>;
+
     /// Roughly how many bytes the entries in a range take on disk.
     fn bytes_between(&self, column: Column, from: &[u8], until: &[u8]) -> Result<u64>;
 }

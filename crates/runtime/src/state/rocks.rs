@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use alluvium_parser::Diagnostic;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator,
-    DBRecoveryMode, ErrorKind, LogLevel, Options, Range, ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
+    DBRawIterator, DBRecoveryMode, ErrorKind, FlushOptions, LogLevel, LruCacheOptions, Options, Range, ReadOptions,
+    WriteBatch, WriteOptions,
 };
 
 use super::{Batch, Column, Page, StateStore};
@@ -19,6 +20,10 @@ use crate::error::{Error, Result};
 pub const DATABASE_BYTES: usize = 128 << 20;
 /// Below this a database would do nothing but flush.
 const DATABASE_BYTES_MIN: usize = 16 << 20;
+/// Memtables up to this are left in the log of writes, which the next open reads.
+const SETTLED_BYTES: u64 = 4 << 20;
+/// Bytes of entries that are in no table file yet.
+const MEMTABLES: &str = "rocksdb.cur-size-all-mem-tables";
 /// How many neighbours `contains_sorted` steps over before it seeks.
 const STEPS_BEFORE_SEEK: usize = 8;
 
@@ -42,7 +47,7 @@ impl RocksStore {
     /// [`Self::open`] with so many bytes of memory, or the least that makes sense.
     pub fn open_within(path: &Path, bytes: usize, guard: Box<dyn Any + Send + Sync>) -> Result<RocksStore> {
         let bytes = bytes.clamp(DATABASE_BYTES_MIN, DATABASE_BYTES);
-        let cache = Cache::new_lru_cache(bytes / 4);
+        let cache = cache(bytes);
         let family = |column: Column| ColumnFamilyDescriptor::new(column.name(), family(column, &cache, bytes));
         let families = Column::ALL.map(family);
         let db = DB::open_cf_descriptors(&database(bytes), path, families).map_err(|e| failure("open", path, &e))?;
@@ -58,7 +63,7 @@ impl RocksStore {
         // Somebody may come and remove some.
         options.set_max_open_files(-1);
         options.set_max_file_opening_threads(4);
-        let cache = Cache::new_lru_cache(DATABASE_BYTES / 4);
+        let cache = cache(DATABASE_BYTES);
         let family =
             |column: Column| ColumnFamilyDescriptor::new(column.name(), family(column, &cache, DATABASE_BYTES));
         let db = DB::open_cf_descriptors_read_only(&options, path, Column::ALL.map(family), false)
@@ -76,7 +81,7 @@ impl RocksStore {
         // All of its files are opened at once: the owner may remove some from the directory at any time.
         options.set_max_open_files(-1);
         options.set_max_file_opening_threads(4);
-        let cache = Cache::new_lru_cache(DATABASE_BYTES / 4);
+        let cache = cache(DATABASE_BYTES);
         let family =
             |column: Column| ColumnFamilyDescriptor::new(column.name(), family(column, &cache, DATABASE_BYTES));
         let families = Column::ALL.map(family);
@@ -223,12 +228,31 @@ impl StateStore for RocksStore {
         self.db.write_opt(writes, &options).map_err(|e| self.failure("write", &e))
     }
 
+    fn settle(&self) -> Result<()> {
+        let families: Vec<&ColumnFamily> =
+            Column::ALL.iter().map(|column| self.family(*column)).collect::<Result<_>>()?;
+        let written = |family: &&ColumnFamily| self.db.property_int_value_cf(*family, MEMTABLES).ok().flatten();
+        let bytes: u64 = families.iter().filter_map(written).sum();
+        if self.only_read || bytes < SETTLED_BYTES {
+            return Ok(());
+        }
+        self.db.flush_cfs_opt(&families, &FlushOptions::default()).map_err(|e| self.failure("write", &e))
+    }
+
     fn bytes_between(&self, column: Column, from: &[u8], until: &[u8]) -> Result<u64> {
         if from >= until {
             return Ok(0);
         }
         Ok(self.db.get_approximate_sizes_cf(self.family(column)?, &[Range::new(from, until)]).iter().sum())
     }
+}
+
+/// A cache in few shards, each of which is large beside a block.
+fn cache(bytes: usize) -> Cache {
+    let mut options = LruCacheOptions::default();
+    options.set_capacity(bytes / 4);
+    options.set_num_shard_bits(2);
+    Cache::new_lru_cache_opts(&options)
 }
 
 fn database(bytes: usize) -> Options {
@@ -260,6 +284,12 @@ fn family(column: Column, cache: &Cache, bytes: usize) -> Options {
     blocks.set_block_size(8 << 10);
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    // In pieces: a filter or an index of a large file as one block does not fit into its shard of the cache, and would be
+    // read from disk for every few keys.
+    blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    blocks.set_partition_filters(true);
+    blocks.set_metadata_block_size(4 << 10);
+    blocks.set_pin_top_level_index_and_filter(true);
     if matches!(column, Column::Rows | Column::Ledger) {
         // Most lookups are for keys and files never seen before.
         blocks.set_bloom_filter(10.0, false);

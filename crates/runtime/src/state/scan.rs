@@ -56,7 +56,7 @@ impl StateScan {
         if let Some(staged) = staged {
             hot.push_front((staged.rows().clone(), None));
         }
-        let cold = if inner.cold {
+        let cold = if inner.partial {
             let codec = RowCodec::new(table.operator, bound.schema.clone(), bound.keys, bound.time)?;
             let mut hidden = RowKeys::default();
             let mut hide = |rows: &RecordBatch| -> Result<()> {

@@ -47,6 +47,8 @@ pub(super) struct Inner {
     pub(super) rows: u64,
     /// `Rows` may have keys of this operator.
     pub(super) cold: bool,
+    /// Some rows may be in `Rows` only. Without it whatever the hot table does not know is not there.
+    pub(super) partial: bool,
     /// Keys of the blocks in `Log`, ascending.
     pub(super) log: Vec<Vec<u8>>,
     /// Their bytes since the last snapshot.
@@ -157,6 +159,7 @@ impl StateTable {
             bound: None,
             rows: 0,
             cold: false,
+            partial: false,
             log: Vec::new(),
             log_bytes: 0,
             run: 0,
@@ -212,8 +215,8 @@ impl StateTable {
     }
 
     /// True when some rows may be in the store only: lookups then cost reads.
-    pub fn is_cold(&self) -> Result<bool> {
-        Ok(self.lock()?.cold)
+    pub fn is_partial(&self) -> Result<bool> {
+        Ok(self.lock()?.partial)
     }
 
     /// Begins a run of an epoch; its number goes with every [`Self::touch`].
@@ -241,7 +244,7 @@ impl StateTable {
         let inner = self.lock()?;
         let bound = inner.bound()?;
         let (positions, columns, unknown) = bound.hot.gather(slots)?;
-        if !inner.cold || unknown.is_empty() {
+        if !inner.partial || unknown.is_empty() {
             return Ok(Stored { positions, columns });
         }
         let hot = Stored { positions, columns };
@@ -383,6 +386,7 @@ impl StateTable {
         let mut inner = self.lock()?;
         (inner.floor, inner.cold_oldest) = (None, None);
         inner.cold = self.store.get(Column::Meta, &self.meta_key("cold"))?.is_some();
+        inner.partial = inner.cold;
         inner.log.clear();
         inner.log_bytes = 0;
         inner.generation += 1;

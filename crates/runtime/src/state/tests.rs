@@ -155,6 +155,9 @@ impl StateStore for Failing {
         }
         self.inner.write(batch, durable)
     }
+    fn settle(&self) -> Result<()> {
+        self.inner.settle()
+    }
     fn bytes_between(&self, column: Column, from: &[u8], until: &[u8]) -> Result<u64> {
         self.inner.bytes_between(column, from, until)
     }
@@ -308,8 +311,16 @@ fn against_the_model(store: Arc<dyn StateStore>, kind: Keys, budget: usize, log_
                 epoch += 1;
             }
         }
-        if random.below(8) == 0 {
-            table = open();
+        match random.below(12) {
+            0 => table.settle_above(0).unwrap(),
+            1 => {
+                table.settle_above(0).unwrap();
+                table = open();
+                let left = store.page(Column::Log, &[], &[255; 20], 1).unwrap();
+                assert!(log_bytes > 0 || left.last_key().is_none(), "nothing is left to replay");
+            }
+            2 => table = open(),
+            _ => {}
         }
         assert_eq!(table.size().unwrap().rows, model.len() as u64, "rows counted");
     }

@@ -522,6 +522,9 @@ impl StateStore for Counting {
         self.written.fetch_add(batch.bytes() as u64, Ordering::Relaxed);
         self.inner.write(batch, durable)
     }
+    fn settle(&self) -> Result<()> {
+        self.inner.settle()
+    }
     fn bytes_between(&self, column: Column, from: &[u8], until: &[u8]) -> Result<u64> {
         self.inner.bytes_between(column, from, until)
     }
