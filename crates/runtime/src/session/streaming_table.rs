@@ -556,8 +556,8 @@ async fn open_stream(
             session.start_over(&entry).await?;
         }
     }
-    let quarter = (session.session()?.settings().memory_limit / 4) as usize;
-    let checkpoint = Checkpoint::open_within(&stream.checkpoint, &name, quarter)?;
+    let limit = session.session()?.settings().memory_limit as usize;
+    let checkpoint = Checkpoint::open_within(&stream.checkpoint, &name, limit / 8)?;
     let planned = match planned {
         Some(planned) => planned,
         None => loop {
@@ -589,9 +589,15 @@ async fn open_stream(
     };
     let settings = open_session.settings();
     let watermark_policy = settings.watermark_policy;
-    // Half is for queries, a quarter for the database, and this for what is kept in memory.
-    let state_budget = quarter / plan.state_tables().len().max(1);
-    let mut sink = Box::new(sink.upserting(&plan, &checkpoint, quarter / 2)?);
+    // Half is for queries, an eighth for the database, and a quarter for what is kept in memory. Where rows are written by
+    // key that is a third for where they are, which is less than what they are made of, and the rest is for what an epoch
+    // copies of either.
+    let (state_budget, index_budget) = match plan.upsert {
+        Some(_) => (limit / 8, limit / 16),
+        None => (limit / 4, 0),
+    };
+    let state_budget = state_budget / plan.state_tables().len().max(1);
+    let mut sink = Box::new(sink.upserting(&plan, &checkpoint, index_budget)?);
     sink.take_schema(&target, widens(&plan)?)?;
     let state = open_session.state();
     drop(open_session);

@@ -18,8 +18,10 @@ pub(super) const LOG_BYTES_MIN: usize = 24 << 20;
 const SNAPSHOT_BYTES_MAX: usize = 32 << 20;
 /// A log up to this is left to the next start, which reads it in some milliseconds.
 const LOG_BYTES_LEFT: usize = 2 << 20;
-/// Rows per write batch while folding, and per block of a snapshot.
-const ROWS_PER_BATCH: usize = 65_536;
+/// Rows per write batch while folding.
+const ROWS_PER_BATCH: usize = 8192;
+/// Rows per block of a snapshot.
+const ROWS_PER_BLOCK: usize = 65_536;
 
 impl StateTable {
     /// Makes room for `incoming` bytes of rows, and shortens the log when it is due.
@@ -140,7 +142,7 @@ impl StateTable {
             };
             let mut at = 0;
             while at < rows.num_rows() {
-                let part = rows.slice(at, ROWS_PER_BATCH.min(rows.num_rows() - at));
+                let part = rows.slice(at, ROWS_PER_BLOCK.min(rows.num_rows() - at));
                 at += part.num_rows();
                 // Behind every block of the newest epoch: replaying an unfinished snapshot changes nothing.
                 sequence += 1;

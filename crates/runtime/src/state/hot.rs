@@ -113,7 +113,7 @@ impl Hot {
     pub(super) fn bytes(&self) -> usize {
         // A list of slots per time, whose bookkeeping is about as large as a few slots.
         let by_time = self.by_time.len() * 64 + if self.time.is_some() { self.live * size_of::<u32>() } else { 0 };
-        self.bytes + self.index_bytes + self.slots.len() * size_of::<Slot>() + by_time
+        self.bytes + self.index_bytes + self.slots.capacity() * size_of::<Slot>() + by_time
     }
 
     /// Bytes of the rows themselves.
@@ -133,6 +133,10 @@ impl Hot {
         let known = self.index.as_ref().map_or(1, |index| index.len());
         if known >= REMOVED as usize {
             return Err(Error::internal("more than four billion keys in one operator's table"));
+        }
+        if known > self.slots.capacity() {
+            // By an eighth, not by as much again: most of the memory of small rows is here.
+            self.slots.reserve_exact(known - self.slots.len() + known / 8);
         }
         self.slots.resize(known, EMPTY);
         Ok(())

@@ -20,6 +20,8 @@ use crate::error::{Error, Result};
 pub const DATABASE_BYTES: usize = 128 << 20;
 /// Below this a database would do nothing but flush.
 const DATABASE_BYTES_MIN: usize = 16 << 20;
+/// Keys that are asked for together: a value holds its block in memory until it was taken, whatever the cache may have.
+const KEYS_AT_ONCE: usize = 512;
 /// Memtables up to this are left in the log of writes, which the next open reads.
 const SETTLED_BYTES: u64 = 4 << 20;
 /// Bytes of entries that are in no table file yet.
@@ -119,10 +121,13 @@ impl StateStore for RocksStore {
         keys: &[&[u8]],
         found: &mut dyn FnMut(usize, &[u8]) -> Result<()>,
     ) -> Result<()> {
-        let values = self.db.batched_multi_get_cf(self.family(column)?, keys.iter().copied(), true);
-        for (i, value) in values.into_iter().enumerate() {
-            if let Some(value) = value.map_err(|e| self.failure("read", &e))? {
-                found(i, &value)?;
+        let family = self.family(column)?;
+        for (part, keys) in keys.chunks(KEYS_AT_ONCE).enumerate() {
+            let values = self.db.batched_multi_get_cf(family, keys.iter().copied(), true);
+            for (i, value) in values.into_iter().enumerate() {
+                if let Some(value) = value.map_err(|e| self.failure("read", &e))? {
+                    found(part * KEYS_AT_ONCE + i, &value)?;
+                }
             }
         }
         Ok(())
@@ -296,15 +301,21 @@ fn family(column: Column, cache: &Cache, bytes: usize) -> Options {
     }
     let mut options = Options::default();
     options.set_block_based_table_factory(&blocks);
-    options.set_compression_type(match column {
+    match column {
         // Blocks of columns that live until the next snapshot: not worth compressing.
-        Column::Log => DBCompressionType::None,
-        _ => DBCompressionType::Lz4,
-    });
+        Column::Log => options.set_compression_type(DBCompressionType::None),
+        // What was written last is soon written again.
+        _ => options.set_compression_per_level(&[DBCompressionType::None, DBCompressionType::Lz4]),
+    }
+    if column == Column::Rows {
+        // Keys of an epoch are all over the rest, which is written again with each of these compactions; filters keep the
+        // lookups out of most files meanwhile.
+        options.set_level_zero_file_num_compaction_trigger(8);
+    }
     options.set_write_buffer_size(match column {
-        // Of all there is, twice the log's limit: most blocks are replaced before they would be flushed.
+        // Most blocks are replaced before they would be flushed.
         Column::Log => bytes / 8 * 3,
-        Column::Rows => bytes / 8,
+        Column::Rows => bytes / 4,
         Column::Ledger => bytes / 16,
         Column::Meta | Column::Epochs => 1 << 20,
     });
