@@ -2,12 +2,13 @@
 //!
 //! Modules: `args` what may be typed; `driver` one statement from text to printed result; `script` files,
 //! `-c` and standard input; `repl` the prompt; `slt` test files; `print` results as text; `report`
-//! everything on standard error; `engine` what is used of the engine. SQL is known to none of them.
+//! everything on standard error; `engine` what is used of the engine; `memory` the allocators. SQL is known to none of them.
 
 mod args;
 mod driver;
 mod engine;
 mod interrupt;
+mod memory;
 mod output;
 mod print;
 mod repl;
@@ -20,10 +21,8 @@ use std::process::ExitCode;
 
 use args::{Cli, Command};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    memory::give_back();
     let cli = Cli::from_process();
     quiet_panics();
     let threads = std::thread::available_parallelism().map_or(2, usize::from).max(2);

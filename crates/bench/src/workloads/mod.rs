@@ -4,6 +4,7 @@
 pub mod aggregate;
 pub mod decode;
 pub mod ingest;
+pub mod large_state;
 pub mod latency;
 pub mod long_state;
 pub mod million_files;
@@ -97,6 +98,8 @@ pub enum Workload {
     LongState,
     /// 50 epochs of 200,000 rows each into 5,000,000 groups that are all there, update mode.
     Update,
+    /// 5,000,000 keys by and by in 50 epochs of 120,000 rows, update mode.
+    LargeState,
     /// 1,000 scattered groups of 10,000,000 change, beside deltalake's MERGE of the same rows.
     UpdateScattered,
     /// A stream of a Delta table with 1,000 commits, and with 10.
@@ -107,7 +110,7 @@ pub enum Workload {
 
 impl Workload {
     /// All that need nothing but this program, in the order of a full run.
-    pub const ALL: [Workload; 13] = [
+    pub const ALL: [Workload; 14] = [
         Workload::Startup,
         Workload::Ingest,
         Workload::IngestCsv,
@@ -119,6 +122,7 @@ impl Workload {
         Workload::LatencyAggregate,
         Workload::LongState,
         Workload::Update,
+        Workload::LargeState,
         Workload::TableStream,
         Workload::Decode,
     ];
@@ -137,6 +141,7 @@ impl Workload {
             Workload::Startup => startup::run(bench),
             Workload::LongState => long_state::run(bench),
             Workload::Update => update::run(bench),
+            Workload::LargeState => large_state::run(bench),
             Workload::UpdateScattered => update_scattered::run(bench),
             Workload::TableStream => table_stream::run(bench),
             Workload::Decode => decode::run(bench),
