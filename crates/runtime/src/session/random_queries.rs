@@ -3,7 +3,7 @@
 //! With watermarks, that is of the rows which were not late what is final (`oracle.rs`). VERIFY STREAM must say the same.
 //!
 //! `ALLUVIUM_TEST_CASES` sets the number of cases, `ALLUVIUM_TEST_SEED` the first one's seed, `ALLUVIUM_TEST_KIND` a kind of
-//! queries. A case that fails is told as a script.
+//! queries, `ALLUVIUM_TEST_THREADS` how many run at a time. A case that fails is told as a script.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -17,6 +17,8 @@ mod sessions;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use alluvium_parser::{Place, parse_statement};
@@ -339,7 +341,8 @@ async fn one_case(seed: u64, kind: &str, took: &mut Took) -> Option<(&'static st
     let (most, greatest_counts) = ([1, 2, 3, 1000, 1000, 1000][random.below(6)], random.below(8) == 0);
     let (marks, acts) = (query.marks.clone(), query.acts && !query.marks.0.is_empty());
     let input = Input { marks, acts, most, greatest_counts, ..Input::default() };
-    let (rows, place, open) = (Rows::any(&mut random), Warehouse::new(), OpenRows::default());
+    let joined = query.stream.contains(" AS l");
+    let (rows, place, open) = (Rows::any(&mut random, joined), Warehouse::new(), OpenRows::default());
     let mut case = Case { random, place, query, input, rows, shown: Default::default(), open, found: 0 };
     let ran = case.run().await.map_err(|what| {
         format!(
@@ -348,10 +351,7 @@ async fn one_case(seed: u64, kind: &str, took: &mut Took) -> Option<(&'static st
         )
     });
     case.place.took.insert("in all".to_string(), (1, begun.elapsed()));
-    for (what, (times, duration)) in &case.place.took {
-        let known = took.entry(what.clone()).or_default();
-        *known = (known.0 + times, known.1 + *duration);
-    }
+    *took = std::mem::take(&mut case.place.took);
     Some((case.query.kind, ran))
 }
 
@@ -362,25 +362,25 @@ fn from_environment(name: &str, otherwise: u64) -> u64 {
 /// Of the cases of a kind: how many, how many refused, how many with an empty table, rows in the end.
 type Counts = (u64, u64, u64, usize);
 
-#[tokio::test]
-async fn tables_are_what_their_queries_give() {
-    let (seed, cases) = (from_environment("ALLUVIUM_TEST_SEED", 1), from_environment("ALLUVIUM_TEST_CASES", 60));
-    let wanted = std::env::var("ALLUVIUM_TEST_KIND").unwrap_or_default();
-    println!("ALLUVIUM_TEST_SEED={seed} ALLUVIUM_TEST_CASES={cases} ALLUVIUM_TEST_KIND='{wanted}'");
-    let mut counts: BTreeMap<&str, Counts> = BTreeMap::new();
-    let (mut refused, mut failed) = (Vec::new(), Vec::new());
-    let (mut ran, mut next, mut took) = (0, seed, Took::new());
-    while ran < cases {
-        let case = one_case(next, &wanted, &mut took).await;
-        next += 1;
-        let Some((kind, what)) = case else { continue };
-        ran += 1;
-        let count = counts.entry(kind).or_default();
+/// What came of all cases.
+#[derive(Default)]
+struct Tally {
+    ran: u64,
+    counts: BTreeMap<&'static str, Counts>,
+    took: Took,
+    refused: Vec<String>,
+    failed: Vec<u64>,
+}
+
+impl Tally {
+    fn note(&mut self, seed: u64, kind: &'static str, what: std::result::Result<Ran, String>) {
+        self.ran += 1;
+        let count = self.counts.entry(kind).or_default();
         count.0 += 1;
         match what {
             Ok(Ran::Refused(why)) => {
                 count.1 += 1;
-                refused.push(format!("seed {}, {kind}: {why}", next - 1));
+                self.refused.push(format!("seed {seed}, {kind}: {why}"));
             }
             Ok(Ran::Rows(rows)) => {
                 count.2 += u64::from(rows == 0);
@@ -388,23 +388,62 @@ async fn tables_are_what_their_queries_give() {
             }
             Err(why) => {
                 println!("{why}");
-                failed.push(next - 1);
-                if failed.len() == 20 {
-                    break;
+                self.failed.push(seed);
+            }
+        }
+        if self.ran.is_multiple_of(500) {
+            println!("{} cases, {} failed", self.ran, self.failed.len());
+        }
+    }
+
+    fn print(&self) {
+        println!("{:>40} {:>6} {:>8} {:>6} {:>7}", "kind", "cases", "refused", "empty", "rows");
+        for (kind, (cases, refused, empty, rows)) in &self.counts {
+            println!("{kind:>40} {cases:>6} {refused:>8} {empty:>6} {rows:>7}");
+        }
+        for (what, (times, duration)) in &self.took {
+            println!("{what:>40} {times:>6} times, {:.1} s", duration.as_secs_f64());
+        }
+        self.refused.iter().take(20).for_each(|why| println!("  {why}"));
+        println!("{} cases, {} refused, {} failed", self.ran, self.refused.len(), self.failed.len());
+    }
+}
+
+#[test]
+fn tables_are_what_their_queries_give() {
+    let (seed, cases) = (from_environment("ALLUVIUM_TEST_SEED", 1), from_environment("ALLUVIUM_TEST_CASES", 60));
+    let threads = from_environment("ALLUVIUM_TEST_THREADS", 1);
+    let wanted = std::env::var("ALLUVIUM_TEST_KIND").unwrap_or_default();
+    println!("ALLUVIUM_TEST_SEED={seed} ALLUVIUM_TEST_CASES={cases} ALLUVIUM_TEST_KIND='{wanted}'");
+    let (next, tally) = (AtomicU64::new(seed), Mutex::new(Tally::default()));
+    let work = || {
+        // A case stays in its thread, and so do its crashes.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let enough = match wanted.is_empty() {
+                true => at >= seed + cases,
+                false => tally.lock().unwrap().ran >= cases,
+            };
+            if enough || tally.lock().unwrap().failed.len() >= 20 {
+                break;
+            }
+            let mut took = Took::new();
+            if let Some((kind, what)) = runtime.block_on(one_case(at, &wanted, &mut took)) {
+                let mut tally = tally.lock().unwrap();
+                tally.note(at, kind, what);
+                for (what, (times, duration)) in took {
+                    let known = tally.took.entry(what).or_default();
+                    *known = (known.0 + times, known.1 + duration);
                 }
             }
         }
-    }
-    println!("{:>40} {:>6} {:>8} {:>6} {:>7}", "kind", "cases", "refused", "empty", "rows");
-    for (kind, (cases, refused, empty, rows)) in &counts {
-        println!("{kind:>40} {cases:>6} {refused:>8} {empty:>6} {rows:>7}");
-    }
-    for (what, (times, duration)) in &took {
-        println!("{what:>40} {times:>6} times, {:.1} s", duration.as_secs_f64());
-    }
-    refused.iter().take(20).for_each(|why| println!("  {why}"));
-    println!("{ran} cases, seeds {seed} to {}; {} refused, {} failed", next - 1, refused.len(), failed.len());
+    };
+    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    let tally = tally.into_inner().unwrap();
+    tally.print();
+    let Tally { ran, failed, .. } = &tally;
     assert!(failed.is_empty(), "seeds {failed:?} failed");
-    let (refused, empty) = (refused.len() as u64, counts.values().map(|count| count.2).sum::<u64>());
-    assert!(ran < 20 || refused < ran / 20 && empty < ran / 2, "{refused} refused and {empty} empty prove little");
+    let (refused, empty) = (tally.refused.len() as u64, tally.counts.values().map(|count| count.2).sum::<u64>());
+    assert!(*ran < 20 || refused < ran / 20 && empty < ran / 2, "{refused} refused and {empty} empty prove little");
 }

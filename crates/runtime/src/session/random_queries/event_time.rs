@@ -52,7 +52,7 @@ pub struct Cut {
 impl Cut {
     pub fn tumbling(random: &mut Random) -> Cut {
         let size = [10, 30, 120][random.below(3)];
-        Cut { size, slide: size, start: [0, 0, 3][random.below(3)] }
+        Cut { size, slide: size, start: [0, 0, 2][random.below(3)] }
     }
 
     pub fn any(random: &mut Random) -> Cut {

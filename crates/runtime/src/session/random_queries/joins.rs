@@ -86,7 +86,7 @@ impl Times {
 fn side(random: &mut Random, stream: &str, end: Option<String>) -> String {
     let late = end.map_or("true".to_string(), |end| timely(&end));
     match random.below(6) {
-        0 => format!("(SELECT * FROM {stream} AS a WHERE {}[[ AND {late}]])", condition(random)),
+        0 => format!("(SELECT * FROM {stream} AS a WHERE ({})[[ AND {late}]])", condition(random)),
         1 => format!(
             "(SELECT s.id, s.k, s.j, s.v + dim.more AS v, s.x, s.b, s.d, s.ts FROM {stream} AS s JOIN dim ON s.k = dim.name\
              [[ WHERE {late}]])"
@@ -205,7 +205,7 @@ fn of_three(random: &mut Random) -> Query {
         let stream = marks.stream(random, source);
         side(random, &stream, Some("unix_timestamp(ts)".to_string()))
     });
-    let some = |random: &mut Random| [1, 10, 60][random.below(3)];
+    let some = |random: &mut Random| [10, 60, 120][random.below(3)];
     let bounds = [some(random), some(random), some(random), some(random)];
     let kind = one_of(random, &["", "LEFT "]);
     let last = if kind == "LEFT " {

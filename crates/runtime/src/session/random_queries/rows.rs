@@ -57,8 +57,10 @@ pub struct Rows {
 }
 
 impl Rows {
-    pub fn any(random: &mut Random) -> Rows {
-        Rows { rows: 0, now: BEGIN, step: [4, 20, 60][random.below(3)], disorder: [10, 90, 600][random.below(3)] }
+    /// `joined`: the times of two rows are to be near each other.
+    pub fn any(random: &mut Random, joined: bool) -> Rows {
+        let step = if joined { [2, 6, 25] } else { [4, 20, 60] };
+        Rows { rows: 0, now: BEGIN, step: step[random.below(3)], disorder: [10, 90, 600][random.below(3)] }
     }
 
     /// The rows of a file.
