@@ -104,7 +104,7 @@ pub async fn parts(checkpoint: &Checkpoint, plan: &StreamingPlan, name: &str, by
     let sessions =
         plan.mode != OutputMode::Complete && plan.operators.iter().any(|operator| operator.kind == "session");
     let every_epoch = sessions || cut_matters(&plan.plan)?;
-    let (has_state, watermarks) = (!plan.operators.is_empty(), plan.acts_on_watermark());
+    let has_state = !plan.operators.is_empty();
     let mut parts: Vec<Part> = Vec::new();
     let mut watermark = None;
     checkpoint.each_epoch(&mut |record| {
@@ -112,7 +112,8 @@ pub async fn parts(checkpoint: &Checkpoint, plan: &StreamingPlan, name: &str, by
         let fits = |part: &Part| {
             let small =
                 part.files + record.files <= FILES_PER_PART && (!has_state || part.rows + record.rows_in <= rows_max);
-            let timely = !watermarks || part.late == 0 && record.rows_late == 0;
+            // Rows may be late also for what no watermark ends: a join that keeps its rows for ever.
+            let timely = part.late == 0 && record.rows_late == 0;
             !every_epoch && small && timely && part.statics == record.statics
         };
         match parts.last_mut() {
