@@ -34,6 +34,7 @@ pub use identity::{StateIdentity, ValueIdentity};
 pub use repeat::{Likeness, cut_matters, likeness, likeness_by_operator};
 
 pub(crate) use event_time::is_watermark;
+pub(crate) use grouping::sets_of;
 pub(crate) use stateful::{defined, is_widened, sql_text};
 pub(crate) use stream_join::{is_of_streams, joins_streams, length_us};
 

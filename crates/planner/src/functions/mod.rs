@@ -19,6 +19,7 @@ mod extremes;
 mod fields;
 mod from_json;
 pub(crate) mod generators;
+mod grand_totals;
 mod java_pattern;
 mod json;
 mod keys;
@@ -82,6 +83,7 @@ pub fn session_state(settings: &Settings) -> SessionState {
         .with_higher_order_functions(higher_order_functions())
         .with_analyzer_rule(Arc::new(casts::SparkMeaning::new(&settings.timezone)))
         .with_analyzer_rule(Arc::new(keys::KeysInOneForm))
+        .with_analyzer_rule(Arc::new(grand_totals::NoTotalOfNothing))
         .with_physical_optimizer_rules(pushed_filters::physical_rules())
         .with_physical_optimizer_rule(Arc::new(lazy::LazyConditions))
         .build()

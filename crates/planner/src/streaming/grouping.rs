@@ -54,7 +54,8 @@ pub(super) fn is_in_every_set(key: &Expr, group_expr: &[Expr]) -> bool {
     }
 }
 
-fn sets_of(typed: &Typed) -> Result<Vec<Vec<&Expr>>> {
+/// The sets, each with its keys.
+pub(crate) fn sets_of(typed: &Typed) -> Result<Vec<Vec<&Expr>>> {
     Ok(match typed {
         Typed::Rollup(keys) => (0..=keys.len()).map(|until| keys[..until].iter().collect()).collect(),
         Typed::Cube(keys) => powerset(keys)?,
