@@ -152,20 +152,31 @@ fn ends_in_word(text: &str) -> bool {
     text.ends_with(|last: char| last.is_alphanumeric() || last == '_')
 }
 
+/// Characters outside of brackets and of texts in quotes, and where they stand; a bracket that closes one before `text` is
+/// among them.
+fn outside(text: &str) -> impl Iterator<Item = (usize, char)> {
+    let (mut depth, mut in_text) = (0_usize, false);
+    text.char_indices().filter(move |(_, c)| match c {
+        '\'' => {
+            in_text = !in_text;
+            false
+        }
+        _ if in_text => false,
+        '(' => {
+            depth += 1;
+            false
+        }
+        ')' if depth > 0 => {
+            depth -= 1;
+            false
+        }
+        _ => depth == 0,
+    })
+}
+
 /// Where the bracket closes that was open before `text`.
 fn closing(text: &str) -> Option<usize> {
-    let (mut depth, mut in_text) = (0_usize, false);
-    for (at, c) in text.char_indices() {
-        match c {
-            '\'' => in_text = !in_text,
-            _ if in_text => {}
-            '(' => depth += 1,
-            ')' if depth == 0 => return Some(at),
-            ')' => depth -= 1,
-            _ => {}
-        }
-    }
-    None
+    outside(text).find_map(|(at, c)| (c == ')').then_some(at))
 }
 
 fn plain(value: &str) -> Option<String> {
@@ -240,19 +251,9 @@ fn types(text: &str) -> String {
 /// The arguments of a call, which commas outside of brackets and texts divide.
 fn arguments(text: &str) -> Vec<&str> {
     let (mut parts, mut begun) = (Vec::new(), 0);
-    let (mut depth, mut in_text) = (0_usize, false);
-    for (at, c) in text.char_indices() {
-        match c {
-            '\'' => in_text = !in_text,
-            _ if in_text => {}
-            '(' => depth += 1,
-            ')' => depth = depth.saturating_sub(1),
-            ',' if depth == 0 => {
-                parts.push(&text[begun..at]);
-                begun = at + 1;
-            }
-            _ => {}
-        }
+    for (at, _) in outside(text).filter(|(_, c)| *c == ',') {
+        parts.push(&text[begun..at]);
+        begun = at + 1;
     }
     parts.push(&text[begun..]);
     parts

@@ -47,13 +47,35 @@ fn of_branches(body: &mut ast::SetExpr, is_aggregate: &dyn Fn(&str) -> bool) {
 }
 
 fn of_select(select: &mut ast::Select, mut order_by: Option<&mut ast::OrderBy>, is_aggregate: &dyn Fn(&str) -> bool) {
-    let keys = keys_of(select);
-    let mut calls = Calls { is_aggregate, depth: 0, found: Vec::new() };
-    each_expression(select, order_by.as_deref_mut(), &mut calls);
-    let (keys, aggregates) = (named_twice(&keys), named_twice(&calls.found));
-    if !keys.is_empty() || !aggregates.is_empty() {
-        each_expression(select, order_by, &mut Marks { keys, aggregates, depth: 0 });
+    let keys = named_twice(&keys_of(select));
+    let mut calls = Vec::new();
+    let note = |expr: &mut ast::Expr| {
+        if let ast::Expr::Function(call) = expr
+            && (call.over.is_some() || is_aggregate(&call.name.to_string().to_lowercase()))
+        {
+            calls.push(expr.clone());
+        }
+    };
+    each_expression(select, order_by.as_deref_mut(), &mut Outside { before: note, after: |_: &mut _| {}, depth: 0 });
+    let calls = named_twice(&calls);
+    if keys.is_empty() && calls.is_empty() {
+        return;
     }
+    let in_call = |expr: &mut ast::Expr| {
+        if calls.contains(&expr.to_string())
+            && let ast::Expr::Function(call) = expr
+            && let ast::FunctionArguments::List(list) = &mut call.args
+            && let Some(ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(arg))) = list.args.first_mut()
+        {
+            *arg = apart(arg.clone());
+        }
+    };
+    let around_key = |expr: &mut ast::Expr| {
+        if keys.contains(&expr.to_string()) {
+            *expr = apart(expr.clone());
+        }
+    };
+    each_expression(select, order_by, &mut Outside { before: in_call, after: around_key, depth: 0 });
 }
 
 /// Visits the expressions of a SELECT without FROM, whose subqueries are queries of their own.
@@ -96,14 +118,14 @@ fn keys_of(select: &ast::Select) -> Vec<ast::Expr> {
     sets.map(meant).collect()
 }
 
-/// Calls of aggregates, outside of subqueries.
-struct Calls<'a> {
-    is_aggregate: &'a dyn Fn(&str) -> bool,
+/// Visits expressions that are in no subquery: before what is in them, and after.
+struct Outside<B, A> {
+    before: B,
+    after: A,
     depth: usize,
-    found: Vec<ast::Expr>,
 }
 
-impl VisitorMut for Calls<'_> {
+impl<B: FnMut(&mut ast::Expr), A: FnMut(&mut ast::Expr)> VisitorMut for Outside<B, A> {
     type Break = ();
 
     fn pre_visit_query(&mut self, _: &mut ast::Query) -> ControlFlow<()> {
@@ -117,11 +139,15 @@ impl VisitorMut for Calls<'_> {
     }
 
     fn pre_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
-        if let ast::Expr::Function(call) = expr
-            && self.depth == 0
-            && (call.over.is_some() || (self.is_aggregate)(&call.name.to_string().to_lowercase()))
-        {
-            self.found.push(expr.clone());
+        if self.depth == 0 {
+            (self.before)(expr);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
+        if self.depth == 0 {
+            (self.after)(expr);
         }
         ControlFlow::Continue(())
     }
@@ -161,48 +187,6 @@ fn name_of(expr: &ast::Expr) -> String {
     let mut bare = expr.clone();
     let _ = bare.visit(&mut Bare);
     bare.to_string()
-}
-
-/// Puts the calls in.
-struct Marks {
-    keys: Vec<String>,
-    aggregates: Vec<String>,
-    depth: usize,
-}
-
-impl VisitorMut for Marks {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _: &mut ast::Query) -> ControlFlow<()> {
-        self.depth += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _: &mut ast::Query) -> ControlFlow<()> {
-        self.depth -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
-        if self.depth > 0 {
-            return ControlFlow::Continue(());
-        }
-        if self.aggregates.contains(&expr.to_string())
-            && let ast::Expr::Function(call) = expr
-            && let ast::FunctionArguments::List(list) = &mut call.args
-            && let Some(ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(arg))) = list.args.first_mut()
-        {
-            *arg = apart(arg.clone());
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
-        if self.depth == 0 && self.keys.contains(&expr.to_string()) {
-            *expr = apart(expr.clone());
-        }
-        ControlFlow::Continue(())
-    }
 }
 
 fn apart(expr: ast::Expr) -> ast::Expr {
