@@ -8,16 +8,13 @@ use std::sync::{Arc, Weak};
 
 use arrow::array::{ArrayRef, Int32Array, RecordBatch, StringArray, new_null_array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::streaming::PartitionStream;
 
 use crate::catalog::StreamEntry;
-use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 use crate::session::Inner;
-use crate::session::state::QUEUE;
+use crate::session::state::from_checkpoint;
 use crate::state::JoinRows;
 
 /// Columns in front of those of the rows: the operator's number and kind, and the side.
@@ -124,25 +121,18 @@ impl PartitionStream for JoinStateRows {
     }
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let mut builder = RecordBatchReceiverStreamBuilder::new(self.schema.clone(), QUEUE);
-        let out = builder.tx();
-        let (session, schema, stream) = (self.session.clone(), self.schema.clone(), self.stream.clone());
+        let schema = self.schema.clone();
         let (operator, kind, places) = (self.operator, self.kind.clone(), self.places.clone());
-        builder.spawn_blocking(move || {
-            // A session that has gone needs no rows.
-            let Some(_session) = session.upgrade() else { return Ok(()) };
-            let Some(checkpoint) = Checkpoint::open_to_read(&stream.checkpoint)? else { return Ok(()) };
+        from_checkpoint(&self.session, &self.stream, &self.schema, move |checkpoint, out| {
             for rows in checkpoint.join_rows(operator, None)? {
                 let side = rows.side();
                 for rows in rows.with_keys()? {
-                    let rows = rows_of(&schema, operator, kind.as_deref(), (side, &places), &rows?);
-                    if out.blocking_send(rows.map_err(DataFusionError::from)).is_err() {
+                    if !out(rows_of(&schema, operator, kind.as_deref(), (side, &places), &rows?)?) {
                         return Ok(());
                     }
                 }
             }
             Ok(())
-        });
-        builder.build()
+        })
     }
 }

@@ -14,7 +14,6 @@ use alluvium_planner::streaming::StateIdentity;
 use arrow::array::{ArrayRef, Int32Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::catalog::streaming::StreamingTable;
-use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::streaming::PartitionStream;
@@ -167,25 +166,36 @@ impl PartitionStream for StateRows {
     }
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let mut builder = RecordBatchReceiverStreamBuilder::new(self.schema.clone(), QUEUE);
-        let out = builder.tx();
-        let (session, schema, stream) = (self.session.clone(), self.schema.clone(), self.stream.clone());
+        let schema = self.schema.clone();
         let (operator, kind, time) = (self.operator, self.kind.clone(), self.time);
-        builder.spawn_blocking(move || {
-            // A session that has gone needs no rows.
-            let Some(_session) = session.upgrade() else { return Ok(()) };
-            let Some(checkpoint) = Checkpoint::open_to_read(&stream.checkpoint)? else { return Ok(()) };
-            let state = checkpoint.look_at_state(operator, None)?;
-            for rows in state.scan(None)? {
-                let rows = with_operator(&rows?, operator, kind.as_deref(), time, &schema);
-                if out.blocking_send(rows.map_err(DataFusionError::from)).is_err() {
+        from_checkpoint(&self.session, &self.stream, &self.schema, move |checkpoint, out| {
+            for rows in checkpoint.look_at_state(operator, None)?.scan(None)? {
+                if !out(with_operator(&rows?, operator, kind.as_deref(), time, &schema)?) {
                     break;
                 }
             }
             Ok(())
-        });
-        builder.build()
+        })
     }
+}
+
+/// Rows that `read` gives out of a stream's checkpoint as it is then, until it is told that nobody wants more.
+pub(super) fn from_checkpoint(
+    session: &Weak<Inner>,
+    stream: &StreamEntry,
+    schema: &SchemaRef,
+    read: impl FnOnce(&Checkpoint, &mut dyn FnMut(RecordBatch) -> bool) -> Result<()> + Send + 'static,
+) -> SendableRecordBatchStream {
+    let mut builder = RecordBatchReceiverStreamBuilder::new(schema.clone(), QUEUE);
+    let out = builder.tx();
+    let (session, stream) = (session.clone(), stream.clone());
+    builder.spawn_blocking(move || {
+        // A session that has gone needs no rows.
+        let Some(_session) = session.upgrade() else { return Ok(()) };
+        let Some(checkpoint) = Checkpoint::open_to_read(&stream.checkpoint)? else { return Ok(()) };
+        Ok(read(&checkpoint, &mut |rows| out.blocking_send(Ok(rows)).is_ok())?)
+    });
+    builder.build()
 }
 
 fn with_operator(
