@@ -590,8 +590,7 @@ async fn open_stream(
     let settings = open_session.settings();
     let watermark_policy = settings.watermark_policy;
     // Half is for queries, an eighth for the database, and a quarter for what is kept in memory. Where rows are written by
-    // key that is a third for where they are, which is less than what they are made of, and the rest is for what an epoch
-    // copies of either.
+    // key that is less: an eighth, half as much for where the rows are, and the rest is for what an epoch copies of either.
     let (state_budget, index_budget) = match plan.upsert {
         Some(_) => (limit / 8, limit / 16),
         None => (limit / 4, 0),

@@ -12,7 +12,8 @@ use super::table::{Inner, StateTable};
 use super::{Batch, Column};
 use crate::error::Result;
 
-/// The log may grow to this before it is replaced. It bounds what a start has to read.
+/// The log may grow to this, or to twice the hot rows, before it is replaced. It bounds what a start has to read of a stream
+/// that did not stop by itself.
 pub(super) const LOG_BYTES_MIN: usize = 24 << 20;
 /// Hot rows up to this are written whole in the place of the log.
 const SNAPSHOT_BYTES_MAX: usize = 32 << 20;
@@ -29,13 +30,8 @@ impl StateTable {
         self.keep_to_budget(inner, incoming)?;
         let Some(bound) = &inner.bound else { return Ok(()) };
         let hot = bound.hot.bytes();
-        // A snapshot costs the table, a fold what changed, and each entry more than a row of a snapshot.
-        let (folds, limit) = match inner.cold || hot > SNAPSHOT_BYTES_MAX {
-            true => (true, hot / 2),
-            false => (false, 2 * hot),
-        };
-        if inner.log_bytes > self.log_bytes_min.max(limit) {
-            if folds { self.fold(inner) } else { self.snapshot(inner) }
+        if inner.log_bytes > self.log_bytes_min.max(2 * hot) {
+            if inner.cold || hot > SNAPSHOT_BYTES_MAX { self.fold(inner) } else { self.snapshot(inner) }
         } else if bound.hot.is_sparse() && !bound.hot.has_removed() {
             let live = bound.hot.live();
             self.rebuild(inner, live)

@@ -248,7 +248,21 @@ impl StateStore for RocksStore {
         if from >= until {
             return Ok(0);
         }
-        Ok(self.db.get_approximate_sizes_cf(self.family(column)?, &[Range::new(from, until)]).iter().sum())
+        let in_files: u64 =
+            self.db.get_approximate_sizes_cf(self.family(column)?, &[Range::new(from, until)]).iter().sum();
+        if in_files > 0 {
+            return Ok(in_files);
+        }
+        // What is in no file yet is not estimated, and never much.
+        let mut bytes = 0;
+        let mut entries = self.iterator(column, from, until)?;
+        entries.seek_to_first();
+        while let Some((key, value)) = entries.item() {
+            bytes += (key.len() + value.len()) as u64;
+            entries.next();
+        }
+        entries.status().map_err(|e| self.failure("read", &e))?;
+        Ok(bytes)
     }
 }
 

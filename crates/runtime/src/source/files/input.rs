@@ -191,7 +191,7 @@ impl FilesInput {
     }
 
     /// Notes that files are chosen again; whether that was done too often to take those that keep changing.
-    pub(super) fn is_unsteady(&self) -> bool {
+    pub(super) fn choose_again(&self) -> bool {
         self.notes.0.choices.fetch_add(1, Ordering::Relaxed) >= CHOICES_MAX
     }
 

@@ -552,7 +552,7 @@ impl Source for FilesSource {
 
     async fn drift(&mut self, input: &EpochInput) -> Result<Drift> {
         if let Some(files) = changed(input, self.unknown.as_deref()) {
-            let (chosen, met, unsteady) = (files.files.clone(), files.changed(), files.is_unsteady());
+            let (chosen, met, unsteady) = (files.files.clone(), files.changed(), files.choose_again());
             let now = self.work(move |discovery| {
                 let mut now = Vec::with_capacity(chosen.len());
                 for file in chosen.iter() {

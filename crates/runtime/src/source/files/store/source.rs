@@ -528,7 +528,7 @@ impl Source for ObjectsSource {
     async fn drift(&mut self, input: &EpochInput) -> Result<Drift> {
         if let Some(files) = changed(input, self.unknown.as_deref()) {
             // Nobody writes to an object for long: it is replaced whole.
-            if files.is_unsteady() {
+            if files.choose_again() {
                 return Ok(Drift::None);
             }
             let now = self.as_they_are(&files.files).await?.into_iter().zip(files.files.iter());
