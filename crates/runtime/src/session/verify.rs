@@ -5,6 +5,7 @@ use alluvium_parser::{Diagnostic, Name};
 use crate::checkpoint::Checkpoint;
 use crate::epoch::widens;
 use crate::error::{Error, Result};
+use crate::metrics::EpochRecord;
 use crate::query::{Compared, Difference, Verified, unverifiable, verify};
 use crate::session::Session;
 use crate::session::outcome::Outcome;
@@ -90,16 +91,21 @@ fn differing(name: &str, compared: &[Compared]) -> Option<Diagnostic> {
     )))
 }
 
-/// The last epoch that another query made than `query`.
-fn last_of_another(checkpoint: &Checkpoint, query: &str) -> Result<Option<u64>> {
+/// The last epoch of which `says` holds.
+fn last_epoch(checkpoint: &Checkpoint, says: impl Fn(&EpochRecord) -> bool) -> Result<Option<u64>> {
     let mut last = None;
     checkpoint.each_epoch(&mut |record| {
-        if record.query.is_some_and(|of_epoch| of_epoch != query) {
+        if says(&record) {
             last = Some(record.epoch);
         }
         Ok(())
     })?;
     Ok(last)
+}
+
+/// The last epoch that another query made than `query`.
+fn last_of_another(checkpoint: &Checkpoint, query: &str) -> Result<Option<u64>> {
+    last_epoch(checkpoint, |record| record.query.as_ref().is_some_and(|of_epoch| of_epoch != query))
 }
 
 /// What a former query made and this one would make may differ without anything being wrong.
@@ -116,13 +122,7 @@ fn of_another(name: &str, epoch: u64, compared: &[Compared]) -> Error {
 /// Up to which epoch files were read with another version of their schema than now, which may be why rows differ.
 fn earlier_schema(checkpoint: &Checkpoint) -> Result<Option<String>> {
     let newest = checkpoint.last_committed()?.and_then(|last| last.schema_version);
-    let mut until = None;
-    checkpoint.each_epoch(&mut |record| {
-        if record.schema_version != newest {
-            until = Some(record.epoch);
-        }
-        Ok(())
-    })?;
+    let until = last_epoch(checkpoint, |record| record.schema_version != newest)?;
     Ok(until.map(|epoch| {
         format!(
             "epochs up to {epoch} were read with an earlier version of the schema (SHOW EPOCHS), which alone may be why"
