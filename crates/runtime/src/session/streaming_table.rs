@@ -542,6 +542,17 @@ pub(super) fn former_schemas(checkpoint: &Checkpoint) -> Result<FormerSchemas> {
 }
 
 /// Opens everything a stream needs. With `waits`, an empty directory is waited upon; else there is nothing to do.
+/// Bytes that the operators of a stream keep in memory, and those for where its rows are, if it writes them by key. Half of
+/// `limit` is for queries, and an eighth at most for the database. What an epoch copies of either is about as much in a small
+/// process as in a large one, and needs the rest of a small limit.
+fn budgets(limit: usize, by_key: bool) -> (usize, usize) {
+    const COPIED: usize = 64 << 20;
+    match by_key {
+        true => ((limit / 4).saturating_sub(COPIED).max(limit / 8), (limit / 5).saturating_sub(COPIED).max(limit / 16)),
+        false => (limit / 4, 0),
+    }
+}
+
 async fn open_stream(
     session: WeakSession,
     name: String,
@@ -589,12 +600,7 @@ async fn open_stream(
     };
     let settings = open_session.settings();
     let watermark_policy = settings.watermark_policy;
-    // Half is for queries, an eighth for the database, and a quarter for what is kept in memory. Where rows are written by
-    // key that is less: an eighth, half as much for where the rows are, and the rest is for what an epoch copies of either.
-    let (state_budget, index_budget) = match plan.upsert {
-        Some(_) => (limit / 8, limit / 16),
-        None => (limit / 4, 0),
-    };
+    let (state_budget, index_budget) = budgets(limit, plan.upsert.is_some());
     let state_budget = state_budget / plan.state_tables().len().max(1);
     let mut sink = Box::new(sink.upserting(&plan, &checkpoint, index_budget)?);
     sink.take_schema(&target, widens(&plan)?)?;

@@ -21,6 +21,7 @@ use arrow_row::{RowConverter, Rows, SortField};
 use super::Damage;
 use super::event_time::{ordered, time_at, times_of};
 use super::hash::hash64;
+use super::hot::{bytes_of, compact};
 use crate::error::{Error, Result};
 
 /// Version of every layout in this file and of the hash; stored with each operator.
@@ -33,6 +34,7 @@ pub(super) fn format_of(time: Option<usize>) -> &'static str {
     if time.is_some() { STATE_FORMAT_TIMED } else { STATE_FORMAT }
 }
 
+const OPERATOR_BYTES: usize = 4;
 /// Operator and hash bucket.
 const KEY_PREFIX: usize = 6;
 /// Operator and event time.
@@ -80,9 +82,9 @@ impl RowCodec {
     }
 
     /// Row keys of key columns of `rows` rows.
-    pub(super) fn keys(&self, columns: &[ArrayRef], rows: usize) -> Result<RowKeys> {
+    pub(super) fn keys(&self, columns: &[ArrayRef], rows: usize) -> Result<RowBytes> {
         let encoded = encode(self.key_rows.as_ref(), columns)?;
-        let mut keys = RowKeys { bytes: Vec::with_capacity(rows * (KEY_PREFIX + 16)), ends: Vec::with_capacity(rows) };
+        let mut keys = RowBytes { bytes: Vec::with_capacity(rows * (KEY_PREFIX + 16)), ends: Vec::with_capacity(rows) };
         let times = match self.time.and_then(|time| columns.get(time)) {
             Some(column) => Some(times_of(column)?),
             None => None,
@@ -101,13 +103,16 @@ impl RowCodec {
     }
 
     /// Row values of state columns, with their checksums.
-    pub(super) fn values(&self, columns: &[ArrayRef], rows: usize) -> Result<Vec<Vec<u8>>> {
+    pub(super) fn values(&self, columns: &[ArrayRef], rows: usize) -> Result<RowBytes> {
         let encoded = encode(self.value_rows.as_ref(), columns)?;
-        let value = |i| {
+        let mut values = RowBytes { bytes: Vec::with_capacity(rows * (VALUE_PREFIX + 16)), ends: Vec::with_capacity(rows) };
+        for i in 0..rows {
             let row = encoded.as_ref().map_or(&[][..], |rows| rows.row(i).data());
-            [&(hash64(row) as u32).to_le_bytes()[..], row].concat()
-        };
-        Ok((0..rows).map(value).collect())
+            values.bytes.extend_from_slice(&(hash64(row) as u32).to_le_bytes());
+            values.bytes.extend_from_slice(row);
+            values.ends.push(values.bytes.len());
+        }
+        Ok(values)
     }
 
     /// Key columns of row keys.
@@ -196,14 +201,14 @@ fn decode<'a>(
     Ok(typed.collect::<Result<_, _>>()?)
 }
 
-/// Row keys in one allocation.
+/// Row keys, or values, in one allocation.
 #[derive(Default)]
-pub(super) struct RowKeys {
+pub(super) struct RowBytes {
     bytes: Vec<u8>,
     ends: Vec<usize>,
 }
 
-impl RowKeys {
+impl RowBytes {
     pub(super) fn len(&self) -> usize {
         self.ends.len()
     }
@@ -213,6 +218,15 @@ impl RowKeys {
         &self.bytes[start..self.ends[i]]
     }
 
+    /// The first bytes of an entry behind its operator, as a number of the same order.
+    pub(super) fn beginning(&self, i: usize) -> u64 {
+        let key = self.get(i).get(OPERATOR_BYTES..).unwrap_or_default();
+        let mut first = [0; 8];
+        let length = key.len().min(first.len());
+        first[..length].copy_from_slice(&key[..length]);
+        u64::from_be_bytes(first)
+    }
+
     /// Positions in key order.
     pub(super) fn sorted(&self) -> Vec<u32> {
         let mut order: Vec<u32> = (0..self.len() as u32).collect();
@@ -220,7 +234,7 @@ impl RowKeys {
         order
     }
 
-    pub(super) fn append(&mut self, other: &RowKeys) {
+    pub(super) fn append(&mut self, other: &RowBytes) {
         let base = self.bytes.len();
         self.bytes.extend_from_slice(&other.bytes);
         self.ends.extend(other.ends.iter().map(|end| base + end));
@@ -245,9 +259,40 @@ pub(super) fn parse_block_key(key: &[u8]) -> Option<(u64, u32)> {
     Some((u64::from_be_bytes(*epoch), u32::from_be_bytes(*rest.first_chunk()?)))
 }
 
+/// Bytes of rows in a block, about: one that is read, copied or compacted is in memory as a whole.
+const BLOCK_BYTES: usize = 2 << 20;
+
+/// Rows in pieces, each for a block of its own.
+pub(super) fn pieces_of(rows: &RecordBatch) -> impl Iterator<Item = RecordBatch> {
+    let (all, bytes) = (rows.num_rows(), bytes_of(rows));
+    // A slice of these has the texts of all rows.
+    let whole = bytes <= BLOCK_BYTES || rows.schema_ref().fields().iter().any(|field| has_views(field.data_type(), false));
+    let rows_of_piece = if whole { all } else { (all as u128 * BLOCK_BYTES as u128 / bytes as u128) as usize };
+    let step = rows_of_piece.max(1);
+    (0..all).step_by(step).map(move |at| match step >= all {
+        true => rows.clone(),
+        false => compact(&rows.slice(at, step.min(all - at))),
+    })
+}
+
+/// Whether a type has views in its parts.
+fn has_views(of: &DataType, inside: bool) -> bool {
+    let part = |field: &Arc<Field>| has_views(field.data_type(), true);
+    match of {
+        DataType::Utf8View | DataType::BinaryView => inside,
+        DataType::Struct(fields) => fields.iter().any(part),
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) | DataType::Map(item, _) => {
+            part(item)
+        }
+        DataType::ListView(_) | DataType::LargeListView(_) | DataType::Union(..) | DataType::RunEndEncoded(..) => true,
+        DataType::Dictionary(_, values) => has_views(values, true),
+        _ => false,
+    }
+}
+
 /// Bytes of a block.
 pub(super) fn encode_block(kind: BlockKind, rows: &RecordBatch) -> Result<Vec<u8>> {
-    let mut block = Vec::with_capacity(rows.get_array_memory_size() + 1024);
+    let mut block = Vec::with_capacity(bytes_of(rows) + 1024);
     block.push(kind as u8);
     block.extend_from_slice(&[0; BLOCK_PREFIX - 1]);
     let mut writer = StreamWriter::try_new(block, rows.schema_ref())?;

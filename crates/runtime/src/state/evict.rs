@@ -157,19 +157,19 @@ impl StateTable {
         (from, until)
     }
 
-    /// Removes from the store what was evicted, as part of folding.
-    pub(super) fn fold_evicted(&self, inner: &Inner, last: &mut Batch) -> Result<()> {
-        let (Some(floor), Ok(bound)) = (inner.floor, inner.bound()) else { return Ok(()) };
+    /// Removes from the store what was evicted, as part of folding. The range that it was, where it is one.
+    pub(super) fn fold_evicted(&self, inner: &Inner, last: &mut Batch) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
+        let (Some(floor), Ok(bound)) = (inner.floor, inner.bound()) else { return Ok(None) };
         if bound.time_in_key() {
             let (from, until) = self.cold_range(bound, None, floor);
-            last.delete_range(Column::Rows, from, until);
-            return Ok(());
+            last.delete_range(Column::Rows, from.clone(), until.clone());
+            return Ok(Some((from, until)));
         }
-        let Some(time) = bound.time else { return Ok(()) };
+        let Some(time) = bound.time else { return Ok(None) };
         let (mut from, until) = codec::operator_range(self.operator);
         loop {
             let page = self.store.page(Column::Rows, &from, &until, PAGE_ROWS)?;
-            let Some(next) = page.next_key() else { return Ok(()) };
+            let Some(next) = page.next_key() else { return Ok(None) };
             let entries: Vec<(&[u8], &[u8])> = page.iter().collect();
             let times = times_of(decode(bound, &entries)?.column(time))?;
             for (row, (key, _)) in entries.iter().enumerate() {

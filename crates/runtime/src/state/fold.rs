@@ -1,15 +1,15 @@
 //! Keeping the log short and the hot table within its budget.
 //!
 //! While every row is hot and they are few, a snapshot of the table replaces the log. Rows that are many, or do not fit,
-//! are folded: those that changed are written to `Rows`, one entry per key, after which the log is dropped and so may hot
-//! rows be. Both write committed state only, in unsynced batches, and end with one synced batch that drops the old log. A
+//! are folded: those that changed are written to `Rows`, one entry per key, as one sorted file unless they are few, after which the log is
+//! dropped and so may hot rows be. Both write committed state only, and end with one synced batch that drops the old log. A
 //! crash before that batch leaves the old log, which says the same as the new writes or something newer; so they need no
 //! mark of completeness. A stream that stops folds what its log has, unless it is little to read: the next start has
 //! nothing to replay.
 
-use super::codec::{BlockKind, block_key, encode_block, parse_block_key};
-use super::table::{Inner, StateTable};
-use super::{Batch, Column};
+use super::codec::{self, BlockKind, RowBytes, block_key, encode_block, parse_block_key};
+use super::table::{Bound, Inner, StateTable};
+use super::{Batch, Column, Entry};
 use crate::error::Result;
 
 /// The log may grow to this, or to twice the hot rows, before it is replaced. It bounds what a start has to read of a stream
@@ -19,10 +19,10 @@ pub(super) const LOG_BYTES_MIN: usize = 24 << 20;
 const SNAPSHOT_BYTES_MAX: usize = 32 << 20;
 /// A log up to this is left to the next start, which reads it in some milliseconds.
 const LOG_BYTES_LEFT: usize = 2 << 20;
-/// Rows per write batch while folding.
-const ROWS_PER_BATCH: usize = 8192;
-/// Rows per block of a snapshot.
-const ROWS_PER_BLOCK: usize = 65_536;
+/// Fewer are not worth a file of their own.
+const FEW_ROWS: usize = 4096;
+/// Rows that are encoded together while folding.
+const ROWS_AT_ONCE: usize = 8192;
 
 impl StateTable {
     /// Makes room for `incoming` bytes of rows, and shortens the log when it is due.
@@ -89,34 +89,29 @@ impl StateTable {
             inner.cold = true;
         }
         let bound = inner.bound()?;
-        for rows in bound.hot.dirty_rows() {
-            let rows = rows?;
-            let mut at = 0;
-            while at < rows.num_rows() {
-                let part = rows.slice(at, ROWS_PER_BATCH.min(rows.num_rows() - at));
-                at += part.num_rows();
-                let keys = bound.codec.keys(&part.columns()[..bound.keys], part.num_rows())?;
-                let mut values = bound.codec.values(&part.columns()[bound.keys..], part.num_rows())?;
-                let mut batch = Batch::default();
-                for row in keys.sorted() {
-                    batch.put(Column::Rows, keys.get(row as usize), std::mem::take(&mut values[row as usize]));
+        let moved = Moved::of(bound)?;
+        if moved.len() < FEW_ROWS.min(self.log_bytes_min) {
+            let mut batch = Batch::default();
+            moved.give(bound, &mut |key, value| {
+                match value {
+                    Some(value) => batch.put(Column::Rows, key, value),
+                    None => batch.delete(Column::Rows, key),
                 }
-                self.store.write(batch, false)?;
-            }
+                Ok(())
+            })?;
+            self.store.write(batch, false)?;
+        } else {
+            self.store.write_sorted(Column::Rows, &mut |entry| moved.give(bound, entry))?;
         }
         let mut last = Batch::default();
-        self.fold_evicted(inner, &mut last)?;
-        for keys in bound.hot.removed_keys() {
-            let keys = keys?;
-            let keys = bound.codec.keys(keys.columns(), keys.num_rows())?;
-            for row in 0..keys.len() {
-                last.delete(Column::Rows, keys.get(row));
-            }
-        }
+        let evicted = self.fold_evicted(inner, &mut last)?;
         for key in &inner.log {
             last.delete(Column::Log, key.as_slice());
         }
         self.store.write(last, true)?;
+        if let Some((from, until)) = evicted {
+            self.store.free(Column::Rows, &from, &until)?;
+        }
         inner.log.clear();
         inner.log_bytes = 0;
         // Rows that were moved may be older than those that were there.
@@ -136,15 +131,12 @@ impl StateTable {
                 Some(mask) => arrow::compute::filter_record_batch(&rows, &mask)?,
                 None => rows,
             };
-            let mut at = 0;
-            while at < rows.num_rows() {
-                let part = rows.slice(at, ROWS_PER_BLOCK.min(rows.num_rows() - at));
-                at += part.num_rows();
+            for piece in codec::pieces_of(&rows) {
                 // Behind every block of the newest epoch: replaying an unfinished snapshot changes nothing.
                 sequence += 1;
                 let key = block_key(self.operator, epoch, sequence);
                 let mut batch = Batch::default();
-                batch.put(Column::Log, key.as_slice(), encode_block(BlockKind::Set, &part)?);
+                batch.put(Column::Log, key.as_slice(), encode_block(BlockKind::Set, &piece)?);
                 self.store.write(batch, false)?;
                 blocks.push(key);
             }
@@ -157,5 +149,68 @@ impl StateTable {
         inner.log = blocks;
         inner.log_bytes = 0;
         Ok(())
+    }
+}
+
+/// What goes to the store: rows it has not or no longer, in the order of their keys as far as it is known yet.
+struct Moved {
+    /// Beginnings of keys, and the places of their rows.
+    rows: Vec<(u64, (u32, u32))>,
+    removed: RowBytes,
+    removed_order: Vec<u32>,
+}
+
+impl Moved {
+    /// Of the hot rows.
+    fn of(bound: &Bound) -> Result<Moved> {
+        let mut rows = Vec::new();
+        let places = bound.hot.dirty();
+        for part in places.chunks(ROWS_AT_ONCE) {
+            let places: Vec<(usize, usize)> = part.iter().map(|(chunk, row)| (*chunk as usize, *row as usize)).collect();
+            let keys = bound.codec.keys(&bound.hot.columns_at(0..bound.keys, &places)?, places.len())?;
+            rows.extend(part.iter().enumerate().map(|(at, place)| (keys.beginning(at), *place)));
+        }
+        rows.sort_unstable();
+        let mut removed = RowBytes::default();
+        for keys in bound.hot.removed_keys() {
+            let keys = keys?;
+            removed.append(&bound.codec.keys(keys.columns(), keys.num_rows())?);
+        }
+        // A key that came back in between was removed twice.
+        let mut removed_order = removed.sorted();
+        removed_order.dedup_by(|a, b| removed.get(*a as usize) == removed.get(*b as usize));
+        Ok(Moved { rows, removed, removed_order })
+    }
+
+    fn len(&self) -> usize {
+        self.rows.len() + self.removed_order.len()
+    }
+
+    /// All of it, in the order of the keys.
+    fn give(&self, bound: &Bound, entry: Entry<'_>) -> Result<()> {
+        let mut gone = self.removed_order.iter().map(|at| self.removed.get(*at as usize)).peekable();
+        let mut from = 0;
+        while from < self.rows.len() {
+            let mut until = (from + ROWS_AT_ONCE).min(self.rows.len());
+            // Keys that begin alike are ordered together.
+            while until < self.rows.len() && self.rows[until].0 == self.rows[until - 1].0 {
+                until += 1;
+            }
+            let places: Vec<(usize, usize)> = (self.rows[from..until].iter())
+                .map(|(_, (chunk, row))| (*chunk as usize, *row as usize))
+                .collect();
+            let columns = bound.hot.columns_at(0..bound.schema.fields().len(), &places)?;
+            let keys = bound.codec.keys(&columns[..bound.keys], places.len())?;
+            let values = bound.codec.values(&columns[bound.keys..], places.len())?;
+            for row in keys.sorted() {
+                let key = keys.get(row as usize);
+                while let Some(gone) = gone.next_if(|gone| *gone < key) {
+                    entry(gone, None)?;
+                }
+                entry(key, Some(values.get(row as usize)))?;
+            }
+            from = until;
+        }
+        gone.try_for_each(|gone| entry(gone, None))
     }
 }

@@ -5,10 +5,11 @@
 //! whose rows were mostly left behind are merged, so that the work is proportional to what changed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Index, IndexMut, Range};
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, GenericByteViewArray, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch, interleave, interleave_record_batch};
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{ByteViewType, DataType, Schema, SchemaRef};
 use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
@@ -38,6 +39,68 @@ struct Slot {
 
 const EMPTY: Slot = Slot { chunk: ABSENT, row: 0, touched: 0, dirty: false, run: 0, local: 0 };
 
+/// Slots by number, in pieces: growing copies none, and sets aside a piece at most.
+#[derive(Default)]
+struct Slots {
+    pieces: Vec<Vec<Slot>>,
+}
+
+/// A power of two.
+const SLOTS_PER_PIECE: usize = 1 << 14;
+
+impl Slots {
+    fn len(&self) -> usize {
+        self.pieces.last().map_or(0, |last| (self.pieces.len() - 1) * SLOTS_PER_PIECE + last.len())
+    }
+
+    fn bytes(&self) -> usize {
+        self.pieces.iter().map(|piece| piece.capacity() * size_of::<Slot>()).sum()
+    }
+
+    /// Empty slots up to `length`.
+    fn grow(&mut self, length: usize) {
+        while self.len() < length {
+            if self.pieces.last().is_none_or(|last| last.len() == SLOTS_PER_PIECE) {
+                self.pieces.push(Vec::new());
+            }
+            let first = (self.pieces.len() - 1) * SLOTS_PER_PIECE;
+            if let Some(last) = self.pieces.last_mut() {
+                last.resize((length - first).min(SLOTS_PER_PIECE), EMPTY);
+            }
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Slot> {
+        self.pieces.iter().flatten()
+    }
+
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
+        self.pieces.iter_mut().flatten()
+    }
+}
+
+impl Index<usize> for Slots {
+    type Output = Slot;
+
+    fn index(&self, slot: usize) -> &Slot {
+        &self.pieces[slot / SLOTS_PER_PIECE][slot % SLOTS_PER_PIECE]
+    }
+}
+
+impl IndexMut<usize> for Slots {
+    fn index_mut(&mut self, slot: usize) -> &mut Slot {
+        &mut self.pieces[slot / SLOTS_PER_PIECE][slot % SLOTS_PER_PIECE]
+    }
+}
+
+/// So many chunks of about one size are merged.
+const CHUNKS_PER_SIZE: usize = 4;
+
+/// Which chunks have about as many rows.
+fn size_of_rows(rows: usize) -> u32 {
+    rows.max(1).ilog(CHUNKS_PER_SIZE)
+}
+
 struct Chunk {
     rows: RecordBatch,
     slots: Vec<u32>,
@@ -51,7 +114,7 @@ pub(super) struct Hot {
     keys: usize,
     /// None where there is no GROUP BY: the one slot is 0.
     index: Option<Box<dyn GroupValues>>,
-    slots: Vec<Slot>,
+    slots: Slots,
     chunks: Vec<Chunk>,
     live: usize,
     held: usize,
@@ -87,7 +150,7 @@ impl Hot {
             schema,
             keys,
             index,
-            slots: Vec::new(),
+            slots: Slots::default(),
             chunks: Vec::new(),
             live: 0,
             held: 0,
@@ -113,7 +176,7 @@ impl Hot {
     pub(super) fn bytes(&self) -> usize {
         // A list of slots per time, whose bookkeeping is about as large as a few slots.
         let by_time = self.by_time.len() * 64 + if self.time.is_some() { self.live * size_of::<u32>() } else { 0 };
-        self.bytes + self.index_bytes + self.slots.capacity() * size_of::<Slot>() + by_time
+        self.bytes + self.index_bytes + self.slots.bytes() + by_time
     }
 
     /// Bytes of the rows themselves.
@@ -134,11 +197,7 @@ impl Hot {
         if known >= REMOVED as usize {
             return Err(Error::internal("more than four billion keys in one operator's table"));
         }
-        if known > self.slots.capacity() {
-            // By an eighth, not by as much again: most of the memory of small rows is here.
-            self.slots.reserve_exact(known - self.slots.len() + known / 8);
-        }
-        self.slots.resize(known, EMPTY);
+        self.slots.grow(known);
         Ok(())
     }
 
@@ -184,11 +243,8 @@ impl Hot {
         if found.is_empty() {
             return Ok((found, Vec::new(), unknown));
         }
-        let columns = (self.keys..self.schema.fields().len()).map(|column| {
-            let parts: Vec<&dyn Array> = self.chunks.iter().map(|chunk| chunk.rows.column(column).as_ref()).collect();
-            interleave(&parts, &places)
-        });
-        Ok((found, columns.collect::<Result<_, _>>()?, unknown))
+        let columns = self.columns_at(self.keys..self.schema.fields().len(), &places)?;
+        Ok((found, columns, unknown))
     }
 
     /// Makes `rows` the committed values of `slots` as of `epoch`. `dirty`: the store's rows do not have them.
@@ -319,25 +375,31 @@ impl Hot {
         }
     }
 
-    /// Merges the newest chunks while they are of similar size, and all of them when most rows are left behind: both
-    /// copy a row a bounded number of times per change.
+    /// Merges the newest chunks where enough of them are of about one size, and all of them when most rows are left behind:
+    /// both copy a row a bounded number of times per change.
     fn merge_chunks(&mut self) -> Result<()> {
-        let mut from = self.chunks.len() - 1;
-        let (mut rows, mut bytes) = (self.chunks[from].live, self.chunks[from].bytes);
-        while from > 0 && self.chunks[from - 1].live <= 2 * rows && bytes + self.chunks[from - 1].bytes <= CHUNK_BYTES {
-            from -= 1;
-            rows += self.chunks[from].live;
-            bytes += self.chunks[from].bytes;
+        let mut from = self.chunks.len();
+        loop {
+            let size = match self.chunks.get(from..) {
+                Some([]) | None => self.chunks.last().map_or(0, |chunk| size_of_rows(chunk.live)),
+                Some(merged) => size_of_rows(merged.iter().map(|chunk| chunk.live).sum()),
+            };
+            let alike = self.chunks[..from].iter().rev().take_while(|chunk| size_of_rows(chunk.live) <= size).count();
+            let merged: usize = self.chunks[from - alike..].iter().map(|chunk| chunk.bytes).sum();
+            if alike + usize::from(from < self.chunks.len()) < CHUNKS_PER_SIZE || merged > CHUNK_BYTES {
+                break;
+            }
+            from -= alike;
         }
         let sparse = self.held > 2 * self.live + 8192;
         if sparse {
             from = 0;
         }
-        if from + 1 == self.chunks.len() && !sparse {
+        if from == self.chunks.len() {
             return Ok(());
         }
         let mut merged: Vec<(RecordBatch, Vec<u32>)> = Vec::new();
-        let (mut parts, mut slots, mut bytes) = (Vec::new(), Vec::with_capacity(rows), 0);
+        let (mut parts, mut slots, mut bytes) = (Vec::new(), Vec::new(), 0);
         for at in from..self.chunks.len() {
             let (part, part_slots) = self.select(at, |_| true)?;
             let part_bytes = bytes_of(&part);
@@ -406,9 +468,27 @@ impl Hot {
         (0..self.chunks.len()).map(|at| (self.chunks[at].rows.clone(), self.mask(at, shown))).collect()
     }
 
-    /// Rows the store does not have, chunk by chunk.
-    pub(super) fn dirty_rows(&self) -> impl Iterator<Item = Result<RecordBatch>> {
-        (0..self.chunks.len()).map(|at| Ok(self.select(at, |slot| self.slots[slot as usize].dirty)?.0))
+    /// Places of the rows the store does not have: chunk, and row in it.
+    pub(super) fn dirty(&self) -> Vec<(u32, u32)> {
+        let mut places = Vec::new();
+        for (at, chunk) in self.chunks.iter().enumerate() {
+            for (row, slot) in chunk.slots.iter().enumerate() {
+                let slot = &self.slots[*slot as usize];
+                if slot.dirty && slot.chunk as usize == at && slot.row as usize == row {
+                    places.push((slot.chunk, slot.row));
+                }
+            }
+        }
+        places
+    }
+
+    /// These columns of the rows at `places`.
+    pub(super) fn columns_at(&self, columns: Range<usize>, places: &[(usize, usize)]) -> Result<Vec<ArrayRef>> {
+        let column = |column: usize| -> Result<ArrayRef> {
+            let parts: Vec<&dyn Array> = self.chunks.iter().map(|chunk| chunk.rows.column(column).as_ref()).collect();
+            Ok(interleave(&parts, places)?)
+        };
+        columns.map(column).collect()
     }
 
     /// Keys the store may have and should not.
@@ -422,7 +502,7 @@ impl Hot {
 
     /// The store has everything now.
     pub(super) fn clean(&mut self) {
-        for slot in &mut self.slots {
+        for slot in self.slots.iter_mut() {
             slot.dirty = false;
             if slot.chunk == REMOVED {
                 slot.chunk = ABSENT;
@@ -498,15 +578,21 @@ impl Hot {
 
 /// Bytes of the rows, not of buffers they share with others.
 pub(crate) fn bytes_of(rows: &RecordBatch) -> usize {
-    let bytes =
-        |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size());
+    let bytes = |column: &ArrayRef| match column.data_type() {
+        DataType::Utf8View => views_of(column.as_string_view()),
+        DataType::BinaryView => views_of(column.as_binary_view()),
+        _ => column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size()),
+    };
     rows.columns().iter().map(bytes).sum()
+}
+
+/// Views, and the bytes they show: those of a slice count all buffers otherwise, or none.
+fn views_of<T: ByteViewType>(column: &GenericByteViewArray<T>) -> usize {
+    column.len() * size_of::<u128>() + column.total_buffer_bytes_used()
 }
 
 /// The same rows without buffers shared with anything larger.
 pub(super) fn compact(rows: &RecordBatch) -> RecordBatch {
-    use arrow::array::AsArray;
-    use arrow::datatypes::DataType;
     let columns = rows.columns().iter().map(|column| match column.data_type() {
         DataType::Utf8View => std::sync::Arc::new(column.as_string_view().gc()) as ArrayRef,
         DataType::BinaryView => std::sync::Arc::new(column.as_binary_view().gc()) as ArrayRef,

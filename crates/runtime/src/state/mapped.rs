@@ -33,10 +33,10 @@ pub fn copy_mapped(store: &Arc<dyn StateStore>, from: u32, to: u32, columns: &[u
         let batch = batch?.project(columns)?;
         rows += batch.num_rows();
         let keys_of = codec.keys(&batch.columns()[..keys], batch.num_rows())?;
-        let mut values = codec.values(&batch.columns()[keys..], batch.num_rows())?;
+        let values = codec.values(&batch.columns()[keys..], batch.num_rows())?;
         let mut writes = Batch::default();
         for row in keys_of.sorted() {
-            writes.put(Column::Rows, keys_of.get(row as usize), std::mem::take(&mut values[row as usize]));
+            writes.put(Column::Rows, keys_of.get(row as usize), values.get(row as usize));
         }
         store.write(writes, false)?;
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Batch, Column, Page, StateStore};
-use crate::error::Result;
+use super::{Batch, Column, Fill, Page, StateStore};
+use crate::error::{Error, Result};
 
 type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -104,6 +104,27 @@ impl StateStore for MemoryStore {
                 None => entries.remove(&key),
             };
         }
+        Ok(())
+    }
+
+    fn write_sorted(&self, column: Column, fill: Fill<'_>) -> Result<()> {
+        let mut batch = Batch::default();
+        let mut last: Option<Vec<u8>> = None;
+        fill(&mut |key, value| {
+            if last.as_deref().is_some_and(|last| last >= key) {
+                return Err(Error::internal("entries were to be sorted"));
+            }
+            last = Some(key.to_vec());
+            match value {
+                Some(value) => batch.put(column, key, value),
+                None => batch.delete(column, key),
+            }
+            Ok(())
+        })?;
+        self.write(batch, true)
+    }
+
+    fn free(&self, _column: Column, _from: &[u8], _until: &[u8]) -> Result<()> {
         Ok(())
     }
 

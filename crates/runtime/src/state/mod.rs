@@ -166,6 +166,11 @@ impl Page {
     }
 }
 
+/// Takes a key and its value; None removes it.
+pub type Entry<'a> = &'a mut dyn FnMut(&[u8], Option<&[u8]>) -> Result<()>;
+/// Gives entries, one by one.
+pub type Fill<'a> = &'a mut dyn FnMut(Entry<'_>) -> Result<()>;
+
 /// An ordered key-value store with atomic batches. One writer.
 ///
 /// Implementors promise: a batch is visible and, when `durable`, on disk before `write` returns, entirely or not at
@@ -203,6 +208,14 @@ pub trait StateStore: Send + Sync {
 
     /// Applies a batch; with `durable`, it and everything before it survives a power cut.
     fn write(&self, batch: Batch, durable: bool) -> Result<()>;
+
+    /// Sets and removes (None) the keys that `fill` gives, ascending and each once: together, with everything written before,
+    /// and on disk when this returns. For many keys: they go past the log of writes.
+    fn write_sorted(&self, column: Column, fill: Fill<'_>) -> Result<()>;
+
+    /// The keys `from <= key < until` were removed, durably, and none of them comes back: the room they take may be given back
+    /// at once.
+    fn free(&self, column: Column, from: &[u8], until: &[u8]) -> Result<()>;
 
     /// What is written goes to where it stays, so that opening the store again has little to do.
     fn settle(&self) -> Result<()>;

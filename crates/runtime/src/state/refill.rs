@@ -50,7 +50,7 @@ impl StateTable {
         for rows in batches {
             let rows = rows?;
             let row_keys = codec.keys(&canonical_keys(&rows.columns()[..keys]), rows.num_rows())?;
-            let mut values = codec.values(&rows.columns()[keys..], rows.num_rows())?;
+            let values = codec.values(&rows.columns()[keys..], rows.num_rows())?;
             let order = row_keys.sorted();
             let sorted: Vec<&[u8]> = order.iter().map(|at| row_keys.get(*at as usize)).collect();
             twice =
@@ -66,7 +66,7 @@ impl StateTable {
             }
             let mut batch = Batch::default();
             for at in &order {
-                batch.put(Column::Rows, row_keys.get(*at as usize), std::mem::take(&mut values[*at as usize]));
+                batch.put(Column::Rows, row_keys.get(*at as usize), values.get(*at as usize));
             }
             kept += rows.num_rows() as u64;
             self.store.write(batch, false)?;

@@ -4,15 +4,16 @@
 
 use std::any::Any;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use alluvium_parser::Diagnostic;
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBRawIterator, DBRecoveryMode, ErrorKind, FlushOptions, LogLevel, LruCacheOptions, Options, Range, ReadOptions,
-    WriteBatch, WriteOptions,
+    DBRawIterator, DBRecoveryMode, ErrorKind, FlushOptions, IngestExternalFileOptions, LogLevel, LruCacheOptions, Options,
+    Range, ReadOptions, SstFileWriter, WriteBatch, WriteOptions,
 };
 
-use super::{Batch, Column, Page, StateStore};
+use super::{Batch, Column, Fill, Page, StateStore};
 use crate::error::{Error, Result};
 
 /// Memory of a database where nobody says otherwise; a quarter of it is for blocks, indexes and filters that were read, the
@@ -24,6 +25,8 @@ const DATABASE_BYTES_MIN: usize = 16 << 20;
 const KEYS_AT_ONCE: usize = 512;
 /// Memtables up to this are left in the log of writes, which the next open reads.
 const SETTLED_BYTES: u64 = 4 << 20;
+/// Files of sorted entries that are being written are `sorted-1.new` and so on.
+const SORTED: (&str, &str) = ("sorted-", ".new");
 /// Bytes of entries that are in no table file yet.
 const MEMTABLES: &str = "rocksdb.cur-size-all-mem-tables";
 /// How many neighbours `contains_sorted` steps over before it seeks.
@@ -35,6 +38,8 @@ pub struct RocksStore {
     path: PathBuf,
     /// Another process may write it; here nothing is written.
     only_read: bool,
+    /// How many files of sorted entries were begun.
+    sorted: AtomicU64,
     /// Released after the database is closed: fields drop in order.
     _guard: Box<dyn Any + Send + Sync>,
 }
@@ -49,11 +54,12 @@ impl RocksStore {
     /// [`Self::open`] with so many bytes of memory, or the least that makes sense.
     pub fn open_within(path: &Path, bytes: usize, guard: Box<dyn Any + Send + Sync>) -> Result<RocksStore> {
         let bytes = bytes.clamp(DATABASE_BYTES_MIN, DATABASE_BYTES);
+        remove_unfinished(path);
         let cache = cache(bytes);
         let family = |column: Column| ColumnFamilyDescriptor::new(column.name(), family(column, &cache, bytes));
         let families = Column::ALL.map(family);
         let db = DB::open_cf_descriptors(&database(bytes), path, families).map_err(|e| failure("open", path, &e))?;
-        Ok(RocksStore { db, path: path.to_path_buf(), only_read: false, _guard: guard })
+        Ok(RocksStore { db, path: path.to_path_buf(), only_read: false, sorted: AtomicU64::new(0), _guard: guard })
     }
 
     /// Opens the database at `path`, which nobody holds, to be read only. Every file is looked at, as when it is opened to be
@@ -70,7 +76,7 @@ impl RocksStore {
             |column: Column| ColumnFamilyDescriptor::new(column.name(), family(column, &cache, DATABASE_BYTES));
         let db = DB::open_cf_descriptors_read_only(&options, path, Column::ALL.map(family), false)
             .map_err(|e| failure("open", path, &e))?;
-        Ok(RocksStore { db, path: path.to_path_buf(), only_read: true, _guard: Box::new(()) })
+        Ok(RocksStore { db, path: path.to_path_buf(), only_read: true, sorted: AtomicU64::new(0), _guard: Box::new(()) })
     }
 
     /// Opens the database at `path` as it is now, while its owner goes on with it undisturbed: nothing of it is
@@ -89,7 +95,7 @@ impl RocksStore {
         let families = Column::ALL.map(family);
         let db = DB::open_cf_descriptors_as_secondary(&options, path, scratch.path(), families)
             .map_err(|e| failure("open", path, &e))?;
-        Ok(RocksStore { db, path: path.to_path_buf(), only_read: true, _guard: Box::new(scratch) })
+        Ok(RocksStore { db, path: path.to_path_buf(), only_read: true, sorted: AtomicU64::new(0), _guard: Box::new(scratch) })
     }
 
     fn family(&self, column: Column) -> Result<&ColumnFamily> {
@@ -100,6 +106,10 @@ impl RocksStore {
 
     fn failure(&self, doing: &str, error: &rocksdb::Error) -> Error {
         failure(doing, &self.path, error)
+    }
+
+    fn written(&self) -> Error {
+        Error::internal(format!("`{}` was opened to be read, and is written", self.path.display()))
     }
 
     fn iterator(&self, column: Column, from: &[u8], until: &[u8]) -> Result<DBRawIterator<'_>> {
@@ -215,7 +225,7 @@ impl StateStore for RocksStore {
 
     fn write(&self, batch: Batch, durable: bool) -> Result<()> {
         if self.only_read {
-            return Err(Error::internal(format!("`{}` was opened to be read, and is written", self.path.display())));
+            return Err(self.written());
         }
         let mut writes = WriteBatch::with_capacity_bytes(batch.bytes + batch.writes.len() * 16);
         for (column, from, until) in batch.ranges {
@@ -231,6 +241,47 @@ impl StateStore for RocksStore {
         let mut options = WriteOptions::default();
         options.set_sync(durable);
         self.db.write_opt(writes, &options).map_err(|e| self.failure("write", &e))
+    }
+
+    fn write_sorted(&self, column: Column, fill: Fill<'_>) -> Result<()> {
+        if self.only_read {
+            return Err(self.written());
+        }
+        let number = self.sorted.fetch_add(1, Ordering::Relaxed);
+        let path = self.path.join(format!("{}{number}{}", SORTED.0, SORTED.1));
+        let failed = |error: rocksdb::Error| {
+            let _ = std::fs::remove_file(&path);
+            self.failure("write", &error)
+        };
+        let mut options = family(column, &cache(DATABASE_BYTES_MIN), DATABASE_BYTES_MIN);
+        options.set_compression_per_level(&[DBCompressionType::None]);
+        let mut writer = SstFileWriter::create(&options);
+        writer.open(&path).map_err(failed)?;
+        let mut entries = 0_u64;
+        let filled = fill(&mut |key, value| {
+            entries += 1;
+            let done = match value {
+                Some(value) => writer.put(key, value),
+                None => writer.delete(key),
+            };
+            done.map_err(|e| self.failure("write", &e))
+        });
+        if filled.is_err() || entries == 0 {
+            drop(writer);
+            let _ = std::fs::remove_file(&path);
+            return filled;
+        }
+        writer.finish().map_err(failed)?;
+        // The file is there for good from here on, and what was written before it must not be less so.
+        self.db.flush_wal(true).map_err(failed)?;
+        let mut options = IngestExternalFileOptions::default();
+        options.set_move_files(true);
+        self.db.ingest_external_file_cf_opts(self.family(column)?, &options, vec![&path]).map_err(failed)
+    }
+
+    fn free(&self, column: Column, from: &[u8], until: &[u8]) -> Result<()> {
+        // Files that are all within. Others wait for a compaction; without this all would, since no newer file is above them.
+        self.db.delete_file_in_range_cf(self.family(column)?, from, until).map_err(|e| self.failure("write", &e))
     }
 
     fn settle(&self) -> Result<()> {
@@ -264,6 +315,15 @@ impl StateStore for RocksStore {
         entries.status().map_err(|e| self.failure("read", &e))?;
         Ok(bytes)
     }
+}
+
+/// Takes away files of sorted entries that a crash has left. They are in nobody's way, so that they stay is no error.
+fn remove_unfinished(path: &Path) {
+    let names = std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let unfinished = names.filter(|name| {
+        name.to_str().is_some_and(|name| name.starts_with(SORTED.0) && name.ends_with(SORTED.1))
+    });
+    unfinished.for_each(|name| drop(std::fs::remove_file(path.join(name))));
 }
 
 /// A cache in few shards, each of which is large beside a block.

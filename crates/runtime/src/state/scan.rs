@@ -10,7 +10,7 @@ use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 
-use super::codec::{self, RowCodec, RowKeys};
+use super::codec::{self, RowCodec, RowBytes};
 use super::event_time::times_of;
 use super::table::{Inner, StagedState, StateTable};
 use super::{Column, Damage, StateStore};
@@ -33,7 +33,7 @@ struct Cold {
     schema: SchemaRef,
     from: Vec<u8>,
     until: Vec<u8>,
-    hidden: RowKeys,
+    hidden: RowBytes,
     order: Vec<u32>,
     next_hidden: usize,
     /// The column that tells a row's time.
@@ -58,7 +58,7 @@ impl StateScan {
         }
         let cold = if inner.partial {
             let codec = RowCodec::new(table.operator, bound.schema.clone(), bound.keys, bound.time)?;
-            let mut hidden = RowKeys::default();
+            let mut hidden = RowBytes::default();
             let mut hide = |rows: &RecordBatch| -> Result<()> {
                 hidden.append(&codec.keys(&rows.columns()[..bound.keys], rows.num_rows())?);
                 Ok(())

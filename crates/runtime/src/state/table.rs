@@ -579,21 +579,21 @@ impl StagedState {
     /// Second step: adds the changes to the commit's batch. The receipt is for [`Self::apply`].
     pub fn write_into(&self, batch: &mut Batch) -> Result<Receipt> {
         let mut blocks = Vec::new();
-        let mut put = |kind, rows: &RecordBatch, sequence| -> Result<()> {
-            if rows.num_rows() > 0 {
-                let key = block_key(self.table.operator, self.epoch, sequence);
-                let block = codec::encode_block(kind, rows)?;
+        let mut put = |kind, rows: &RecordBatch| -> Result<()> {
+            for piece in codec::pieces_of(rows) {
+                let key = block_key(self.table.operator, self.epoch, blocks.len() as u32);
+                let block = codec::encode_block(kind, &piece)?;
                 blocks.push((key.clone(), block.len()));
                 batch.put(Column::Log, key, block);
             }
             Ok(())
         };
-        put(BlockKind::Set, &self.rows, 0)?;
+        put(BlockKind::Set, &self.rows)?;
         if let Some((keys, _)) = &self.removed {
-            put(BlockKind::Removed, keys, 1)?;
+            put(BlockKind::Removed, keys)?;
         }
         if let Some(eviction) = self.evicted {
-            put(BlockKind::Evicted, &codec::instant(eviction.until_us)?, 2)?;
+            put(BlockKind::Evicted, &codec::instant(eviction.until_us)?)?;
         }
         if !blocks.is_empty() {
             let rows = self.table.lock()?.rows.saturating_add_signed(self.grown);

@@ -111,6 +111,27 @@ fn stores_keep_the_same_promises() {
         store.write(batch, false).unwrap();
         assert_eq!(store.get(Column::Ledger, b"a\x0000000").unwrap(), None);
         assert_eq!(store.get(Column::Ledger, b"a\x0000001").unwrap().unwrap(), b"new");
+
+        let mut fill = |entry: Entry<'_>| {
+            entry(b"a\x0000002", None)?;
+            entry(b"a\x0000003", Some(b"sorted"))?;
+            entry(b"b", Some(b""))
+        };
+        store.write_sorted(Column::Ledger, &mut fill).unwrap();
+        assert_eq!(store.get(Column::Ledger, b"a\x0000002").unwrap(), None);
+        assert_eq!(store.get(Column::Ledger, b"a\x0000003").unwrap().unwrap(), b"sorted");
+        assert_eq!(store.get(Column::Ledger, b"b").unwrap().unwrap(), b"");
+        put(store, Column::Ledger, "b", "later");
+        assert_eq!(store.get(Column::Ledger, b"b").unwrap().unwrap(), b"later");
+        store.write_sorted(Column::Ledger, &mut |_| Ok(())).unwrap();
+        let mut failing = |entry: Entry<'_>| {
+            entry(b"c", Some(b"never"))?;
+            Err(Error::internal("half-way"))
+        };
+        store.write_sorted(Column::Ledger, &mut failing).unwrap_err();
+        store.write_sorted(Column::Ledger, &mut |entry| entry(b"b", Some(b"last")).and(entry(b"a", None))).unwrap_err();
+        assert_eq!(store.get(Column::Ledger, b"c").unwrap(), None);
+        assert_eq!(store.get(Column::Ledger, b"b").unwrap().unwrap(), b"later");
     });
 }
 
@@ -154,6 +175,15 @@ impl StateStore for Failing {
             return Err(Error::environment("IO", "the power is out"));
         }
         self.inner.write(batch, durable)
+    }
+    fn write_sorted(&self, column: Column, fill: Fill<'_>) -> Result<()> {
+        if self.writes_left.fetch_sub(1, Ordering::SeqCst) <= 0 {
+            return Err(Error::environment("IO", "the power is out"));
+        }
+        self.inner.write_sorted(column, fill)
+    }
+    fn free(&self, column: Column, from: &[u8], until: &[u8]) -> Result<()> {
+        self.inner.free(column, from, until)
     }
     fn settle(&self) -> Result<()> {
         self.inner.settle()
@@ -383,6 +413,29 @@ fn survives_a_power_cut_at_every_write() {
             assert_eq!(scan(&table, None, keys), model, "going on; seed {seed}, cut {cut}");
         }
     }
+}
+
+#[test]
+fn a_large_change_is_in_blocks_of_bounded_size() {
+    let store: Arc<dyn StateStore> = Arc::new(MemoryStore::default());
+    let table = Arc::new(StateTable::open(store.clone(), 0, 64 << 20).unwrap());
+    let schema = Schema::new(vec![
+        Field::new("k", DataType::Utf8View, true),
+        Field::new("n", DataType::Int64, true),
+    ]);
+    table.bind(&schema, 1).unwrap();
+    let keys: ArrayRef = Arc::new(StringViewArray::from_iter_values((0..50_000).map(|i| format!("{i:0200}"))));
+    let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..50_000));
+    let (mut touched, mut out) = (Vec::new(), Touched::default());
+    table.touch(table.begin_run().unwrap(), &[keys.clone()], 50_000, &mut touched, &mut out).unwrap();
+    let staged = table.stage(0, vec![keys, numbers], touched, 50_000, None).unwrap();
+    commit(store.as_ref(), &staged).unwrap();
+    let blocks = store.page(Column::Log, &[], &[255; 20], 1000).unwrap();
+    let sizes: Vec<usize> = blocks.iter().map(|(_, block)| block.len()).collect();
+    assert!(!sizes.is_empty() && sizes.iter().all(|size| *size < 3 << 20), "{sizes:?}");
+    let again = Arc::new(StateTable::open(store, 0, 64 << 20).unwrap());
+    assert_eq!(scan(&again, None, 1), scan(&table, None, 1));
+    assert_eq!(again.size().unwrap().rows, 50_000);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
-use crate::state::{Batch, Column, Page, StateStore};
+use crate::state::{Batch, Column, Fill, Page, StateStore};
 
 /// What is asked of the times of two rows, in seconds.
 #[derive(Debug, Clone, Copy)]
@@ -521,6 +521,12 @@ impl StateStore for Counting {
     fn write(&self, batch: Batch, durable: bool) -> Result<()> {
         self.written.fetch_add(batch.bytes() as u64, Ordering::Relaxed);
         self.inner.write(batch, durable)
+    }
+    fn write_sorted(&self, column: Column, fill: Fill<'_>) -> Result<()> {
+        self.inner.write_sorted(column, fill)
+    }
+    fn free(&self, column: Column, from: &[u8], until: &[u8]) -> Result<()> {
+        self.inner.free(column, from, until)
     }
     fn settle(&self) -> Result<()> {
         self.inner.settle()

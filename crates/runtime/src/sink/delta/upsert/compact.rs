@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const FILES_PER_SIZE: usize = 8;
 /// Files with more live rows than this are not merged: their rows would have to move in the index.
 const SMALL_ROWS: u64 = 1 << 16;
-/// Rows of one merge, but for the fewest files that are merged: each is in memory with its key until the epoch has ended.
-const MERGED_ROWS: u64 = 1 << 18;
+/// Rows of one merge, but for the fewest files that make one: each is in memory with its key until the epoch has ended.
+const MERGED_ROWS: u64 = 1 << 17;
 /// Rows that are copied per row that changed, at most; one file may always be.
 const COPIED_PER_CHANGED: u64 = 4;
 /// Rows that are merged per row that changed, at most; the files of one size and partition may always be. As many as the
@@ -75,8 +75,12 @@ fn merged(files: &[FileSize], changed: u64) -> Vec<u32> {
         sizes.entry((file.live().ilog(FILES_PER_SIZE as u64), &file.partition)).or_default().push(file);
     }
     let full = sizes.into_values().filter(|group| group.len() >= FILES_PER_SIZE).map(|mut group| {
-        let all = group.iter().take(2 * FILES_PER_SIZE).map(|file| file.live()).sum::<u64>();
-        group.truncate(if all > MERGED_ROWS { FILES_PER_SIZE } else { 2 * FILES_PER_SIZE });
+        let mut rows = 0;
+        let fits = |file: &&&FileSize| {
+            rows += file.live();
+            rows <= MERGED_ROWS
+        };
+        group.truncate(group.iter().take(2 * FILES_PER_SIZE).take_while(fits).count().max(2));
         group
     });
     let (limit, mut copied) = (changed.saturating_mul(MERGED_PER_CHANGED), 0);
