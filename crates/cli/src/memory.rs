@@ -2,10 +2,7 @@
 //!
 //! Rust's is mimalloc. The database's is the system's, since it is C++: glibc's keeps an arena for each thread, and what one
 //! thread takes and another frees stays with the first. Over days that is several times what the database holds.
-#![cfg_attr(
-    all(target_os = "linux", target_env = "gnu"),
-    expect(unsafe_code, reason = "mallopt has no safe form, and is only asked before any thread is there")
-)]
+#![expect(unsafe_code, reason = "settings of allocators have no safe form, and are only made before any thread is there")]
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -13,17 +10,33 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Bytes at the end of the heap that are kept for what is taken next.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const KEPT: libc::c_int = 8 << 20;
+/// Milliseconds for which mimalloc keeps what was freed: batches and tables of an epoch come and go, and a second of them is
+/// more than what is in use.
+const KEPT_MS: libc::c_long = 50;
+/// `mi_option_purge_delay` of `mimalloc.h`.
+const PURGE_DELAY: libc::c_int = 15;
+
+unsafe extern "C" {
+    /// Of mimalloc, which has no safe form of it.
+    fn mi_option_set(option: libc::c_int, value: libc::c_long);
+}
 
 /// To be called first of all.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub fn give_back() {
-    // SAFETY: both are plain settings of numbers, and no other thread runs yet. A refusal changes nothing.
+    // SAFETY: all are plain settings of numbers, and no other thread runs yet. A refusal changes nothing.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
         libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT);
+        // Pages of 2 MB are zeroed as a whole for a part of them, again after each time it was given back.
+        libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);
+        mi_option_set(PURGE_DELAY, KEPT_MS);
     }
 }
 
 /// Other systems' allocators do.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub fn give_back() {}
+pub fn give_back() {
+    // SAFETY: as above.
+    unsafe { mi_option_set(PURGE_DELAY, KEPT_MS) }
+}

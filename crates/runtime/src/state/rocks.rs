@@ -23,12 +23,12 @@ pub const DATABASE_BYTES: usize = 128 << 20;
 const DATABASE_BYTES_MIN: usize = 16 << 20;
 /// Keys that are asked for together: a value holds its block in memory until it was taken, whatever the cache may have.
 const KEYS_AT_ONCE: usize = 512;
-/// Memtables up to this are left in the log of writes, which the next open reads.
+/// A log of writes up to this is left to the next open, which reads it.
 const SETTLED_BYTES: u64 = 4 << 20;
 /// Files of sorted entries that are being written are `sorted-1.new` and so on.
 const SORTED: (&str, &str) = ("sorted-", ".new");
-/// Bytes of entries that are in no table file yet.
-const MEMTABLES: &str = "rocksdb.cur-size-all-mem-tables";
+/// Bytes of one of them: when a file is opened its filter is read as a whole.
+const SORTED_BYTES: u64 = 32 << 20;
 /// How many neighbours `contains_sorted` steps over before it seeks.
 const STEPS_BEFORE_SEEK: usize = 8;
 
@@ -106,6 +106,13 @@ impl RocksStore {
 
     fn failure(&self, doing: &str, error: &rocksdb::Error) -> Error {
         failure(doing, &self.path, error)
+    }
+
+    /// Bytes of the log of writes.
+    fn log_bytes(&self) -> u64 {
+        let files = std::fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let logs = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "log"));
+        logs.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum()
     }
 
     fn written(&self) -> Error {
@@ -247,36 +254,11 @@ impl StateStore for RocksStore {
         if self.only_read {
             return Err(self.written());
         }
-        let number = self.sorted.fetch_add(1, Ordering::Relaxed);
-        let path = self.path.join(format!("{}{number}{}", SORTED.0, SORTED.1));
-        let failed = |error: rocksdb::Error| {
-            let _ = std::fs::remove_file(&path);
-            self.failure("write", &error)
-        };
-        let mut options = family(column, &cache(DATABASE_BYTES_MIN), DATABASE_BYTES_MIN);
-        options.set_compression_per_level(&[DBCompressionType::None]);
-        let mut writer = SstFileWriter::create(&options);
-        writer.open(&path).map_err(failed)?;
-        let mut entries = 0_u64;
-        let filled = fill(&mut |key, value| {
-            entries += 1;
-            let done = match value {
-                Some(value) => writer.put(key, value),
-                None => writer.delete(key),
-            };
-            done.map_err(|e| self.failure("write", &e))
-        });
-        if filled.is_err() || entries == 0 {
-            drop(writer);
-            let _ = std::fs::remove_file(&path);
-            return filled;
-        }
-        writer.finish().map_err(failed)?;
-        // The file is there for good from here on, and what was written before it must not be less so.
-        self.db.flush_wal(true).map_err(failed)?;
-        let mut options = IngestExternalFileOptions::default();
-        options.set_move_files(true);
-        self.db.ingest_external_file_cf_opts(self.family(column)?, &options, vec![&path]).map_err(failed)
+        let mut files = SortedFiles { store: self, paths: Vec::new() };
+        let result = files.write(column, fill);
+        // They have been moved, unless something failed.
+        files.paths.iter().for_each(|path| drop(std::fs::remove_file(path)));
+        result
     }
 
     fn free(&self, column: Column, from: &[u8], until: &[u8]) -> Result<()> {
@@ -285,13 +267,12 @@ impl StateStore for RocksStore {
     }
 
     fn settle(&self) -> Result<()> {
-        let families: Vec<&ColumnFamily> =
-            Column::ALL.iter().map(|column| self.family(*column)).collect::<Result<_>>()?;
-        let written = |family: &&ColumnFamily| self.db.property_int_value_cf(*family, MEMTABLES).ok().flatten();
-        let bytes: u64 = families.iter().filter_map(written).sum();
-        if self.only_read || bytes < SETTLED_BYTES {
+        // What was flushed and deleted is in the log still, for the sake of other column families.
+        if self.only_read || self.log_bytes() < SETTLED_BYTES {
             return Ok(());
         }
+        let families: Vec<&ColumnFamily> =
+            Column::ALL.iter().map(|column| self.family(*column)).collect::<Result<_>>()?;
         self.db.flush_cfs_opt(&families, &FlushOptions::default()).map_err(|e| self.failure("write", &e))
     }
 
@@ -314,6 +295,53 @@ impl StateStore for RocksStore {
         }
         entries.status().map_err(|e| self.failure("read", &e))?;
         Ok(bytes)
+    }
+}
+
+/// Files of sorted entries on their way into the database.
+struct SortedFiles<'a> {
+    store: &'a RocksStore,
+    paths: Vec<PathBuf>,
+}
+
+impl SortedFiles<'_> {
+    fn write(&mut self, column: Column, fill: Fill<'_>) -> Result<()> {
+        let failed = |error: rocksdb::Error| self.store.failure("write", &error);
+        let mut options = family(column, &cache(DATABASE_BYTES_MIN), DATABASE_BYTES_MIN);
+        options.set_compression_per_level(&[DBCompressionType::None]);
+        let mut writer: Option<SstFileWriter<'_>> = None;
+        let paths = &mut self.paths;
+        fill(&mut |key, value| {
+            if writer.as_ref().is_some_and(|writer| writer.file_size() >= SORTED_BYTES)
+                && let Some(mut full) = writer.take()
+            {
+                full.finish().map_err(failed)?;
+            }
+            let writer = match &mut writer {
+                Some(writer) => writer,
+                none => {
+                    let number = self.store.sorted.fetch_add(1, Ordering::Relaxed);
+                    let path = self.store.path.join(format!("{}{number}{}", SORTED.0, SORTED.1));
+                    let new = SstFileWriter::create(&options);
+                    new.open(&path).map_err(failed)?;
+                    paths.push(path);
+                    none.insert(new)
+                }
+            };
+            let done = match value {
+                Some(value) => writer.put(key, value),
+                None => writer.delete(key),
+            };
+            done.map_err(failed)
+        })?;
+        let Some(mut last) = writer else { return Ok(()) };
+        last.finish().map_err(failed)?;
+        // The files are there for good from here on, and what was written before them must not be less so.
+        self.store.db.flush_wal(true).map_err(failed)?;
+        let mut how = IngestExternalFileOptions::default();
+        how.set_move_files(true);
+        let family = self.store.family(column)?;
+        self.store.db.ingest_external_file_cf_opts(family, &how, self.paths.clone()).map_err(failed)
     }
 }
 
@@ -362,9 +390,9 @@ fn family(column: Column, cache: &Cache, bytes: usize) -> Options {
     blocks.set_block_cache(cache);
     blocks.set_block_size(8 << 10);
     blocks.set_cache_index_and_filter_blocks(true);
-    blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
     // In pieces: a filter or an index of a large file as one block does not fit into its shard of the cache, and would be
-    // read from disk for every few keys.
+    // read from disk for every few keys. Pieces are read when they are asked for; those of new files are not pinned, which may
+    // be large.
     blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
     blocks.set_partition_filters(true);
     blocks.set_metadata_block_size(4 << 10);

@@ -29,7 +29,7 @@ use roaring::{RoaringBitmap, RoaringTreemap};
 use self::compact::FileSize;
 use self::files::{IndexedFile, gone_with, positions};
 use self::index::{IndexRun, Places};
-use self::pending::Pending;
+use self::pending::{Notes, Pending};
 use super::super::{SinkCommit, Touched};
 use crate::checkpoint::{Checkpoint, SINK_OPERATOR, SinkValue};
 use crate::error::{Error, Result};
@@ -51,8 +51,6 @@ const COMPLETE: &str = "complete";
 const NEXT: &str = "next";
 /// The query whose result the table is, in COMPLETE mode.
 const RESULT: &str = "result";
-/// The note of an epoch that is being published.
-const PENDING: &str = "pending";
 const FILE: &str = "file/";
 const GONE: &str = "gone/";
 
@@ -65,6 +63,7 @@ pub struct Upserts {
     index: Arc<StateTable>,
     files: BTreeMap<u32, IndexedFile>,
     next: u32,
+    notes: Notes,
     /// The table's version whose files these are; None: not looked at yet.
     version: Option<u64>,
     /// The query, where it has to be remembered with the next epoch.
@@ -137,6 +136,7 @@ impl Upserts {
             checkpoint: checkpoint.clone(),
             files,
             next,
+            notes: Notes::open(checkpoint.clone())?,
             version: None,
             result: None,
             whole: false,
@@ -217,7 +217,8 @@ impl Upserts {
         keys: &[usize],
         (schema, time): (&SchemaRef, Option<usize>),
     ) -> Result<()> {
-        let mut forgotten: Vec<SinkValue> = vec![(COMPLETE.into(), None), (PENDING.into(), None)];
+        let mut forgotten = self.notes.cleared();
+        forgotten.push((COMPLETE.into(), None));
         for prefix in [FILE, GONE] {
             let names = self.checkpoint.sink_values(prefix)?.into_iter();
             forgotten.extend(names.map(|(name, _)| (format!("{prefix}{name}"), None)));
@@ -363,7 +364,7 @@ impl Upserts {
     }
 
     /// Notes the changes of an epoch that is about to be published, durably.
-    pub fn note(&self, epoch: u64, changes: &Changes) -> Result<()> {
+    pub fn note(&mut self, epoch: u64, changes: &Changes) -> Result<()> {
         let pending = Pending {
             epoch,
             id: changes.id.clone(),
@@ -374,7 +375,7 @@ impl Upserts {
             removed: changes.index.as_ref().and_then(|staged| staged.removed().cloned()),
             until_us: changes.until_us,
         };
-        self.checkpoint.put_sink_values(&[(PENDING.into(), Some(pending.to_bytes()?))])
+        self.notes.write(&pending)
     }
 
     /// Whether the table still has the files that changes were planned on.
@@ -410,7 +411,7 @@ impl Upserts {
         let ended = files.iter().filter(|(number, file)| file.is_none() && former(number));
         values.extend(ended.map(|(number, _)| (format!("{GONE}{number}"), None)));
         values.push((NEXT.into(), Some(next.to_string().into_bytes())));
-        values.push((PENDING.into(), None));
+        values.extend(self.notes.cleared());
         for (number, file) in files {
             match file {
                 Some(file) => self.files.insert(number, file),
@@ -428,9 +429,7 @@ impl Upserts {
     pub fn recover(&mut self, epoch: u64, id: Option<&str>, version: Option<u64>, layout: &Layout) -> Result<()> {
         self.commit = SinkCommit::default();
         self.version = None;
-        let bytes = self.checkpoint.sink_value(PENDING)?;
-        let pending = bytes.as_deref().and_then(Pending::from_bytes);
-        let pending = pending.filter(|pending| pending.epoch == epoch && Some(pending.id.as_str()) == id);
+        let pending = self.notes.read()?.filter(|pending| pending.epoch == epoch && Some(pending.id.as_str()) == id);
         let (Some(pending), Some(version)) = (pending, version) else { return Ok(()) };
         let (schema, time) = self.bound(layout)?;
         if self.index.bind_timed(&schema, self.names.len(), time).is_err() {

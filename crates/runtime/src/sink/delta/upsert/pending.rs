@@ -15,10 +15,15 @@ use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
 use super::files::{IndexedFile, to_bytes};
+use crate::checkpoint::{Checkpoint, SinkValue};
 use crate::error::{Error, Result};
 
 /// Version of the layout.
 const VERSION: u32 = 1;
+const NAME: &str = "pending";
+const PARTS: &str = "pending/";
+/// A value is in memory as a whole whenever it is read or compacted.
+const PART_BYTES: usize = 2 << 20;
 
 /// A note of an epoch.
 pub struct Pending {
@@ -52,6 +57,55 @@ struct Header {
     rows: usize,
     removed: usize,
     until_us: Option<i64>,
+}
+
+/// The notes in a checkpoint: one, while an epoch is being published, in parts of bounded size.
+pub struct Notes {
+    checkpoint: Checkpoint,
+    /// How many parts there may be.
+    parts: usize,
+}
+
+impl Notes {
+    /// Those of a checkpoint, if any are left.
+    pub fn open(checkpoint: Checkpoint) -> Result<Notes> {
+        let parts = 1 + checkpoint.sink_values(PARTS)?.len();
+        Ok(Notes { checkpoint, parts })
+    }
+
+    /// Writes the note of an epoch, durably, in the place of a former one.
+    pub fn write(&mut self, pending: &Pending) -> Result<()> {
+        let bytes = pending.to_bytes()?;
+        let mut values = self.cleared();
+        for (part, bytes) in bytes.chunks(PART_BYTES).enumerate() {
+            values.push((name(part), Some(bytes.to_vec())));
+        }
+        self.parts = bytes.len().div_ceil(PART_BYTES).max(self.parts);
+        self.checkpoint.put_sink_values(&values)
+    }
+
+    /// The note that is there, if it is whole.
+    pub fn read(&self) -> Result<Option<Pending>> {
+        let mut bytes = Vec::new();
+        for part in 0..self.parts {
+            bytes.extend(self.checkpoint.sink_value(&name(part))?.unwrap_or_default());
+        }
+        Ok(Pending::from_bytes(&bytes))
+    }
+
+    /// What removes it, to be committed.
+    pub fn cleared(&mut self) -> Vec<SinkValue> {
+        let parts = std::mem::replace(&mut self.parts, 1);
+        (0..parts).map(|part| (name(part), None)).collect()
+    }
+}
+
+/// The first part has the name that the whole had once.
+fn name(part: usize) -> String {
+    match part {
+        0 => NAME.into(),
+        part => format!("{PARTS}{part}"),
+    }
 }
 
 impl Pending {
@@ -131,7 +185,35 @@ mod tests {
     use arrow::array::{ArrayRef, Int64Array};
 
     use super::*;
+    use crate::state::tests::TestDir;
     use crate::table::actions::AddFile;
+
+    #[test]
+    fn a_long_note_is_in_parts_and_a_short_one_leaves_nothing_of_it() {
+        let dir = TestDir::new();
+        let checkpoint = Checkpoint::open(&dir.0, "s").unwrap();
+        let note = |epoch: u64, rows: i64| Pending {
+            epoch,
+            id: "id".into(),
+            files: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            next: 1,
+            rows: RecordBatch::try_from_iter([("k", Arc::new(Int64Array::from_iter_values(0..rows)) as ArrayRef)]).ok(),
+            removed: None,
+            until_us: None,
+        };
+        let mut notes = Notes::open(checkpoint.clone()).unwrap();
+        assert!(notes.read().unwrap().is_none());
+        notes.write(&note(1, 1_000_000)).unwrap();
+        assert!(checkpoint.sink_values("pending").unwrap().iter().all(|(_, part)| part.len() <= PART_BYTES));
+        let mut again = Notes::open(checkpoint.clone()).unwrap();
+        assert_eq!(again.read().unwrap().unwrap().rows, note(1, 1_000_000).rows);
+        again.write(&note(2, 10)).unwrap();
+        let read = Notes::open(checkpoint.clone()).unwrap().read().unwrap().unwrap();
+        assert_eq!((read.epoch, read.rows), (2, note(2, 10).rows));
+        checkpoint.put_sink_values(&again.cleared()).unwrap();
+        assert!(checkpoint.sink_values("pending").unwrap().is_empty());
+    }
 
     #[test]
     fn what_is_noted_is_read_and_a_part_of_it_is_not() {

@@ -283,7 +283,7 @@ async fn without_its_note_an_epoch_is_made_out_from_the_table() {
     change(&mut random, &mut model, &keys);
     target.intend();
     target.write(&model, &keys).await.unwrap();
-    target.checkpoint.put_sink_values(&[(PENDING.into(), Some(b"damaged".to_vec()))]).unwrap();
+    target.checkpoint.put_sink_values(&[("pending".into(), Some(b"damaged".to_vec()))]).unwrap();
     target.restart().await;
     target.sink.write(target.epoch, Vec::new(), &|| None).await.unwrap();
     target.commit();
