@@ -10,9 +10,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Bytes at the end of the heap that are kept for what is taken next.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const KEPT: libc::c_int = 8 << 20;
+/// From so many bytes on a piece of memory is one of its own, with pages that are zeroed each time. A batch of writes is less.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const APART: libc::c_int = 8 << 20;
 /// Milliseconds for which mimalloc keeps what was freed: batches and tables of an epoch come and go, and a second of them is
 /// more than what is in use.
-const KEPT_MS: libc::c_long = 50;
+const KEPT_MS: libc::c_long = 250;
 /// `mi_option_purge_delay` of `mimalloc.h`.
 const PURGE_DELAY: libc::c_int = 15;
 
@@ -28,6 +31,7 @@ pub fn give_back() {
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
         libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, APART);
         // Pages of 2 MB are zeroed as a whole for a part of them, again after each time it was given back.
         libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);
         mi_option_set(PURGE_DELAY, KEPT_MS);

@@ -109,6 +109,7 @@ impl StreamAggregate {
                 (staged, results)
             }
         };
+        staged.encode_beside();
         *self.staged.lock().unwrap_or_else(PoisonError::into_inner) = Some(staged);
         timer.done();
         Ok(results)

@@ -260,7 +260,7 @@ pub(super) fn parse_block_key(key: &[u8]) -> Option<(u64, u32)> {
 }
 
 /// Bytes of rows in a block, about: one that is read, copied or compacted is in memory as a whole.
-const BLOCK_BYTES: usize = 2 << 20;
+const BLOCK_BYTES: usize = 1 << 20;
 
 /// Rows in pieces, each for a block of its own.
 pub(super) fn pieces_of(rows: &RecordBatch) -> impl Iterator<Item = RecordBatch> {

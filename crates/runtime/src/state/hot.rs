@@ -265,7 +265,7 @@ impl Hot {
         self.bytes += bytes;
         self.chunks.push(Chunk { rows, slots, live, bytes });
         self.index_bytes = self.index.as_ref().map_or(0, |index| index.size());
-        self.merge_chunks()
+        Ok(())
     }
 
     /// Forgets the values of `slots`; with `remember`, keeps their keys until the store was told.
@@ -377,7 +377,7 @@ impl Hot {
 
     /// Merges the newest chunks where enough of them are of about one size, and all of them when most rows are left behind:
     /// both copy a row a bounded number of times per change.
-    fn merge_chunks(&mut self) -> Result<()> {
+    pub(super) fn merge_chunks(&mut self) -> Result<()> {
         let mut from = self.chunks.len();
         loop {
             let size = match self.chunks.get(from..) {

@@ -9,7 +9,7 @@
 //! disk. A failed epoch drops its [`StagedState`] and nothing happened.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alluvium_parser::Diagnostic;
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
@@ -119,6 +119,33 @@ pub struct StagedState {
     generation: u64,
     /// How many keys more there are now.
     grown: i64,
+    /// Its blocks of the log, once they are made.
+    blocks: Arc<Mutex<Blocks>>,
+}
+
+/// Blocks of the log on their way.
+#[derive(Default)]
+enum Blocks {
+    #[default]
+    ToBeMade,
+    Made(Result<Vec<Vec<u8>>>),
+    Taken,
+}
+
+/// Everything an epoch says of an operator's state, as blocks of the log.
+fn blocks_of(
+    rows: &RecordBatch,
+    removed: Option<&RecordBatch>,
+    evicted: Option<Eviction>,
+) -> Result<Vec<Vec<u8>>> {
+    let mut pieces: Vec<_> = codec::pieces_of(rows).map(|rows| (BlockKind::Set, rows)).collect();
+    if let Some(keys) = removed {
+        pieces.extend(codec::pieces_of(keys).map(|keys| (BlockKind::Removed, keys)));
+    }
+    if let Some(eviction) = evicted {
+        pieces.push((BlockKind::Evicted, codec::instant(eviction.until_us)?));
+    }
+    pieces.iter().map(|(kind, rows)| codec::encode_block(*kind, rows)).collect()
 }
 
 impl StateTable {
@@ -223,6 +250,10 @@ impl StateTable {
     pub fn begin_run(&self) -> Result<u32> {
         let mut inner = self.lock()?;
         inner.run = inner.run.wrapping_add(1).max(1);
+        // Now, while the epoch's rows are on their way, not while everything waits for the last one's commit.
+        if let Some(bound) = &mut inner.bound {
+            bound.hot.merge_chunks()?;
+        }
         Ok(inner.run)
     }
 
@@ -298,7 +329,7 @@ impl StateTable {
         };
         let grown = new as i64 - removed.as_ref().map_or(0, |(_, slots)| slots.len() as i64);
         let generation = inner.generation;
-        Ok(StagedState { table: self.clone(), epoch, rows, slots, removed, evicted: None, generation, grown })
+        Ok(StagedState { table: self.clone(), epoch, rows, slots, removed, evicted: None, generation, grown, blocks: Arc::default() })
     }
 
     /// Every row, as batches of key and state columns: those of `staged`, then what is committed otherwise. Nothing
@@ -441,7 +472,10 @@ impl StateTable {
         bound.hot.intern(&rows.columns()[..bound.keys], rows.num_rows(), &mut slots)?;
         let slots = slots.into_iter().map(|slot| slot as u32).collect();
         match kind {
-            BlockKind::Set => bound.hot.set(rows, slots, epoch, true)?,
+            BlockKind::Set => {
+                bound.hot.set(rows, slots, epoch, true)?;
+                bound.hot.merge_chunks()?;
+            }
             BlockKind::Removed => bound.hot.remove(&rows, slots, epoch, cold)?,
             BlockKind::Evicted => {}
         }
@@ -569,6 +603,19 @@ impl StagedState {
         super::hot::bytes_of(&self.rows)
     }
 
+    /// Makes the blocks of its commit beside what else the epoch does. Only once nothing more is added to it.
+    pub fn encode_beside(&self) {
+        let (rows, removed, evicted) = (self.rows.clone(), self.removed().cloned(), self.evicted);
+        let blocks = self.blocks.clone();
+        tokio::task::spawn_blocking(move || {
+            // Who comes to commit meanwhile waits for the lock.
+            let mut blocks = blocks.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Blocks::ToBeMade = *blocks {
+                *blocks = Blocks::Made(blocks_of(&rows, removed.as_ref(), evicted));
+            }
+        });
+    }
+
     /// First step of committing: makes room in the table, in writes of committed state only. May be repeated.
     pub fn prepare(&self) -> Result<()> {
         let mut inner = self.table.lock()?;
@@ -578,22 +625,16 @@ impl StagedState {
 
     /// Second step: adds the changes to the commit's batch. The receipt is for [`Self::apply`].
     pub fn write_into(&self, batch: &mut Batch) -> Result<Receipt> {
-        let mut blocks = Vec::new();
-        let mut put = |kind, rows: &RecordBatch| -> Result<()> {
-            for piece in codec::pieces_of(rows) {
-                let key = block_key(self.table.operator, self.epoch, blocks.len() as u32);
-                let block = codec::encode_block(kind, &piece)?;
-                blocks.push((key.clone(), block.len()));
-                batch.put(Column::Log, key, block);
-            }
-            Ok(())
+        let made = std::mem::replace(&mut *self.blocks.lock().unwrap_or_else(PoisonError::into_inner), Blocks::Taken);
+        let made = match made {
+            Blocks::Made(made) => made?,
+            Blocks::ToBeMade | Blocks::Taken => blocks_of(&self.rows, self.removed(), self.evicted)?,
         };
-        put(BlockKind::Set, &self.rows)?;
-        if let Some((keys, _)) = &self.removed {
-            put(BlockKind::Removed, keys)?;
-        }
-        if let Some(eviction) = self.evicted {
-            put(BlockKind::Evicted, &codec::instant(eviction.until_us)?)?;
+        let mut blocks = Vec::new();
+        for (sequence, block) in made.into_iter().enumerate() {
+            let key = block_key(self.table.operator, self.epoch, sequence as u32);
+            blocks.push((key.clone(), block.len()));
+            batch.put(Column::Log, key, block);
         }
         if !blocks.is_empty() {
             let rows = self.table.lock()?.rows.saturating_add_signed(self.grown);

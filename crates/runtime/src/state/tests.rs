@@ -432,7 +432,7 @@ fn a_large_change_is_in_blocks_of_bounded_size() {
     commit(store.as_ref(), &staged).unwrap();
     let blocks = store.page(Column::Log, &[], &[255; 20], 1000).unwrap();
     let sizes: Vec<usize> = blocks.iter().map(|(_, block)| block.len()).collect();
-    assert!(!sizes.is_empty() && sizes.iter().all(|size| *size < 3 << 20), "{sizes:?}");
+    assert!(!sizes.is_empty() && sizes.iter().all(|size| *size < 3 << 19), "{sizes:?}");
     let again = Arc::new(StateTable::open(store, 0, 64 << 20).unwrap());
     assert_eq!(scan(&again, None, 1), scan(&table, None, 1));
     assert_eq!(again.size().unwrap().rows, 50_000);
