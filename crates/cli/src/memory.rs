@@ -15,7 +15,7 @@ const KEPT: libc::c_int = 8 << 20;
 const APART: libc::c_int = 8 << 20;
 /// Milliseconds for which mimalloc keeps what was freed: batches and tables of an epoch come and go, and a second of them is
 /// more than what is in use.
-const KEPT_MS: libc::c_long = 250;
+const KEPT_MS: libc::c_long = 50;
 /// `mi_option_purge_delay` of `mimalloc.h`.
 const PURGE_DELAY: libc::c_int = 15;
 
