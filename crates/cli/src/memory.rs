@@ -12,7 +12,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const KEPT: libc::c_int = 8 << 20;
 /// From so many bytes on a piece of memory is one of its own, with pages that are zeroed each time. A batch of writes is less.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-const APART: libc::c_int = 8 << 20;
+const APART: libc::c_int = 16 << 20;
 /// Milliseconds for which mimalloc keeps what was freed: batches and tables of an epoch come and go, and a second of them is
 /// more than what is in use.
 const KEPT_MS: libc::c_long = 50;

@@ -548,7 +548,7 @@ pub(super) fn former_schemas(checkpoint: &Checkpoint) -> Result<FormerSchemas> {
 fn budgets(limit: usize, by_key: bool) -> (usize, usize) {
     const COPIED: usize = 64 << 20;
     match by_key {
-        true => ((limit / 4).saturating_sub(COPIED).max(limit / 8), (limit / 5).saturating_sub(COPIED).max(limit / 16)),
+        true => ((limit / 4).saturating_sub(COPIED).max(limit / 8), (limit / 6).saturating_sub(COPIED).max(limit / 16)),
         false => (limit / 4, 0),
     }
 }
