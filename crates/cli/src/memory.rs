@@ -2,7 +2,10 @@
 //!
 //! Rust's is mimalloc. The database's is the system's, since it is C++: glibc's keeps an arena for each thread, and what one
 //! thread takes and another frees stays with the first. Over days that is several times what the database holds.
-#![expect(unsafe_code, reason = "settings of allocators have no safe form, and are only made before any thread is there")]
+#![expect(
+    unsafe_code,
+    reason = "settings of allocators have no safe form, and are only made before any thread is there"
+)]
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

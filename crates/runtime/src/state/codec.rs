@@ -105,7 +105,8 @@ impl RowCodec {
     /// Row values of state columns, with their checksums.
     pub(super) fn values(&self, columns: &[ArrayRef], rows: usize) -> Result<RowBytes> {
         let encoded = encode(self.value_rows.as_ref(), columns)?;
-        let mut values = RowBytes { bytes: Vec::with_capacity(rows * (VALUE_PREFIX + 16)), ends: Vec::with_capacity(rows) };
+        let mut values =
+            RowBytes { bytes: Vec::with_capacity(rows * (VALUE_PREFIX + 16)), ends: Vec::with_capacity(rows) };
         for i in 0..rows {
             let row = encoded.as_ref().map_or(&[][..], |rows| rows.row(i).data());
             values.bytes.extend_from_slice(&(hash64(row) as u32).to_le_bytes());
@@ -266,7 +267,8 @@ const BLOCK_BYTES: usize = 1 << 20;
 pub(super) fn pieces_of(rows: &RecordBatch) -> impl Iterator<Item = RecordBatch> {
     let (all, bytes) = (rows.num_rows(), bytes_of(rows));
     // A slice of these has the texts of all rows.
-    let whole = bytes <= BLOCK_BYTES || rows.schema_ref().fields().iter().any(|field| has_views(field.data_type(), false));
+    let whole =
+        bytes <= BLOCK_BYTES || rows.schema_ref().fields().iter().any(|field| has_views(field.data_type(), false));
     let rows_of_piece = if whole { all } else { (all as u128 * BLOCK_BYTES as u128 / bytes as u128) as usize };
     let step = rows_of_piece.max(1);
     (0..all).step_by(step).map(move |at| match step >= all {
@@ -281,9 +283,10 @@ fn has_views(of: &DataType, inside: bool) -> bool {
     match of {
         DataType::Utf8View | DataType::BinaryView => inside,
         DataType::Struct(fields) => fields.iter().any(part),
-        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) | DataType::Map(item, _) => {
-            part(item)
-        }
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::FixedSizeList(item, _)
+        | DataType::Map(item, _) => part(item),
         DataType::ListView(_) | DataType::LargeListView(_) | DataType::Union(..) | DataType::RunEndEncoded(..) => true,
         DataType::Dictionary(_, values) => has_views(values, true),
         _ => false,

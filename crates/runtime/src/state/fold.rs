@@ -166,7 +166,8 @@ impl Moved {
         let mut rows = Vec::new();
         let places = bound.hot.dirty();
         for part in places.chunks(ROWS_AT_ONCE) {
-            let places: Vec<(usize, usize)> = part.iter().map(|(chunk, row)| (*chunk as usize, *row as usize)).collect();
+            let places: Vec<(usize, usize)> =
+                part.iter().map(|(chunk, row)| (*chunk as usize, *row as usize)).collect();
             let keys = bound.codec.keys(&bound.hot.columns_at(0..bound.keys, &places)?, places.len())?;
             rows.extend(part.iter().enumerate().map(|(at, place)| (keys.beginning(at), *place)));
         }
@@ -196,9 +197,8 @@ impl Moved {
             while until < self.rows.len() && self.rows[until].0 == self.rows[until - 1].0 {
                 until += 1;
             }
-            let places: Vec<(usize, usize)> = (self.rows[from..until].iter())
-                .map(|(_, (chunk, row))| (*chunk as usize, *row as usize))
-                .collect();
+            let places: Vec<(usize, usize)> =
+                (self.rows[from..until].iter()).map(|(_, (chunk, row))| (*chunk as usize, *row as usize)).collect();
             let columns = bound.hot.columns_at(0..bound.schema.fields().len(), &places)?;
             let keys = bound.codec.keys(&columns[..bound.keys], places.len())?;
             let values = bound.codec.values(&columns[bound.keys..], places.len())?;

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use alluvium_parser::Diagnostic;
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBRawIterator, DBRecoveryMode, ErrorKind, FlushOptions, IngestExternalFileOptions, LogLevel, LruCacheOptions, Options,
-    Range, ReadOptions, SstFileWriter, WriteBatch, WriteOptions,
+    DBRawIterator, DBRecoveryMode, ErrorKind, FlushOptions, IngestExternalFileOptions, LogLevel, LruCacheOptions,
+    Options, Range, ReadOptions, SstFileWriter, WriteBatch, WriteOptions,
 };
 
 use super::{Batch, Column, Fill, Page, StateStore};
@@ -76,7 +76,13 @@ impl RocksStore {
             |column: Column| ColumnFamilyDescriptor::new(column.name(), family(column, &cache, DATABASE_BYTES));
         let db = DB::open_cf_descriptors_read_only(&options, path, Column::ALL.map(family), false)
             .map_err(|e| failure("open", path, &e))?;
-        Ok(RocksStore { db, path: path.to_path_buf(), only_read: true, sorted: AtomicU64::new(0), _guard: Box::new(()) })
+        Ok(RocksStore {
+            db,
+            path: path.to_path_buf(),
+            only_read: true,
+            sorted: AtomicU64::new(0),
+            _guard: Box::new(()),
+        })
     }
 
     /// Opens the database at `path` as it is now, while its owner goes on with it undisturbed: nothing of it is
@@ -95,7 +101,13 @@ impl RocksStore {
         let families = Column::ALL.map(family);
         let db = DB::open_cf_descriptors_as_secondary(&options, path, scratch.path(), families)
             .map_err(|e| failure("open", path, &e))?;
-        Ok(RocksStore { db, path: path.to_path_buf(), only_read: true, sorted: AtomicU64::new(0), _guard: Box::new(scratch) })
+        Ok(RocksStore {
+            db,
+            path: path.to_path_buf(),
+            only_read: true,
+            sorted: AtomicU64::new(0),
+            _guard: Box::new(scratch),
+        })
     }
 
     fn family(&self, column: Column) -> Result<&ColumnFamily> {
@@ -348,9 +360,8 @@ impl SortedFiles<'_> {
 /// Takes away files of sorted entries that a crash has left. They are in nobody's way, so that they stay is no error.
 fn remove_unfinished(path: &Path) {
     let names = std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.file_name());
-    let unfinished = names.filter(|name| {
-        name.to_str().is_some_and(|name| name.starts_with(SORTED.0) && name.ends_with(SORTED.1))
-    });
+    let unfinished =
+        names.filter(|name| name.to_str().is_some_and(|name| name.starts_with(SORTED.0) && name.ends_with(SORTED.1)));
     unfinished.for_each(|name| drop(std::fs::remove_file(path.join(name))));
 }
 

@@ -10,7 +10,7 @@ use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 
-use super::codec::{self, RowCodec, RowBytes};
+use super::codec::{self, RowBytes, RowCodec};
 use super::event_time::times_of;
 use super::table::{Inner, StagedState, StateTable};
 use super::{Column, Damage, StateStore};

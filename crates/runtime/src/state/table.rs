@@ -133,11 +133,7 @@ enum Blocks {
 }
 
 /// Everything an epoch says of an operator's state, as blocks of the log.
-fn blocks_of(
-    rows: &RecordBatch,
-    removed: Option<&RecordBatch>,
-    evicted: Option<Eviction>,
-) -> Result<Vec<Vec<u8>>> {
+fn blocks_of(rows: &RecordBatch, removed: Option<&RecordBatch>, evicted: Option<Eviction>) -> Result<Vec<Vec<u8>>> {
     let mut pieces: Vec<_> = codec::pieces_of(rows).map(|rows| (BlockKind::Set, rows)).collect();
     if let Some(keys) = removed {
         pieces.extend(codec::pieces_of(keys).map(|keys| (BlockKind::Removed, keys)));
@@ -329,7 +325,17 @@ impl StateTable {
         };
         let grown = new as i64 - removed.as_ref().map_or(0, |(_, slots)| slots.len() as i64);
         let generation = inner.generation;
-        Ok(StagedState { table: self.clone(), epoch, rows, slots, removed, evicted: None, generation, grown, blocks: Arc::default() })
+        Ok(StagedState {
+            table: self.clone(),
+            epoch,
+            rows,
+            slots,
+            removed,
+            evicted: None,
+            generation,
+            grown,
+            blocks: Arc::default(),
+        })
     }
 
     /// Every row, as batches of key and state columns: those of `staged`, then what is committed otherwise. Nothing

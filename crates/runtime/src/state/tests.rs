@@ -419,10 +419,7 @@ fn survives_a_power_cut_at_every_write() {
 fn a_large_change_is_in_blocks_of_bounded_size() {
     let store: Arc<dyn StateStore> = Arc::new(MemoryStore::default());
     let table = Arc::new(StateTable::open(store.clone(), 0, 64 << 20).unwrap());
-    let schema = Schema::new(vec![
-        Field::new("k", DataType::Utf8View, true),
-        Field::new("n", DataType::Int64, true),
-    ]);
+    let schema = Schema::new(vec![Field::new("k", DataType::Utf8View, true), Field::new("n", DataType::Int64, true)]);
     table.bind(&schema, 1).unwrap();
     let keys: ArrayRef = Arc::new(StringViewArray::from_iter_values((0..50_000).map(|i| format!("{i:0200}"))));
     let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..50_000));
