@@ -1,11 +1,11 @@
 //! Keeping the log short and the hot table within its budget.
 //!
 //! While every row is hot and they are few, a snapshot of the table replaces the log. Rows that are many, or do not fit,
-//! are folded: those that changed are written to `Rows`, one entry per key, as one sorted file unless they are few, after which the log is
-//! dropped and so may hot rows be. Both write committed state only, and end with one synced batch that drops the old log. A
-//! crash before that batch leaves the old log, which says the same as the new writes or something newer; so they need no
-//! mark of completeness. A stream that stops folds what its log has, unless it is little to read: the next start has
-//! nothing to replay.
+//! are folded: those that changed are written to `Rows`, one entry per key, as sorted files unless they are few, after
+//! which the log is dropped and so may hot rows be. Both write committed state only, and end with one synced batch that
+//! drops the old log. A crash before that batch leaves the old log, which says the same as the new writes or something
+//! newer; so they need no mark of completeness. A stream that stops folds what its log has, unless it is little to read:
+//! the next start has nothing to replay.
 
 use super::codec::{self, BlockKind, RowBytes, block_key, encode_block, parse_block_key};
 use super::table::{Bound, Inner, StateTable};
