@@ -47,3 +47,20 @@ pub fn give_back() {
     // SAFETY: as above.
     unsafe { mi_option_set(PURGE_DELAY, KEPT_MS) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    unsafe extern "C" {
+        fn mi_option_get(option: libc::c_int) -> libc::c_long;
+    }
+
+    /// Options are told by their place in a list that another version of mimalloc may order anew.
+    #[test]
+    fn the_option_is_the_one_that_is_meant() {
+        // SAFETY: it reads a number. Nothing sets it in this process.
+        let by_default = unsafe { mi_option_get(PURGE_DELAY) };
+        assert_eq!(by_default, 1000, "the milliseconds that mimalloc keeps what was freed");
+    }
+}
